@@ -10,6 +10,6 @@ pub mod timestamp;
 
 pub use frame::{Decoder, Frame, Framing};
 pub use message::{Fields, Message, Protocol, Span};
-pub use parse::{Parser, sanitize};
+pub use parse::{parse, sanitize};
 pub use pri::{Facility, Pri, Severity};
 pub use timestamp::{Clock, Timestamp};

@@ -1,0 +1,193 @@
+//! The configuration as the program uses it: resolved, checked, impossible to misuse.
+//!
+//! `raw` shapes what the file may say, [`load`] turns it into a [`Config`] or into one [`Report`] that holds *all*
+//! mistakes. Nothing here opens a socket.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use jiff::tz::TimeZone;
+
+use crate::route::Conditions;
+use crate::syslog::Framing;
+use crate::template::Template;
+
+pub use secret::IntakeKey;
+
+pub mod secret;
+
+/// A whole configuration. Indices (`Route::action`'s output) point into these vectors.
+#[derive(Debug)]
+pub struct Config {
+    /// Where messages come in, in the file's order.
+    pub inputs: Vec<Input>,
+    /// Where they go.
+    pub outputs: Vec<Output>,
+    /// First match wins, unless a route continues.
+    pub routes: Vec<Route>,
+    /// Bytes that the whole process may hold resident, queues and replay windows included.
+    pub memory_max: usize,
+    /// How long an orderly stop may take.
+    pub shutdown_timeout: Duration,
+    /// Where the admin server listens; `None` turns it off.
+    pub admin: Option<SocketAddr>,
+    /// Shards: one thread each. At least 1.
+    pub cores: usize,
+    /// Log level and format.
+    pub log: Log,
+}
+
+/// An `inputs:` entry.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// Its key in the file; `%inputname%` and the metrics' `input` label.
+    pub name: String,
+    /// At least one.
+    pub listen: Vec<Listen>,
+    /// How streams are cut into frames (datagrams are a frame each).
+    pub framing: Framing,
+    /// Octets; at least 480 (RFC 5424 section 6.1).
+    pub max_message_size: usize,
+    /// What happens to a larger one.
+    pub oversize: Oversize,
+    /// Zone of stamps that name none.
+    pub timezone: TimeZone,
+    /// Peers that may send; empty allows all.
+    pub allow: Vec<IpNet>,
+    /// Open connections, over all listeners of this input.
+    pub max_connections: usize,
+    /// Open connections from one address.
+    pub max_connections_per_peer: usize,
+    /// A connection that sends nothing for so long is closed; `None` never.
+    pub idle_timeout: Option<Duration>,
+    /// Kernel receive buffer in bytes (`SO_RCVBUF`); `None`: 4 MiB or more for datagrams, the kernel's choice for streams.
+    pub receive_buffer: Option<usize>,
+    /// Present when one of `listen` is `tls://`.
+    pub tls: Option<InputTls>,
+}
+
+/// One address of an input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// `udp://ADDRESS:PORT`
+    Udp(SocketAddr),
+    /// `tcp://ADDRESS:PORT`
+    Tcp(SocketAddr),
+    /// `tls://ADDRESS:PORT`
+    Tls(SocketAddr),
+    /// `unix:///PATH`, a stream.
+    Unix(PathBuf),
+    /// `unixgram:///PATH`, datagrams: what `/dev/log` is.
+    UnixDatagram(PathBuf),
+}
+
+/// `max_message_size` exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Oversize {
+    /// Cut at a UTF-8 boundary, counted, forwarded.
+    Truncate,
+    /// Counted as rejected, not forwarded.
+    Reject,
+}
+
+/// Certificates of a `tls://` listener: PEM files.
+#[derive(Debug, Clone)]
+pub struct InputTls {
+    /// Certificate chain, leaf first.
+    pub cert: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+    /// Clients must present a certificate that chains to one of these.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// An `outputs:` entry: a destination.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Its key in the file, the metrics' `output` label.
+    pub name: String,
+    /// Name or address; resolved at every connect.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// `None` is plain TCP.
+    pub tls: Option<OutputTls>,
+    /// Connections that each shard keeps (`connections` divided by the shards, rounded up).
+    pub connections_per_shard: usize,
+    /// Bound on name resolution and on each TCP connect.
+    pub connect_timeout: Duration,
+    /// Bound on the TLS handshake.
+    pub handshake_timeout: Duration,
+    /// A write that makes no progress for so long ends the connection.
+    pub write_timeout: Duration,
+    /// A connection without traffic for so long is closed in order; `None` never.
+    pub idle_timeout: Option<Duration>,
+    /// TCP keepalive: idle time before the first probe; `None` turns it off.
+    pub keepalive: Option<Duration>,
+    /// `TCP_USER_TIMEOUT`: how long sent data may stay unacknowledged.
+    pub user_timeout: Option<Duration>,
+    /// Bytes kept behind the acknowledged point and sent again after a break; 0 turns it off.
+    pub replay_window: usize,
+    /// How long they are kept once all is acknowledged.
+    pub replay_quiet: Duration,
+}
+
+/// How to trust and be trusted by a `tls://` destination.
+#[derive(Debug, Clone)]
+pub struct OutputTls {
+    /// PEM file of trust anchors; `None`: the Mozilla roots.
+    pub ca: Option<PathBuf>,
+    /// Name the certificate must carry; the output's host by default.
+    pub server_name: String,
+    /// PEM files of our certificate chain and key.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// A `routes:` entry.
+#[derive(Debug)]
+pub struct Route {
+    /// Unique; the metrics' `route` label.
+    pub name: String,
+    /// All must hold.
+    pub conditions: Conditions,
+    /// Later routes are tried as well.
+    pub continues: bool,
+    /// What happens to a matching message.
+    pub action: Action,
+}
+
+/// What a route does.
+#[derive(Debug)]
+pub enum Action {
+    /// Counted as discarded, not forwarded.
+    Discard,
+    /// Rendered with the template and the key, sent to the output.
+    Forward {
+        /// Index into [`Config::outputs`].
+        output: usize,
+        /// Compiled.
+        template: Template,
+        /// What `%intake_key%` prints; `None` where the template has no such property.
+        intake_key: Option<IntakeKey>,
+    },
+}
+
+/// `log:`
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, or a `tracing` filter.
+    pub level: String,
+    /// Text or JSON.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}

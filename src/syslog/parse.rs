@@ -1,0 +1,1 @@
+//! A frame's octets to its [`super::Fields`].

@@ -1,0 +1,1 @@
+//! rsyslog string templates, compiled once and rendered into a buffer. Pure.
