@@ -134,6 +134,13 @@ pub struct Output {
     pub replay_quiet: Duration,
 }
 
+impl Output {
+    /// `HOST:PORT`, for people.
+    pub fn address(&self) -> String {
+        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+    }
+}
+
 /// How to trust and be trusted by a `tls://` destination.
 #[derive(Debug, Clone)]
 pub struct OutputTls {

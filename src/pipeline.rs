@@ -258,19 +258,16 @@ impl Pipeline {
         }
     }
 
-    /// Counts what still waits as dropped: the stop's deadline has passed. Returns how many messages.
-    pub fn drop_waiting(&self) -> u64 {
+    /// Counts what still waits in the queue as dropped: the stop's deadline has passed. Returns how many messages.
+    pub fn drop_waiting(&self, queue: &Queue) -> u64 {
         let mut dropped = 0;
-        for queue in &self.queues {
-            self.take(queue, usize::MAX, |lane, batch| {
-                dropped += batch.len() as u64;
-                let meters = self.meters.routes.get(self.route_of(lane));
-                if let Some(meters) = meters {
-                    meters.in_flight.add(-(batch.len() as i64));
-                    meters.dropped_shutdown.add(batch.len() as u64);
-                }
-            });
-        }
+        self.take(queue, usize::MAX, |lane, batch| {
+            dropped += batch.len() as u64;
+            if let Some(meters) = self.meters.routes.get(self.route_of(lane)) {
+                meters.in_flight.add(-(batch.len() as i64));
+                meters.dropped_shutdown.add(batch.len() as u64);
+            }
+        });
         dropped
     }
 
