@@ -53,6 +53,8 @@ pub(crate) struct Found {
     pub(crate) timestamp: Option<Timestamp>,
     /// Octets it takes, with the space behind it.
     pub(crate) len: usize,
+    /// The year stands in front of the month (Brocade).
+    pub(crate) year_first: bool,
 }
 
 /// The first year that rsyslog 8.2302 does not take from an RFC 3339 stamp.
@@ -122,7 +124,7 @@ pub(crate) fn rfc3339(text: &[u8]) -> Option<Found> {
         zulu: zone.zulu,
         minus_zero: zone.minus_zero,
     };
-    Some(Found { timestamp: timestamp.if_possible(), len: cursor.at })
+    Some(Found { timestamp: timestamp.if_possible(), len: cursor.at, year_first: false })
 }
 
 /// Reads an RFC 3164 stamp at the start of `text`, followed by a space or the end (rsyslog's `ParseTIMESTAMP3164`).
@@ -151,7 +153,7 @@ fn rfc3164_exact(text: &[u8], clock: &Clock) -> Option<Found> {
         return None;
     }
     let timestamp = local(clock, None, (month, day), (hour, minute, second), (0, 0));
-    Some(Found { timestamp: timestamp.if_possible(), len: LEN })
+    Some(Found { timestamp: timestamp.if_possible(), len: LEN, year_first: false })
 }
 
 /// Everything else that rsyslog takes: `[yyyy ]Mmm [ ]d[ yyyy] h:m:s[.fraction][:]`.
@@ -159,7 +161,8 @@ fn rfc3164_exact(text: &[u8], clock: &Clock) -> Option<Found> {
 fn rfc3164_lenient(text: &[u8], clock: &Clock) -> Option<Found> {
     let mut cursor = Cursor::new(text);
     let mut year = None;
-    if cursor.peek().is_some_and(|octet| octet.is_ascii_digit()) {
+    let year_first = cursor.peek().is_some_and(|octet| octet.is_ascii_digit());
+    if year_first {
         year = Some(cursor.number()).filter(|year| (1970..=2100).contains(year));
         if year.is_none() || !cursor.eat(b' ') {
             return None;
@@ -189,11 +192,13 @@ fn rfc3164_lenient(text: &[u8], clock: &Clock) -> Option<Found> {
     let time_of_day = cursor.time_of_day()?;
     let fraction = cursor.fraction();
     let _ = cursor.eat(b':');
-    if !cursor.ends_word() {
+    // rsyslog forgets to count the space behind a year in front, so that it does not see the text's end there.
+    let ends = if year_first { cursor.eat(b' ') } else { cursor.ends_word() };
+    if !ends {
         return None;
     }
     let timestamp = local(clock, year, (month, day as u8), time_of_day, fraction);
-    Some(Found { timestamp: timestamp.if_possible(), len: cursor.at })
+    Some(Found { timestamp: timestamp.if_possible(), len: cursor.at, year_first })
 }
 
 /// A stamp without a zone, in the clock's zone, and in the nearest year where it has none.

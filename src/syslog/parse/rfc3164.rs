@@ -57,13 +57,15 @@ pub(super) fn parse(frame: &[u8], at: usize, clock: &Clock, fields: &mut Fields)
     if is_headerless(text) {
         return;
     }
-    let mut at = at;
+    let (mut at, mut year_first) = (at, false);
     if let Some(found) = stamp(text, clock) {
         fields.timestamp = found.timestamp;
         at += found.len;
+        year_first = found.year_first;
     }
     let text = frame.get(at..).unwrap_or_default();
-    if let Some(len) = hostname_len(text) {
+    // Behind a year in front rsyslog does not see that the text ends with the word, and takes it for the TAG.
+    if let Some(len) = hostname_len(text).filter(|len| !year_first || *len < text.len()) {
         fields.hostname = Some(Span::between(at, at + len));
         // The space behind it is eaten too, where there is one.
         at = (at + len + 1).min(frame.len());
