@@ -229,8 +229,8 @@ impl Decoder {
     /// The frame that `data` begins with; `data` is not empty. `searched` octets are known to hold no trailer; `ended`: no
     /// more will come.
     fn step(&self, data: &[u8], searched: usize, ended: bool) -> Step {
-        let may_be_count = matches!(self.framing, Framing::Auto | Framing::Octet)
-            && data.first().is_some_and(u8::is_ascii_digit);
+        let may_be_count =
+            matches!(self.framing, Framing::Auto | Framing::Octet) && data.first().is_some_and(u8::is_ascii_digit);
         if !may_be_count {
             return self.uncounted(data, searched, ended);
         }
@@ -240,9 +240,7 @@ impl Decoder {
             Head::Count { len, taken } => {
                 let body = data.get(taken..).unwrap_or_default();
                 let answer = match self.framing {
-                    Framing::Auto => {
-                        count::is_count(len, body, searched.saturating_sub(taken), self.max, ended)
-                    }
+                    Framing::Auto => count::is_count(len, body, searched.saturating_sub(taken), self.max, ended),
                     Framing::Octet | Framing::Lf | Framing::Nul => Answer::Yes,
                 };
                 match answer {

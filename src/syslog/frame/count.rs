@@ -84,7 +84,13 @@ fn starts_a_frame(after: &[u8]) -> Answer {
     match after {
         [b'<', ..] => starts_with_pri(after, usize::MAX),
         [b'\r'] => Answer::Wait(1),
-        [b'\r', second, ..] => if *second == b'\n' { Answer::Yes } else { Answer::No },
+        [b'\r', second, ..] => {
+            if *second == b'\n' {
+                Answer::Yes
+            } else {
+                Answer::No
+            }
+        }
         _ => match head(after, COUNT_MAX) {
             Head::Count { .. } => Answer::Yes,
             Head::Short => Answer::Wait(1),

@@ -79,17 +79,22 @@ fn streams_come_apart_into_these_frames_however_they_are_cut() {
         (Nul, 99, "<13>a\nb\0\0<14>c\n\0\n\x005 <13>a\0d", &["<13>a\nb", "<14>c", "5 <13>a", "~d"]),
         // LF and octet counting without the other.
         (Lf, 99, "6 <13>un\n17\n", &["6 <13>un", "17"]),
-        (Octet, 99, "14 is one\ncount\n\n3 abc1789 is 4 digits\n", &["is one\ncount\n\n3 ", "abc1789 is 4 digits"]),
+        (Octet, 99, "14 is one\ncount\n\n3 abcnext\n2 x", &["is one\ncount\n\n", "abc", "next", "~x"]),
         (Octet, 99, "5 hello3 abcgarbage\n1 z", &["hello", "abc", "garbage", "z"]),
         // Oversize: the rest of that frame is skipped, and nothing else.
-        (Lf, 8, "12345678\n12345678\r\n123456789\n12345678\ra\nx", &["12345678", "12345678", "!12345678", "!12345678", "~x"]),
+        (
+            Lf,
+            8,
+            "12345678\n12345678\r\n123456789\n12345678\ra\nx",
+            &["12345678", "12345678", "!12345678", "!12345678", "~x"],
+        ),
         (Lf, 8, "123456789", &["!12345678"]),
         (Lf, 8, "12345678\r", &["!12345678"]),
         (Octet, 8, "20 <13>456789012345678\n8 <13>abcd", &["!<13>4567", "<13>abcd"]),
         (Auto, 8, "20 <13>45678901234567893 <1>", &["!<13>4567", "<1>"]),
         (Auto, 8, "20 <13>45678", &["!<13>4567"]),
-        (Nul, 8, "1234567\n90\0" , &["!1234567\n"]),
-        (Nul, 8, "12345678\n\0x\0" , &["12345678", "x"]),
+        (Nul, 8, "1234567\n90\0", &["!1234567\n"]),
+        (Nul, 8, "12345678\n\0x\0", &["12345678", "x"]),
         // … cut at a UTF-8 boundary.
         (Lf, 4, "abcdé\n", &["!abcd"]),
         (Lf, 4, "abcé\n", &["!abc"]),
@@ -99,12 +104,27 @@ fn streams_come_apart_into_these_frames_however_they_are_cut() {
     for (framing, max, stream, texts) in table {
         let expected = expected(texts);
         let stream = stream.as_bytes();
-        assert_eq!(whole(*framing, *max, stream), expected, "{framing:?} {max} {:?}", stream.escape_ascii().to_string());
+        assert_eq!(
+            whole(*framing, *max, stream),
+            expected,
+            "{framing:?} {max} {:?}",
+            stream.escape_ascii().to_string()
+        );
         let octets: Vec<&[u8]> = stream.chunks(1).collect();
-        assert_eq!(frames(*framing, *max, &octets), expected, "octet by octet: {:?}", stream.escape_ascii().to_string());
+        assert_eq!(
+            frames(*framing, *max, &octets),
+            expected,
+            "octet by octet: {:?}",
+            stream.escape_ascii().to_string()
+        );
         for at in 0..stream.len() {
             let (first, second) = stream.split_at(at);
-            assert_eq!(frames(*framing, *max, &[first, second]), expected, "cut at {at}: {:?}", stream.escape_ascii().to_string());
+            assert_eq!(
+                frames(*framing, *max, &[first, second]),
+                expected,
+                "cut at {at}: {:?}",
+                stream.escape_ascii().to_string()
+            );
         }
     }
 }
@@ -176,7 +196,9 @@ fn octets_kept_while_a_cut_frame_is_skipped_are_skipped_too() {
 fn a_stream_for_another_protocol_is_recognised() {
     assert!(looks_like_tls(&[0x16, 0x03, 0x01, 0x02, 0x00]));
     assert!(!looks_like_tls(b"<13>x") && !looks_like_tls(&[0x16, 0x03]) && !looks_like_tls(&[0x16, 0x02, 0x01]));
-    assert!(looks_like_http(b"GET /metrics HTTP/1.1\r\nHost: a\r\n") && looks_like_http(b"PRI * HTTP/2.0\r\n\r\nSM\r\n"));
+    assert!(
+        looks_like_http(b"GET /metrics HTTP/1.1\r\nHost: a\r\n") && looks_like_http(b"PRI * HTTP/2.0\r\n\r\nSM\r\n")
+    );
     assert!(!looks_like_http(b"GET the milk\n") && !looks_like_http(b"<13>GET / HTTP/1.1\n"));
 }
 
