@@ -14,6 +14,7 @@ mod escape;
 mod posix;
 mod property;
 mod shape;
+mod translate;
 
 use date::{DateFormat, ZoneCache};
 use property::Property;

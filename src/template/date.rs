@@ -151,13 +151,14 @@ pub(super) fn unix_seconds(stamp: &Timestamp) -> i64 {
         - i64::from(stamp.offset_minutes) * 60
 }
 
-/// The same instant in UTC (`date-utc`), keeping the sender's precision; rsyslog prints `+00:00` then, never `Z`.
+/// The same instant in UTC (`date-utc`). As rsyslog prints it: with six fraction digits, and `+00:00`, never `Z`.
 pub(super) fn to_utc(stamp: &Timestamp) -> Timestamp {
-    let utc = civil(unix_seconds(stamp), stamp.fraction, 0);
-    Timestamp {
-        fraction_digits: stamp.fraction_digits,
-        ..utc
-    }
+    let missing = 6_u32.saturating_sub(u32::from(stamp.fraction_digits));
+    civil(
+        unix_seconds(stamp),
+        stamp.fraction.saturating_mul(10_u32.pow(missing)),
+        0,
+    )
 }
 
 /// Appends `stamp` in `format`.

@@ -22,7 +22,7 @@ impl Unescaped {
     }
 }
 
-/// Undoes `\n`, `\"`, `\\`, `\ooo`, `\xhh` and their like.
+/// Undoes `\n`, `\"`, `\\`, `\ooo` and their like.
 pub(super) fn unescape(text: &str) -> Result<Unescaped, TemplateError> {
     let bytes = text.as_bytes();
     let mut out = Unescaped {
@@ -50,9 +50,12 @@ pub(super) fn unescape(text: &str) -> Result<Unescaped, TemplateError> {
             b'n' => (Some(b'\n'), 2),
             b'r' => (Some(b'\r'), 2),
             b't' => (Some(b'\t'), 2),
-            b'\\' | b'"' | b'\'' | b'?' | b'$' => (Some(escaped), 2),
-            b'0'..=b'7' => number(bytes, at + 1, 3, 8),
-            b'x' => number(bytes, at + 2, 2, 16),
+            b'\\' | b'"' | b'\'' | b'?' => (Some(escaped), 2),
+            b'0'..=b'7' => octal(bytes, at + 1),
+            // rsyslog refuses these; only a regular expression's author writes them, and means them as they stand.
+            b'(' | b')' | b'{' | b'}' | b'[' | b']' | b'.' | b'*' | b'+' | b'^' | b'$' | b'|' => {
+                (Some(b'\\'), 1)
+            }
             _ => (None, 0),
         };
         let Some(value) = value else {
@@ -68,13 +71,20 @@ pub(super) fn unescape(text: &str) -> Result<Unescaped, TemplateError> {
     Ok(out)
 }
 
-/// Exactly `count` digits at `at`: their value and the length of the whole escape.
-fn number(bytes: &[u8], at: usize, count: usize, radix: u32) -> (Option<u8>, usize) {
+/// Two or three octal digits at `at`: their value, and the length of the whole escape.
+fn octal(bytes: &[u8], at: usize) -> (Option<u8>, usize) {
     let digits = bytes
-        .get(at..at + count)
-        .and_then(|digits| std::str::from_utf8(digits).ok());
-    let value = digits
-        .filter(|digits| !digits.starts_with('+'))
-        .and_then(|digits| u8::from_str_radix(digits, radix).ok());
-    (value, if radix == 8 { 1 + count } else { 2 + count })
+        .get(at..)
+        .unwrap_or_default()
+        .iter()
+        .take(3)
+        .take_while(|octet| matches!(octet, b'0'..=b'7'));
+    let (value, count) = digits.fold((0, 0), |(value, count), digit| {
+        (value * 8 + u32::from(digit - b'0'), count + 1)
+    });
+    // NUL ends a template in rsyslog; a single digit makes it swallow what follows.
+    let value = u8::try_from(value)
+        .ok()
+        .filter(|value| *value != 0 && count >= 2);
+    (value, 1 + count)
 }

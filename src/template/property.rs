@@ -231,7 +231,8 @@ impl Property {
             Self::Procid => append_or_nil(fields.procid, message.raw, out),
             Self::Msgid => append_or_nil(fields.msgid, message.raw, out),
             Self::InputName => out.extend_from_slice(message.input.as_bytes()),
-            Self::ParseSuccess => out.extend_from_slice(b"OK"),
+            // What rsyslog says as long as no normalizing module ran.
+            Self::ParseSuccess => out.extend_from_slice(b"FAIL"),
             Self::Now(part, utc) => append_now(part, utc, message.received_at_us, renderer, out),
             Self::MyHostname => out.extend_from_slice(context.my_hostname.as_bytes()),
             Self::Bom => out.extend_from_slice(b"\xEF\xBB\xBF"),

@@ -2,7 +2,7 @@
 //! substring, blank or case, control characters, path, last LF, spaces, CSV or JSON.
 
 use super::date::{self, DateFormat};
-use super::posix::Posix;
+use super::posix::{Found, Posix};
 use super::property::Property;
 use super::{Context, Renderer, Segment};
 use crate::syslog::Message;
@@ -207,11 +207,11 @@ impl Shape {
                 match_number,
             } => {
                 match (regex.find(value, *match_number), no_match) {
-                    (Some((start, end)), _) => keep(value, start, end),
-                    (None, NoMatch::Field) => {}
-                    (None, NoMatch::Default) => replace(value, b"**NO MATCH**"),
-                    (None, NoMatch::Blank) => value.clear(),
-                    (None, NoMatch::Zero) => replace(value, b"0"),
+                    (Found::At(start, end), _) => keep(value, start, end),
+                    (_, NoMatch::Field) => {}
+                    (_, NoMatch::Default) => replace(value, b"**NO MATCH**"),
+                    (_, NoMatch::Blank) => value.clear(),
+                    (_, NoMatch::Zero) => replace(value, b"0"),
                 }
                 true
             }
