@@ -7,7 +7,9 @@
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use tokio::io::unix::AsyncFd;
 
 /// One datagram that a batch received.
 #[derive(Debug)]
@@ -109,6 +111,12 @@ fn ip_of(address: &libc::sockaddr_storage) -> Option<IpAddr> {
         }
         _ => None,
     }
+}
+
+/// Registers a socket with the runtime's reactor.
+pub fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd stays open, and its number the same, for as long as it lives, and AsyncFd keeps it.
+    unsafe { AsyncFd::register(socket) }.map_err(|error| error.into_parts().1)
 }
 
 /// Bytes of a TCP socket's send queue that the peer's kernel has not acknowledged (`SIOCOUTQ`, `tcp(7)`).

@@ -6,13 +6,13 @@ use std::fs;
 use jiff::tz::TimeZone;
 
 use crate::lane::Batch;
-use crate::template::Context;
+use crate::template::{self, Context};
 
 use super::Rendering;
 
 /// A reusable buffer of frames.
 pub(super) struct Renderer {
-    zone: TimeZone,
+    state: template::Renderer,
     my_hostname: String,
     out: Vec<u8>,
     /// Digits of the last MSG-LEN: the next one's most probable count.
@@ -24,7 +24,7 @@ impl Renderer {
     pub(super) fn new(zone: &TimeZone) -> Self {
         // The kernel's own file: no library call is needed for a name that changes at boot.
         let my_hostname = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        Self { zone: zone.clone(), my_hostname: my_hostname.trim().to_owned(), out: Vec::new(), digits: 3 }
+        Self { state: template::Renderer::new(zone.clone()), my_hostname: my_hostname.trim().to_owned(), out: Vec::new(), digits: 3 }
     }
 
     /// Forgets what was rendered.
@@ -42,14 +42,13 @@ impl Renderer {
         let context = Context {
             intake_key: rendering.intake_key.as_ref().map(|key| key.expose()).unwrap_or_default(),
             my_hostname: &self.my_hostname,
-            zone: &self.zone,
         };
         for message in batch.messages(inputs) {
             let start = self.out.len();
             // The length is known after rendering only. Room for as many digits as last time is left; where that was
             // wrong the message moves by a place or two, which is rare.
             self.out.resize(start + self.digits + 1, b' ');
-            rendering.template.render(&message, &context, &mut self.out);
+            rendering.template.render(&message, &context, &mut self.state, &mut self.out);
             let length = self.out.len() - start - self.digits - 1;
             let mut formatted = itoa::Buffer::new();
             let formatted = formatted.format(length).as_bytes();

@@ -2,8 +2,7 @@
 //! wait (a unix socket's could, and every program of the machine that logs would hang with it).
 
 use std::io;
-use std::os::fd::AsFd;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
@@ -41,24 +40,24 @@ const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// How long a socket whose reads fail is left alone.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-struct Receiver<S: AsRawFd + AsFd> {
+struct Receiver {
     receivers: Receivers,
-    socket: AsyncFd<S>,
+    socket: AsyncFd<OwnedFd>,
     batch: DatagramBatch,
     drops: u32,
     errors: u64,
 }
 
 /// Starts receiving from `socket`, which is non-blocking.
-pub(super) fn spawn<S: AsRawFd + AsFd + 'static>(receivers: Receivers, socket: S) -> io::Result<()> {
-    let socket = AsyncFd::new(socket)?;
+pub(super) fn spawn(receivers: Receivers, socket: OwnedFd) -> io::Result<()> {
+    let socket = sys::watch(socket)?;
     let batch = DatagramBatch::new(BATCH, SLOT_BYTES);
     let receiver = Receiver { receivers, socket, batch, drops: 0, errors: 0 };
     spawn_local(receiver.run());
     Ok(())
 }
 
-impl<S: AsRawFd + AsFd> Receiver<S> {
+impl Receiver {
     async fn run(mut self) {
         let mut stop = self.receivers.stop.clone();
         let mut drops_due = interval(DROPS_EVERY);

@@ -304,21 +304,30 @@ impl Decoder {
         Step::Need { octets: enough - data.len(), to_trailer: true, searched: data.len() }
     }
 
-    /// The first `max` octets from `start`, less a UTF-8 sequence that does not fit whole.
+    /// The beginning of an oversize frame that starts at `start`.
     fn oversize(&self, data: &[u8], start: usize, taken: usize, skip: Skip) -> Step {
-        let cut = start + self.max;
-        let begun = data.get(start..cut).unwrap_or_default().iter().rev().take(3);
-        let back = begun.zip(1_usize..).find(|(octet, _)| **octet & 0xC0 != 0x80).map_or(0, |(octet, back)| {
-            let sequence_len = match octet {
-                0xC2..=0xDF => 2,
-                0xE0..=0xEF => 3,
-                0xF0..=0xF4 => 4,
-                _ => 1,
-            };
-            if sequence_len > back { back } else { 0 }
-        });
-        Step::Frame { frame: start..cut - back, flaw: Some(Flaw::Oversize), taken, skip }
+        let kept = truncate(data.get(start..).unwrap_or_default(), self.max).len();
+        Step::Frame { frame: start..start + kept, flaw: Some(Flaw::Oversize), taken, skip }
     }
+}
+
+/// The first `max` octets, less a UTF-8 sequence that does not fit whole; all of `octets` where they are not more.
+pub fn truncate(octets: &[u8], max: usize) -> &[u8] {
+    if octets.len() <= max {
+        return octets;
+    }
+    let kept = octets.get(..max).unwrap_or_default();
+    let begun = kept.iter().rev().take(3);
+    let back = begun.zip(1_usize..).find(|(octet, _)| **octet & 0xC0 != 0x80).map_or(0, |(octet, back)| {
+        let sequence_len = match octet {
+            0xC2..=0xDF => 2,
+            0xE0..=0xEF => 3,
+            0xF0..=0xF4 => 4,
+            _ => 1,
+        };
+        if sequence_len > back { back } else { 0 }
+    });
+    kept.get(..max - back).unwrap_or_default()
 }
 
 impl Skip {
