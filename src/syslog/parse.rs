@@ -9,7 +9,7 @@ pub use rfc3164::program_name_of;
 pub use sanitize::sanitize;
 
 use super::message::{Fields, Protocol, Span};
-use super::pri::{Pri, PriPart};
+use super::pri::PriPart;
 use super::timestamp::Clock;
 
 /// Finds the fields of a sanitized frame. Never refuses, never allocates, takes time linear in the frame's length.
@@ -24,9 +24,8 @@ pub fn parse(frame: &[u8], clock: &Clock) -> Fields {
         }
         PriPart::Absent => 0,
         // RFC 3164 section 4.3.3: the PRI cannot be identified, so that all of the frame is the text.
-        PriPart::Invalid { len } => {
-            fields.pri = Pri::DEFAULT;
-            fields.after_pri = len;
+        PriPart::Invalid { after } => {
+            fields.after_pri = after;
             return fields;
         }
     };

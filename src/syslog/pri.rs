@@ -60,8 +60,8 @@ pub(crate) enum PriPart {
     },
     /// A `<` with no PRIVAL behind it: too large, leading zeros (RFC 5424 section 6.2.1), no digits, no `>`.
     Invalid {
-        /// Octets of `<`, one to three digits and `>`, which rsyslog leaves out of `rawmsg-after-pri`; else 0.
-        len: u32,
+        /// Where rsyslog's `rawmsg-after-pri` begins: behind a `>` that follows one to three octets of any kind, else 0.
+        after: u32,
     },
 }
 
@@ -70,22 +70,25 @@ impl PriPart {
     #[inline]
     pub(crate) fn of(frame: &[u8]) -> Self {
         let Some((b'<', behind)) = frame.split_first() else { return Self::Absent };
-        let (mut number, mut digits) = (0_u16, 0_u32);
-        for octet in behind.iter().take(4) {
-            if octet.is_ascii_digit() {
-                number = number.wrapping_mul(10).wrapping_add(u16::from(octet - b'0'));
-                digits += 1;
-                continue;
+        let (prival, len) = match *behind {
+            [ones @ b'0'..=b'9', b'>', ..] => (u16::from(ones - b'0'), 3),
+            [tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'>', ..] => (u16::from(tens - b'0') * 10 + u16::from(ones - b'0'), 4),
+            [b'1', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b'>', ..] => {
+                (100 + u16::from(tens - b'0') * 10 + u16::from(ones - b'0'), 5)
             }
-            if *octet != b'>' || digits == 0 {
-                break;
-            }
-            let leading_zero = digits > 1 && behind.first() == Some(&b'0');
-            let pri = u8::try_from(number).ok().and_then(Pri::new).filter(|_| !leading_zero);
-            let len = digits + 2;
-            return pri.map_or(Self::Invalid { len }, |pri| Self::Valid { pri, len });
+            _ => (u16::MAX, 0),
+        };
+        match u8::try_from(prival).ok().and_then(Pri::new) {
+            Some(pri) => Self::Valid { pri, len },
+            None => Self::Invalid {
+                after: match *behind {
+                    [_, b'>', ..] => 3,
+                    [_, _, b'>', ..] => 4,
+                    [_, _, _, b'>', ..] => 5,
+                    _ => 0,
+                },
+            },
         }
-        Self::Invalid { len: 0 }
     }
 }
 
