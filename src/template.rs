@@ -33,11 +33,7 @@ pub struct Template {
 enum Segment {
     Literal(Box<[u8]>),
     Plain(Property),
-    Time {
-        property: Property,
-        format: DateFormat,
-        utc: bool,
-    },
+    Time { property: Property, format: DateFormat, utc: bool },
     Shaped(Box<Shape>),
 }
 
@@ -74,10 +70,7 @@ pub struct Renderer {
 impl Renderer {
     /// Times that need a zone are printed in `zone` (rsyslog: the machine's).
     pub fn new(zone: TimeZone) -> Self {
-        Self {
-            zone: ZoneCache::new(zone),
-            value: Vec::new(),
-        }
+        Self { zone: ZoneCache::new(zone), value: Vec::new() }
     }
 }
 
@@ -91,46 +84,26 @@ impl Template {
     /// Compiles the text between the quotes of rsyslog's `string="..."`, escapes (`\n`, `\"`) included.
     pub fn compile(text: &str) -> Result<Self, TemplateError> {
         let segments = compile::compile(text)?;
-        let own_element = segments.iter().any(
-            |segment| matches!(segment, Segment::Literal(text) if element::mentions_ours(text)),
-        );
-        Ok(Self {
-            segments: segments.into(),
-            own_element,
-        })
+        let own_element =
+            segments.iter().any(|segment| matches!(segment, Segment::Literal(text) if element::mentions_ours(text)));
+        Ok(Self { segments: segments.into(), own_element })
     }
 
     /// Whether it prints `%intake_key%`.
     pub fn uses_intake_key(&self) -> bool {
-        self.segments
-            .iter()
-            .any(|segment| segment.property() == Some(Property::IntakeKey))
+        self.segments.iter().any(|segment| segment.property() == Some(Property::IntakeKey))
     }
 
     /// Appends the rendered message to `out`, which alone may grow.
-    pub fn render(
-        &self,
-        message: &Message<'_>,
-        context: &Context<'_>,
-        renderer: &mut Renderer,
-        out: &mut Vec<u8>,
-    ) {
+    pub fn render(&self, message: &Message<'_>, context: &Context<'_>, renderer: &mut Renderer, out: &mut Vec<u8>) {
         for segment in &self.segments {
             match segment {
                 Segment::Literal(text) => out.extend_from_slice(text),
-                Segment::Plain(property) => {
-                    property.append(self.own_element, message, context, renderer, out)
-                }
-                Segment::Time {
-                    property,
-                    format,
-                    utc,
-                } => {
+                Segment::Plain(property) => property.append(self.own_element, message, context, renderer, out),
+                Segment::Time { property, format, utc } => {
                     property.append_time(*format, *utc, message, renderer, out);
                 }
-                Segment::Shaped(shape) => {
-                    shape.append(self.own_element, message, context, renderer, out)
-                }
+                Segment::Shaped(shape) => shape.append(self.own_element, message, context, renderer, out),
             }
         }
     }
@@ -148,19 +121,13 @@ impl Segment {
 
 impl std::fmt::Debug for Template {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Template")
-            .field("segments", &self.segments.len())
-            .finish_non_exhaustive()
+        formatter.debug_struct("Template").field("segments", &self.segments.len()).finish_non_exhaustive()
     }
 }
 
 impl std::fmt::Debug for Context<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Context")
-            .field("my_hostname", &self.my_hostname)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Context").field("my_hostname", &self.my_hostname).finish_non_exhaustive()
     }
 }
 
@@ -189,31 +156,18 @@ mod tests {
                 fraction: 34_860,
                 offset_minutes: 60,
                 zulu: false,
+                minus_zero: false,
             }),
             hostname: Some(at(b"ote")),
             app_name: Some(at(b"unbound")),
             msg: at(b" [596451:0] info: hello"),
             ..Fields::default()
         };
-        let message = Message {
-            fields: &fields,
-            raw,
-            received_at_us: 0,
-            peer: None,
-            input: "lan",
-        };
+        let message = Message { fields: &fields, raw, received_at_us: 0, peer: None, input: "lan" };
         let template = Template::compile(Template::FAQ).expect("it compiles");
-        let context = Context {
-            intake_key: b"KEY",
-            my_hostname: "relay",
-        };
+        let context = Context { intake_key: b"KEY", my_hostname: "relay" };
         let mut out = Vec::new();
-        template.render(
-            &message,
-            &context,
-            &mut Renderer::new(TimeZone::UTC),
-            &mut out,
-        );
+        template.render(&message, &context, &mut Renderer::new(TimeZone::UTC), &mut out);
         assert_eq!(
             String::from_utf8(out).expect("it is text"),
             "<30>1 2021-01-13T14:52:06.034860+01:00 ote unbound - LOG [SEKOIA@53288 intake_key=\"KEY\"]  [596451:0] info: hello\n"

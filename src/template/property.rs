@@ -26,10 +26,7 @@ const fn pri_table() -> [([u8; 3], u8); 192] {
         } else {
             ([ones, 0, 0], 1)
         };
-        #[expect(
-            clippy::indexing_slicing,
-            reason = "pri < 192, evaluated at compile time"
-        )]
+        #[expect(clippy::indexing_slicing, reason = "pri < 192, evaluated at compile time")]
         {
             table[pri as usize] = row;
         }
@@ -143,10 +140,7 @@ pub(super) const NAMES: &[(&str, Property)] = &[
 
 /// The property of that name, whatever its case.
 pub(super) fn by_name(name: &str) -> Option<Property> {
-    NAMES
-        .iter()
-        .find(|(known, _)| known.eq_ignore_ascii_case(name))
-        .map(|(_, property)| *property)
+    NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, property)| *property)
 }
 
 impl Property {
@@ -164,11 +158,7 @@ impl Property {
         renderer: &mut Renderer,
         out: &mut Vec<u8>,
     ) {
-        let of_message = if self == Self::TimeReported {
-            message.fields.timestamp
-        } else {
-            None
-        };
+        let of_message = if self == Self::TimeReported { message.fields.timestamp } else { None };
         let stamp = of_message.unwrap_or_else(|| renderer.zone.local(message.received_at_us));
         let stamp = if utc { date::to_utc(&stamp) } else { stamp };
         date::write(&stamp, format, out);
@@ -188,12 +178,7 @@ impl Property {
             Self::Msg => out.extend_from_slice(message.msg()),
             Self::RawMsg => out.extend_from_slice(message.raw),
             Self::RawMsgAfterPri => {
-                out.extend_from_slice(
-                    message
-                        .raw
-                        .get(fields.after_pri as usize..)
-                        .unwrap_or_default(),
-                );
+                out.extend_from_slice(message.raw.get(fields.after_pri as usize..).unwrap_or_default());
             }
             Self::Hostname => match message.hostname() {
                 Some(hostname) => out.extend_from_slice(hostname),
@@ -216,15 +201,9 @@ impl Property {
             Self::TimeGenerated | Self::TimeReported => {
                 self.append_time(DateFormat::Rfc3164, false, message, renderer, out);
             }
-            Self::ProtocolVersion => out.push(if fields.protocol == Protocol::Rfc5424 {
-                b'1'
-            } else {
-                b'0'
-            }),
+            Self::ProtocolVersion => out.push(if fields.protocol == Protocol::Rfc5424 { b'1' } else { b'0' }),
             Self::StructuredData => match fields.structured_data {
-                Some(span) if own_element => {
-                    element::append_without_ours(span.of(message.raw), out)
-                }
+                Some(span) if own_element => element::append_without_ours(span.of(message.raw), out),
                 span => append_or_nil(span, message.raw, out),
             },
             Self::AppName => append_or_nil(fields.app_name, message.raw, out),
@@ -242,10 +221,7 @@ impl Property {
 }
 
 fn append_pri(message: &Message<'_>, out: &mut Vec<u8>) {
-    let (text, len) = PRI_TEXT
-        .get(usize::from(message.fields.pri.prival()))
-        .copied()
-        .unwrap_or((*b"13\0", 2));
+    let (text, len) = PRI_TEXT.get(usize::from(message.fields.pri.prival())).copied().unwrap_or((*b"13\0", 2));
     out.extend_from_slice(text.get(..usize::from(len)).unwrap_or_default());
 }
 
@@ -289,18 +265,9 @@ fn append_peer(peer: Option<IpAddr>, out: &mut Vec<u8>) {
     }
 }
 
-fn append_now(
-    part: NowPart,
-    utc: bool,
-    received_at_us: i64,
-    renderer: &mut Renderer,
-    out: &mut Vec<u8>,
-) {
-    let now: Timestamp = if utc {
-        date::civil(received_at_us.div_euclid(1_000_000), 0, 0)
-    } else {
-        renderer.zone.local(received_at_us)
-    };
+fn append_now(part: NowPart, utc: bool, received_at_us: i64, renderer: &mut Renderer, out: &mut Vec<u8>) {
+    let now: Timestamp =
+        if utc { date::civil(received_at_us.div_euclid(1_000_000), 0, 0) } else { renderer.zone.local(received_at_us) };
     match part {
         NowPart::Date => {
             out.extend_from_slice(&date::four(now.year));
