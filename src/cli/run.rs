@@ -114,7 +114,7 @@ fn signals() -> std::io::Result<channel::Receiver<&'static str>> {
         runtime.block_on(async {
             let mut terminate = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
-            drop(started_tx.send(()));
+            started_tx.send(()).map_err(std::io::Error::other)?;
             loop {
                 let name = tokio::select! {
                     _ = terminate.recv() => "SIGTERM",

@@ -41,11 +41,6 @@ impl Flight {
         Self { window: window as u64, quiet, batches: VecDeque::new(), acknowledged: 0, unflushed: 0 }
     }
 
-    /// Whether nothing is in flight.
-    pub(super) fn is_empty(&self) -> bool {
-        self.batches.is_empty()
-    }
-
     /// Whether something is not acknowledged.
     pub(super) fn is_outstanding(&self) -> bool {
         self.acknowledged < self.batches.len()
