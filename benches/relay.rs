@@ -45,14 +45,17 @@ const ROLE_COPY: &str = "role-copy";
 /// What all measurements are made on.
 const CORES: usize = 2;
 
+/// All that the table can show.
+const RELAYS: [&str; 5] = ["floor", "forebay", "rsyslog", "rsyslog-documented", "syslog-ng"];
+
 /// Compares relays: syslog in, octet-counted TLS out.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Which scenarios.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Scenario::ALL)]
     scenario: Vec<Scenario>,
-    /// floor, forebay, rsyslog, syslog-ng, or NAME=PATH for another build of forebay.
-    #[arg(long, value_delimiter = ',', default_values = ["floor", "forebay", "rsyslog", "syslog-ng"])]
+    /// floor, forebay, rsyslog, rsyslog-documented, syslog-ng, or NAME=PATH for another build of forebay.
+    #[arg(long, value_delimiter = ',', default_values = RELAYS)]
     relay: Vec<String>,
     /// Sending time of a run.
     #[arg(long, env = "RELAY_BENCH_SECONDS", default_value_t = 5.0)]

@@ -1,7 +1,7 @@
 //! The floor: the least that carrying these octets from TCP to TLS costs. It reads and writes, and looks at nothing.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -61,5 +61,9 @@ fn copy(mut from: TcpStream, to: SocketAddr, config: Arc<rustls::ClientConfig>) 
     while tls.wants_write() {
         tls.write_tls(&mut socket)?;
     }
+    // Session tickets lie unread in our receive buffer: a close now would be a reset, and the reset would throw away
+    // what the collector has not read yet.
+    socket.shutdown(Shutdown::Write)?;
+    std::io::copy(&mut socket, &mut std::io::sink())?;
     Ok(())
 }

@@ -33,8 +33,10 @@ pub enum Kind {
     Floor,
     /// A build of this program.
     Forebay(PathBuf),
-    /// rsyslogd.
+    /// rsyslogd, tuned to be as fast as it can.
     Rsyslog(PathBuf),
+    /// rsyslogd, as Sekoia documents it.
+    RsyslogDocumented(PathBuf),
     /// syslog-ng, and the tree it was unpacked into where it is not installed.
     SyslogNg(PathBuf, Option<PathBuf>),
 }
@@ -58,13 +60,16 @@ pub struct Setting<'a> {
 }
 
 impl Relay {
-    /// Reads `floor`, `forebay`, `rsyslog`, `syslog-ng`, or `NAME=PATH` for another build of forebay. The error says why
+    /// Reads `floor`, `forebay`, `rsyslog`, `rsyslog-documented`, `syslog-ng`, or `NAME=PATH` for another build of forebay. The error says why
     /// it cannot be run here.
     pub fn find(text: &str) -> Result<Self, String> {
         let kind = match text {
             "floor" => Kind::Floor,
             "forebay" => Kind::Forebay(env!("CARGO_BIN_EXE_forebay").into()),
             "rsyslog" => Kind::Rsyslog(on_path("RSYSLOGD", "rsyslogd").ok_or("rsyslogd is not installed")?),
+            "rsyslog-documented" => {
+                Kind::RsyslogDocumented(on_path("RSYSLOGD", "rsyslogd").ok_or("rsyslogd is not installed")?)
+            }
             "syslog-ng" => {
                 let root = std::env::var_os("SYSLOG_NG_ROOT").map(PathBuf::from);
                 let unpacked = root.as_ref().map(|root| root.join("usr/sbin/syslog-ng")).filter(|path| path.is_file());
@@ -75,7 +80,7 @@ impl Relay {
                 Some((name, path)) => {
                     return Ok(Self { name: name.to_owned(), kind: Kind::Forebay(path.into()) });
                 }
-                None => return Err("unknown; expected floor, forebay, rsyslog, syslog-ng or NAME=PATH".to_owned()),
+                None => return Err("unknown; expected floor, forebay, rsyslog, rsyslog-documented, syslog-ng or NAME=PATH".to_owned()),
             },
         };
         Ok(Self { name: text.to_owned(), kind })
@@ -116,8 +121,9 @@ impl Relay {
                 command.arg("run").arg("-c").arg(file);
                 command
             }
-            Kind::Rsyslog(path) => {
-                std::fs::write(&file, rsyslog(setting)?)?;
+            Kind::Rsyslog(path) | Kind::RsyslogDocumented(path) => {
+                let documented = matches!(self.kind, Kind::RsyslogDocumented(_));
+                std::fs::write(&file, if documented { rsyslog_documented(setting) } else { rsyslog(setting) })?;
                 let mut command = Command::new(path);
                 command.arg("-n").arg("-f").arg(file).arg("-i").arg(setting.dir.join("pid"));
                 command
@@ -185,54 +191,68 @@ fn forebay(setting: &Setting<'_>) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// One `if` a product with its own template, as the FAQ says. The choices below are those that measured best for it:
-/// a linked list in front, large batches, one worker (two cost more a message and disturb the order), actions without
-/// a queue of their own, OpenSSL instead of GnuTLS.
-fn rsyslog(setting: &Setting<'_>) -> anyhow::Result<String> {
-    let driver = std::env::var("RSYSLOG_DRIVER").unwrap_or_else(|_| "ossl".to_owned());
-    let workers = std::env::var("RSYSLOG_WORKERS").unwrap_or_else(|_| "1".to_owned());
-    let queue = std::env::var("RSYSLOG_QUEUE").unwrap_or_else(|_| "FixedArray".to_owned());
-    let batch = std::env::var("RSYSLOG_BATCH").unwrap_or_else(|_| "4096".to_owned());
-    let threads = std::env::var("RSYSLOG_THREADS").unwrap_or_else(|_| "1".to_owned());
+/// The choices here are those that measured best for it on two cores: one poller and one worker (more threads cost more
+/// a message), a fixed array and large batches, actions without a queue of their own, OpenSSL instead of GnuTLS.
+fn rsyslog(setting: &Setting<'_>) -> String {
     let (dir, ca, port) = (setting.dir.display(), setting.ca.display(), setting.port);
-    let mut text = format!(
-        "global(workDirectory=\"{dir}\" defaultNetstreamDriverCAFile=\"{ca}\" net.enableDNS=\"off\")\n\
-         main_queue(queue.type=\"{queue}\" queue.size=\"200000\" queue.dequeueBatchSize=\"{batch}\" \
-         queue.workerThreads=\"{workers}\" queue.timeoutEnqueue=\"60000\")\n"
-    );
-    if setting.udp {
-        write!(
-            text,
-            "module(load=\"imudp\" threads=\"{threads}\" batchSize=\"128\" timeRequery=\"8\")\n\
+    let input = if setting.udp {
+        format!(
+            "module(load=\"imudp\" threads=\"1\" batchSize=\"128\" timeRequery=\"8\")\n\
              input(type=\"imudp\" address=\"127.0.0.1\" port=\"{port}\" rcvbufSize=\"{RECEIVE_BUFFER}\")\n"
-        )?;
+        )
     } else {
-        write!(
-            text,
-            "module(load=\"imptcp\" threads=\"{threads}\")\n\
+        format!(
+            "module(load=\"imptcp\" threads=\"1\")\n\
              input(type=\"imptcp\" address=\"127.0.0.1\" port=\"{port}\")\n"
-        )?;
-    }
-    for (index, program) in PROGRAMS.iter().enumerate() {
+        )
+    };
+    format!(
+        "global(workDirectory=\"{dir}\" defaultNetstreamDriverCAFile=\"{ca}\" net.enableDNS=\"off\")\n\
+         main_queue(queue.type=\"FixedArray\" queue.size=\"200000\" queue.dequeueBatchSize=\"4096\" \
+         queue.workerThreads=\"1\" queue.timeoutEnqueue=\"60000\")\n{input}{}",
+        rsyslog_routes(setting, "ossl", "")
+    )
+}
+
+/// What a reader of Sekoia's page has: imtcp or imudp with their defaults, GnuTLS, and a disk-assisted linked list
+/// behind every action. Only the receive buffer for datagrams is the others'.
+fn rsyslog_documented(setting: &Setting<'_>) -> String {
+    let (dir, ca, port) = (setting.dir.display(), setting.ca.display(), setting.port);
+    let input = if setting.udp {
+        format!(
+            "module(load=\"imudp\")\n\
+             input(type=\"imudp\" address=\"127.0.0.1\" port=\"{port}\" rcvbufSize=\"{RECEIVE_BUFFER}\")\n"
+        )
+    } else {
+        format!(
+            "module(load=\"imtcp\" maxSessions=\"{CONNECTIONS_MAX}\")\n\
+             input(type=\"imtcp\" address=\"127.0.0.1\" port=\"{port}\")\n"
+        )
+    };
+    let queue = "queue.type=\"LinkedList\" queue.maxDiskSpace=\"5g\" queue.saveOnShutdown=\"on\" \
+                 action.resumeRetryCount=\"-1\" queue.fileName=";
+    format!(
+        "global(workDirectory=\"{dir}\" defaultNetstreamDriverCAFile=\"{ca}\")\n{input}{}",
+        rsyslog_routes(setting, "gtls", queue)
+    )
+}
+
+/// One `if` a product with its own template. `queue` are parameters of each action, the last of which is a file's name.
+fn rsyslog_routes(setting: &Setting<'_>, driver: &str, queue: &str) -> String {
+    let (host, port) = (setting.sink.ip(), setting.sink.port());
+    let route = |(index, program): (usize, &&str)| {
         let key = intake_key(index);
-        writeln!(
-            text,
+        let queue = if queue.is_empty() { String::new() } else { format!("{queue}\"{program}\"") };
+        format!(
             "template(name=\"t_{program}\" type=\"string\" string=\"<%pri%>1 %timestamp:::date-rfc3339% %hostname% \
-             %app-name% %procid% LOG [SEKOIA@53288 intake_key=\\\"{key}\\\"] %msg%\\n\")"
-        )?;
-    }
-    for program in PROGRAMS {
-        writeln!(
-            text,
-            "if $programname == '{program}' then {{\n  action(type=\"omfwd\" target=\"{}\" port=\"{}\" \
+             %app-name% %procid% LOG [SEKOIA@53288 intake_key=\\\"{key}\\\"] %msg%\\n\")\n\
+             if $programname == '{program}' then {{\n  action(type=\"omfwd\" target=\"{host}\" port=\"{port}\" \
              protocol=\"tcp\" TCP_Framing=\"octet-counted\" template=\"t_{program}\" StreamDriver=\"{driver}\" \
-             StreamDriverMode=\"1\" StreamDriverAuthMode=\"x509/name\" StreamDriverPermittedPeers=\"{SERVER_NAME}\")\n  \
-             stop\n}}",
-            setting.sink.ip(),
-            setting.sink.port()
-        )?;
-    }
-    Ok(text)
+             StreamDriverMode=\"1\" StreamDriverAuthMode=\"x509/name\" StreamDriverPermittedPeers=\"{SERVER_NAME}\" \
+             {queue})\n  stop\n}}\n"
+        )
+    };
+    PROGRAMS.iter().enumerate().map(route).collect()
 }
 
 /// Flow control on; windows and queues sized so that it never sleeps while there is work.
@@ -248,10 +268,10 @@ fn syslog_ng(setting: &Setting<'_>) -> anyhow::Result<String> {
     );
     if setting.udp {
         write!(text, "source s {{")?;
-        for _ in 0..2 {
+        for socket in 0..2 {
             write!(
                 text,
-                " network(transport(\"udp\") ip(\"127.0.0.1\") port({port}) so-reuseport(1) so-rcvbuf({RECEIVE_BUFFER}) \
+                " network(persist-name(\"socket{socket}\") transport(\"udp\") ip(\"127.0.0.1\") port({port}) so-reuseport(1) so-rcvbuf({RECEIVE_BUFFER}) \
                  log-fetch-limit(1000) log-iw-size({window}));"
             )?;
         }
@@ -271,7 +291,7 @@ fn syslog_ng(setting: &Setting<'_>) -> anyhow::Result<String> {
              [SEKOIA@53288 intake_key=\\\"{key}\\\"] ${{MESSAGE}}\\n\"); template-escape(no); }};\n\
              filter f_{program} {{ program(\"{program}\" type(string)); }};\n\
              destination d_{program} {{ network(\"{address}\" port({sink_port}) transport(\"tls\") template(t_{program}) \
-             tls(ca-file(\"{ca}\") peer-verify(required-trusted))); }};\n\
+             persist-name(\"{program}\") tls(ca-file(\"{ca}\") peer-verify(required-trusted))); }};\n\
              log {{ source(s); filter(f_{program}); destination(d_{program}); flags(flow-control, final); }};"
         )?;
     }

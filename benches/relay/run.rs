@@ -173,6 +173,9 @@ pub fn run(relay: &Relay, scenario: Scenario, load: &Load, identity: &Identity, 
     outcome.delivered = arrivals.unique as f64 / seconds.max(f64::EPSILON);
     outcome.cpu_us = cpu.as_secs_f64() * 1e6 / arrivals.unique.max(1) as f64;
     outcome.lost = outcome.sent.saturating_sub(arrivals.unique);
+    if outcome.lost > 0 {
+        arrivals.errors.iter().for_each(|error| eprintln!("a connection to the sink ended with: {error}"));
+    }
     outcome.wrong = arrivals.misrouted + arrivals.damaged;
     outcome.repeated = arrivals.received.saturating_sub(arrivals.unique + arrivals.damaged);
     outcome.out_of_order = arrivals.out_of_order;

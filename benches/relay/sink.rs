@@ -84,6 +84,8 @@ pub struct Arrivals {
     pub latency: Histogram,
     /// Arrival of the last one, microseconds since the Unix epoch.
     pub last_us: u64,
+    /// How connections ended that did not end in order.
+    pub errors: Vec<String>,
 }
 
 /// A running collector.
@@ -339,6 +341,7 @@ fn add_up(all: &[Books]) -> Arrivals {
         arrivals.out_of_order += books.out_of_order;
         arrivals.connections += usize::from(books.received > 0);
         arrivals.latency.add(&books.latency);
+        arrivals.errors.extend(books.error.as_ref().map(|error| format!("{error:#}")));
         arrivals.last_us = arrivals.last_us.max(books.last_us);
         for (source, words) in &books.seen {
             let sum = seen.entry(*source).or_default();
