@@ -83,13 +83,14 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// rsyslog's `$programname`: the TAG up to the first `/`, `[`, `:` or non-printable octet.
+    /// rsyslog's `$programname`: the TAG up to the first `/`, `[`, `:` or non-printable octet. For RFC 5424 the same of
+    /// APP-NAME, and `-` where that is nil; for RFC 3164 it is empty where there is none.
     pub fn program_name(&self) -> &'a [u8] {
-        // For RFC 3164 the parser stored it as APP-NAME. For RFC 5424 rsyslog runs the same cut over APP-NAME.
-        let app_name = self.fields.app_name.map(|span| span.of(self.raw)).unwrap_or_default();
-        match self.fields.protocol {
-            Protocol::Rfc3164 => app_name,
-            Protocol::Rfc5424 => super::parse::program_name_of(app_name),
+        match (self.fields.protocol, self.fields.app_name) {
+            // The parser made the cut when it stored APP-NAME.
+            (Protocol::Rfc3164, app_name) => app_name.map(|span| span.of(self.raw)).unwrap_or_default(),
+            (Protocol::Rfc5424, Some(app_name)) => super::parse::program_name_of(app_name.of(self.raw)),
+            (Protocol::Rfc5424, None) => b"-",
         }
     }
 

@@ -46,6 +46,49 @@ impl Pri {
     }
 }
 
+/// What stands at the start of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PriPart {
+    /// No `<`: a frame without a PRI.
+    Absent,
+    /// `<PRIVAL>`, `len` octets of it.
+    Valid {
+        /// Its value.
+        pri: Pri,
+        /// Octets, brackets included.
+        len: u32,
+    },
+    /// A `<` with no PRIVAL behind it: too large, leading zeros (RFC 5424 section 6.2.1), no digits, no `>`.
+    Invalid {
+        /// Octets of `<`, one to three digits and `>`, which rsyslog leaves out of `rawmsg-after-pri`; else 0.
+        len: u32,
+    },
+}
+
+impl PriPart {
+    /// Reads the start of `frame`.
+    #[inline]
+    pub(crate) fn of(frame: &[u8]) -> Self {
+        let Some((b'<', behind)) = frame.split_first() else { return Self::Absent };
+        let (mut number, mut digits) = (0_u16, 0_u32);
+        for octet in behind.iter().take(4) {
+            if octet.is_ascii_digit() {
+                number = number.wrapping_mul(10).wrapping_add(u16::from(octet - b'0'));
+                digits += 1;
+                continue;
+            }
+            if *octet != b'>' || digits == 0 {
+                break;
+            }
+            let leading_zero = digits > 1 && behind.first() == Some(&b'0');
+            let pri = u8::try_from(number).ok().and_then(Pri::new).filter(|_| !leading_zero);
+            let len = digits + 2;
+            return pri.map_or(Self::Invalid { len }, |pri| Self::Valid { pri, len });
+        }
+        Self::Invalid { len: 0 }
+    }
+}
+
 impl Default for Pri {
     fn default() -> Self {
         Self::DEFAULT
