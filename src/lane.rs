@@ -208,3 +208,5 @@ impl Lane {
 fn excess(held: usize, budget: &Budget) -> isize {
     held.saturating_sub(budget.guaranteed) as isize
 }
+#[cfg(test)]
+mod size { #[test] fn sizes() { eprintln!("fields {} record {} ts {:?}", size_of::<crate::syslog::Fields>(), size_of::<super::Record>(), size_of::<Option<crate::syslog::Timestamp>>()); } }
