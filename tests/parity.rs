@@ -152,8 +152,21 @@ impl Tally {
 /// What differs, for a reader.
 fn explain(frame: &[u8], ours: &Outcome, theirs: &Outcome) -> String {
     const NAMES: [&str; 15] = [
-        "pri", "timestamp", "received", "hostname", "syslogtag", "programname", "app-name", "procid", "msgid",
-        "structured-data", "protocol-version", "msg", "rawmsg", "rawmsg-after-pri", "FAQ line",
+        "pri",
+        "timestamp",
+        "received",
+        "hostname",
+        "syslogtag",
+        "programname",
+        "app-name",
+        "procid",
+        "msgid",
+        "structured-data",
+        "protocol-version",
+        "msg",
+        "rawmsg",
+        "rawmsg-after-pri",
+        "FAQ line",
     ];
     let mut text = format!("{}\n", frame.escape_ascii());
     for ((name, ours), theirs) in NAMES.iter().zip(ours.fields()).zip(theirs.fields()) {
@@ -203,6 +216,62 @@ fn frames_of_the_corpus_mean_what_rsyslog_makes_of_them() {
         let Some(frames) = corpus::frames(name) else { continue };
         compare_with_rsyslogd(name, &frames, Transport::Tcp, "UTC");
     }
+}
+
+#[test]
+fn hostile_frames_keep_what_is_demanded_of_them() {
+    let Some(rows) = corpus::rows("nasty.jsonl") else { return };
+    let clock = clock_of(b"2026-11-22T20:00:00.000000+00:00");
+    let mut checked = 0;
+    for row in &rows {
+        let (Some(frame), Some(name)) = (corpus::frame(row), row["name"].as_str()) else { continue };
+        let mut scratch = Vec::new();
+        let raw = syslog::sanitize(&frame, &mut scratch);
+        let fields = syslog::parse(raw, &clock);
+        let shown = format!("{name}: {fields:?}");
+        assert!(raw.iter().all(|octet| *octet >= 0x20), "{shown}");
+        assert!(fields.pri.prival() <= 191, "{shown}");
+        assert_eq!(fields.msg.start as usize + fields.msg.of(raw).len(), raw.len(), "MSG goes to the end: {shown}");
+        if row["demand"].as_str().is_some_and(|demand| demand.contains("whole original text is in MSG")) {
+            assert_eq!((fields.pri.prival(), fields.msg.of(raw)), (13, raw), "{shown}");
+        }
+        checked += usize::from(demanded_by_name(name, raw, &fields, &shown));
+    }
+    assert!(checked > 20, "only {checked} rows had a demand of their own");
+}
+
+/// The demands that one row or a group of rows makes; false where it makes none on the parser.
+fn demanded_by_name(name: &str, raw: &[u8], fields: &Fields, shown: &str) -> bool {
+    let exists =
+        |stamp: &Timestamp| jiff::civil::Date::new(stamp.year as i16, stamp.month as i8, stamp.day as i8).is_ok();
+    let text = |needle: &str| memchr::memmem::find(fields.msg.of(raw), needle.as_bytes()).is_some();
+    match name {
+        "pri-unclosed" => assert_eq!((fields.pri.prival(), fields.msg.of(raw)), (13, raw), "{shown}"),
+        "sd-unclosed" => assert!(fields.structured_data.is_none() && text("msg text"), "{shown}"),
+        "sd-unclosed-quote" => assert!(text("msg text"), "{shown}"),
+        "few-fields" => {
+            assert!(fields.hostname.is_some_and(|hostname| hostname.of(raw) == b"host"), "{shown}");
+            let missing = [fields.app_name, fields.procid, fields.msgid, fields.structured_data];
+            assert_eq!(missing, [None; 4], "{shown}");
+        }
+        "long-hostname" | "long-tag" | "long-pid" => {
+            let tag_end = fields.tag.start + fields.tag.len;
+            let tag_start = fields.hostname.map_or(fields.tag.start, |hostname| hostname.start + hostname.len + 1);
+            assert_eq!((tag_start, tag_end), (fields.tag.start, fields.msg.start), "no octet between: {shown}");
+        }
+        "inj-tag" => assert!(fields.app_name.is_some_and(|app_name| app_name.of(raw) == b"app"), "{shown}"),
+        "sd-long-id" => assert!(fields.structured_data.is_some_and(|sd| sd.len > 5000), "{shown}"),
+        "nul-tail" => assert!(!text("#000"), "{shown}"),
+        "trailing-many-lf" => assert!(fields.msg.of(raw).ends_with(b"#012".repeat(9).as_slice()), "{shown}"),
+        "date-feb30" | "date-feb29" | "date-hour25" | "date-day0" => assert_eq!(fields.timestamp, None, "{shown}"),
+        _ if name.starts_with("date-") || name.starts_with("ts5424-") => {
+            assert!(fields.timestamp.as_ref().is_none_or(exists), "{shown}");
+            assert!(fields.timestamp.is_none_or(|stamp| stamp.fraction_digits <= 6), "{shown}");
+        }
+        _ if name.starts_with("len-") || name.starts_with("inj-") => assert!(!fields.msg.of(raw).is_empty(), "{shown}"),
+        _ => return false,
+    }
+    true
 }
 
 #[test]
