@@ -1,6 +1,7 @@
 //! The configuration as the program uses it: resolved, checked, impossible to misuse.
 //!
-//! `raw` shapes what the file may say, [`load`] turns it into a [`Config`] or into one [`Report`] that holds *all*
+//! `source` reads files into a `tree` that knows positions, `schema` holds it against the keys there are, `raw` shapes
+//! what the file may say, `resolve` gives it meaning: [`load`] turns it into a [`Config`] or into one [`Report`] that holds *all*
 //! mistakes. Nothing here opens a socket.
 
 use std::net::SocketAddr;
@@ -14,9 +15,53 @@ use crate::route::Conditions;
 use crate::syslog::Framing;
 use crate::template::Template;
 
+pub use report::{Mistake, Position, Report};
+pub use schema::keys;
 pub use secret::IntakeKey;
+pub use source::{ENVIRONMENT_LISTEN, Source};
 
+mod expand;
+mod leaf;
+pub mod limits;
+mod path;
+mod raw;
+mod report;
+mod resolve;
+mod schema;
 pub mod secret;
+mod source;
+mod summary;
+mod tree;
+pub mod units;
+mod url;
+
+/// A configuration, and what is odd about it without being wrong.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Ready to run.
+    pub config: Config,
+    /// Sorted as a report is.
+    pub warnings: Vec<Mistake>,
+}
+
+/// Reads, checks and resolves a configuration. `environment` looks variables up. Opens no socket and writes nothing;
+/// reads the files that the configuration names.
+///
+/// A syntax error or an unreadable file is reported alone; all other mistakes are reported together.
+pub fn load(source: &Source, environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Report> {
+    let mut mistakes = report::Mistakes::default();
+    let mut tree = match source.read(environment, &mut mistakes) {
+        Ok(tree) => tree,
+        Err(fault) => return Err(Report::new(vec![fault])),
+    };
+    let unexpanded = expand::expand_all(&mut tree, environment, &mut mistakes);
+    let mut check = schema::Check { mistakes: &mut mistakes, refused: unexpanded };
+    let value = check.value(&tree, &schema::ROOT, &path::Path::root()).unwrap_or(serde_yaml::Value::Null);
+    let refused = check.refused;
+    // Fails only where the tree was refused as a whole: the schema let nothing through that the shapes do not take.
+    let raw: raw::File = serde_yaml::from_value(value).unwrap_or_default();
+    resolve::resolve(&tree, raw, refused, &source.directory(), mistakes)
+}
 
 /// A whole configuration. Indices (`Route::action`'s output) point into these vectors.
 #[derive(Debug)]
@@ -132,6 +177,13 @@ pub struct Output {
     pub replay_window: usize,
     /// How long they are kept once all is acknowledged.
     pub replay_quiet: Duration,
+}
+
+impl Output {
+    /// `HOST:PORT`, for people.
+    pub fn address(&self) -> String {
+        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+    }
 }
 
 /// How to trust and be trusted by a `tls://` destination.

@@ -1,6 +1,18 @@
 //! forebay: a syslog relay in front of Sekoia.io's intake.
 
+pub mod admin;
+pub mod cli;
 pub mod config;
+pub mod forward;
+pub mod lane;
+pub mod metrics;
+pub mod pipeline;
+pub mod receive;
+pub mod relay;
 pub mod route;
+pub mod shard;
+pub mod stop;
+pub mod sys;
 pub mod syslog;
 pub mod template;
+pub mod tls;

@@ -1,0 +1,123 @@
+//! Instructions a message of each pure stage, counted by callgrind and compared with `benches/instructions.txt`: exact
+//! where nanoseconds on a shared machine are not. A rise over 5 % fails.
+//!
+//! `cargo bench --bench instructions` compares, `-- --bless` writes the counts down as the new ones. They depend on the
+//! compiler (the toolchain is pinned) and on the target, so they are compared on x86-64 Linux only. Without valgrind it
+//! says so and passes, except in CI (`CI` is set), where it fails.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::expect_used,
+    reason = "a bench speaks to its terminal, and may panic"
+)]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, bail};
+
+use workload::{MESSAGES, STAGES, Workload};
+
+#[path = "stages/workload.rs"]
+mod workload;
+
+/// First argument of the process that callgrind watches; then come a stage and a number of passes.
+const ROLE: &str = "role-pass";
+/// Two counts of passes: their difference is free of what starting costs.
+const PASSES: (u64, u64) = (2, 10);
+/// A rise over this share fails.
+const RISE_MAX: f64 = 0.05;
+/// A fall over this share is worth writing down.
+const FALL_NOTED: f64 = 0.05;
+const HEADER: &str = "\
+# Instructions a message on x86-64 Linux, release build, counted by callgrind over RFC 3164 messages of 170 octets.
+# Written by `cargo bench --bench instructions -- --bless`; a change over 5 % must be explained in its commit.
+";
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [role, stage, passes] = arguments.as_slice()
+        && role == ROLE
+    {
+        let mut workload = Workload::new();
+        let count: usize = (0..passes.parse()?).map(|_| workload.pass(stage)).sum();
+        println!("{count}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
+        println!("skipped: the counts kept are those of x86-64 Linux");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().is_err() {
+        let ci = std::env::var_os("CI").is_some();
+        println!("{}: valgrind is not installed", if ci { "failed" } else { "skipped" });
+        return Ok(if ci { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+    }
+    let counted = STAGES.iter().map(|stage| Ok((*stage, count(stage)?))).collect::<anyhow::Result<Vec<_>>>()?;
+    if arguments.iter().any(|argument| argument == "--bless") {
+        return bless(&counted);
+    }
+    compare(&counted)
+}
+
+fn file() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/instructions.txt")
+}
+
+/// Instructions a message of `stage`.
+fn count(stage: &str) -> anyhow::Result<f64> {
+    let (few, many) = (watch(stage, PASSES.0)?, watch(stage, PASSES.1)?);
+    let messages = (PASSES.1 - PASSES.0) * MESSAGES as u64;
+    Ok(many.saturating_sub(few) as f64 / messages as f64)
+}
+
+/// All instructions of a process that makes so many passes.
+fn watch(stage: &str, passes: u64) -> anyhow::Result<u64> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(std::env::current_exe()?)
+        .args([ROLE, stage, &passes.to_string()])
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        bail!("callgrind over {stage}: {}\n{text}", output.status);
+    }
+    // `==PID== Collected : 123456`
+    let collected = text.lines().find_map(|line| line.split_once("Collected :")).context("callgrind's count")?;
+    Ok(collected.1.trim().parse()?)
+}
+
+fn bless(counted: &[(&str, f64)]) -> anyhow::Result<ExitCode> {
+    let mut text = HEADER.to_owned();
+    for (stage, count) in counted {
+        writeln!(text, "{stage} {count:.1}")?;
+    }
+    std::fs::write(file(), &text)?;
+    print!("{text}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn compare(counted: &[(&str, f64)]) -> anyhow::Result<ExitCode> {
+    let text = std::fs::read_to_string(file()).context("benches/instructions.txt")?;
+    let mut kept = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let (stage, count) = line.split_once(' ').with_context(|| format!("not a stage and its count: {line}"))?;
+        kept.insert(stage, count.parse::<f64>()?);
+    }
+    let mut failed = false;
+    for (stage, count) in counted {
+        let before = kept.get(stage).with_context(|| format!("no count of {stage} is kept; bless"))?;
+        let rise = count / before - 1.0;
+        let word = match rise {
+            rise if rise > RISE_MAX => "FAIL",
+            rise if rise < -FALL_NOTED => "PASS (bless the gain)",
+            _ => "PASS",
+        };
+        failed |= rise > RISE_MAX;
+        println!("{word} {stage}: {count:.1} instructions a message, {before:.1} before ({:+.1} %)", rise * 100.0);
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

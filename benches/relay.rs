@@ -1,0 +1,197 @@
+//! The end-to-end comparison: forebay, rsyslog and syslog-ng as processes between a generator and a TLS collector, on
+//! loopback and two cores; and the floor, a copy from TCP to TLS that looks at nothing.
+//!
+//! `cargo bench --bench relay` runs all; `-- --help` says what can be chosen. Relays that are not installed are left out
+//! and named. Order is checked for each source and program on each connection to the collector.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::string_slice,
+    reason = "a bench sleeps between looks, speaks to its terminal, and may panic: nothing depends on it"
+)]
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+
+use relays::Relay;
+use run::{Load, Outcome, Scenario};
+
+#[path = "relay/floor.rs"]
+mod floor;
+#[path = "relay/generator.rs"]
+mod generator;
+#[path = "relay/message.rs"]
+mod message;
+#[path = "relay/relays.rs"]
+mod relays;
+#[path = "relay/report.rs"]
+mod report;
+#[path = "relay/run.rs"]
+mod run;
+#[path = "relay/sink.rs"]
+mod sink;
+#[path = "relay/system.rs"]
+mod system;
+
+/// First argument of the generator's process; its second is a [`generator::Order`] as JSON.
+const ROLE_GENERATE: &str = "role-generate";
+/// First argument of the floor's process; its second is a [`floor::Order`] as JSON.
+const ROLE_COPY: &str = "role-copy";
+/// What all measurements are made on.
+const CORES: usize = 2;
+
+/// All that the table can show.
+const RELAYS: [&str; 5] = ["floor", "forebay", "rsyslog", "rsyslog-documented", "syslog-ng"];
+
+/// Compares relays: syslog in, octet-counted TLS out.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Which scenarios.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Scenario::ALL)]
+    scenario: Vec<Scenario>,
+    /// floor, forebay, rsyslog, rsyslog-documented, syslog-ng, or NAME=PATH for another build of forebay.
+    #[arg(long, value_delimiter = ',', default_values = RELAYS)]
+    relay: Vec<String>,
+    /// Sending time of a run.
+    #[arg(long, env = "RELAY_BENCH_SECONDS", default_value_t = 5.0)]
+    seconds: f64,
+    /// No more messages than these in a run.
+    #[arg(long)]
+    messages: Option<u64>,
+    /// The median of so many is shown.
+    #[arg(long, env = "RELAY_BENCH_RUNS", default_value_t = 3)]
+    runs: usize,
+    /// One run of two seconds.
+    #[arg(long)]
+    quick: bool,
+    /// TCP connections that send.
+    #[arg(long, default_value_t = 4)]
+    connections: usize,
+    /// Silent TCP connections of the crowd scenario.
+    #[arg(long, default_value_t = 5_000)]
+    idle: usize,
+    /// Datagrams a second of the udp scenario.
+    #[arg(long, default_value_t = 200_000)]
+    udp_rate: u64,
+    /// Messages a second of the latency scenario.
+    #[arg(long, default_value_t = 1_000)]
+    latency_rate: u64,
+    /// Ends with 1 where a target is missed or a relay failed.
+    #[arg(long)]
+    check: bool,
+    /// `cargo bench` says so.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let words: Vec<String> = std::env::args().skip(1).take(2).collect();
+    if let [role, order] = words.as_slice() {
+        match role.as_str() {
+            ROLE_GENERATE => return generator::main(&serde_json::from_str(order)?).map(|()| ExitCode::SUCCESS),
+            ROLE_COPY => return floor::main(&serde_json::from_str(order)?).map(|()| ExitCode::SUCCESS),
+            _ => {}
+        }
+    }
+    let mut arguments = Arguments::parse();
+    if arguments.quick {
+        (arguments.runs, arguments.seconds) = (1, 2.0);
+    }
+    compare(&arguments)
+}
+
+fn compare(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let cores = system::keep_to_cores(CORES)?;
+    system::raise_open_files()?;
+    println!("{cores} cores, {} octets a message, {} runs of {} s", message::MESSAGE_LEN, arguments.runs, arguments.seconds);
+    let mut relays = Vec::new();
+    for name in &arguments.relay {
+        match Relay::find(name) {
+            Ok(relay) => relays.push(relay),
+            Err(reason) => println!("left out: {name}: {reason}"),
+        }
+    }
+    let home = tempfile::tempdir()?;
+    let identity = sink::Identity::new(home.path())?;
+    let mut lines = Vec::new();
+    let mut failed = false;
+    for &scenario in &arguments.scenario {
+        for relay in &relays {
+            match repeat(arguments, scenario, relay, &identity, home.path()) {
+                Ok(Some(line)) => lines.push(line),
+                Ok(None) => {}
+                Err(error) => {
+                    failed = true;
+                    eprintln!("{}, {}: {error:#}", scenario.name(), relay.name);
+                }
+            }
+        }
+    }
+    let missed = print(&lines)?;
+    let bad = arguments.check && (failed || missed);
+    Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// All runs of one relay and scenario; `None` where it cannot do such a thing.
+fn repeat(
+    arguments: &Arguments,
+    scenario: Scenario,
+    relay: &Relay,
+    identity: &sink::Identity,
+    home: &std::path::Path,
+) -> anyhow::Result<Option<report::Line>> {
+    let load = Load {
+        seconds: arguments.seconds,
+        messages_max: arguments.messages,
+        connections: arguments.connections.clamp(1, message::SOURCES_MAX),
+        idle: arguments.idle,
+        udp_rate: arguments.udp_rate,
+        latency_rate: arguments.latency_rate,
+    };
+    let udp = scenario == Scenario::Udp;
+    if !relay.takes(udp, if scenario == Scenario::Crowd { load.idle } else { 0 }) {
+        return Ok(None);
+    }
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    for count in 0..arguments.runs.max(1) {
+        let dir = tempfile::tempdir_in(home)?;
+        let outcome = run::run(relay, scenario, &load, identity, dir.path()).context("a run failed")?;
+        println!(
+            "{} {} {}: {:.0}/s, {:.3} µs/message, lost {}",
+            scenario.name(),
+            relay.name,
+            count + 1,
+            outcome.delivered,
+            outcome.cpu_us,
+            outcome.lost
+        );
+        outcomes.push(outcome);
+    }
+    let rate = match scenario {
+        Scenario::Udp => Some(load.udp_rate),
+        Scenario::Latency => Some(load.latency_rate),
+        Scenario::Tcp | Scenario::Crowd | Scenario::Idle => None,
+    };
+    Ok(Some(report::Line { scenario, relay: relay.clone(), outcome: report::summarize(&outcomes), rate }))
+}
+
+/// Prints the result. Returns whether a target was missed.
+fn print(lines: &[report::Line]) -> anyhow::Result<bool> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\n{}", report::table(lines))?;
+    for doubt in report::doubts(lines) {
+        writeln!(out, "DOUBT {doubt}")?;
+    }
+    let mut missed = false;
+    for verdict in report::verdicts(lines) {
+        missed |= !verdict.met;
+        writeln!(out, "{} {}", if verdict.met { "PASS" } else { "FAIL" }, verdict.text)?;
+    }
+    Ok(missed)
+}

@@ -1,0 +1,89 @@
+//! `/status`: the relay's state as one JSON object. Holds no key: routes are named, templates and keys are not shown.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use serde_json::{Value, json};
+
+use crate::config::{Action, Input, Output, Route};
+use crate::metrics::{InputMeters, OutputMeters, RouteMeters};
+
+use super::Admin;
+
+/// Program names without a route that are listed.
+const UNMATCHED_SHOWN: usize = 100;
+
+/// The whole object, indented for people.
+pub(super) fn render(admin: &Admin) -> String {
+    let common = &admin.common;
+    let meters = &common.meters;
+    let inputs = common.inputs.iter().zip(&meters.inputs).enumerate();
+    let inputs: Vec<Value> = inputs.map(|(index, (input, meters))| input_status(admin, index, input, meters)).collect();
+    let routes = common.config.routes.iter().zip(&meters.routes);
+    let routes: Vec<Value> = routes.map(|(route, meters)| route_status(admin, route, meters)).collect();
+    let outputs = common.outputs.iter().zip(&meters.outputs);
+    let outputs: Vec<Value> = outputs.map(|(output, meters)| output_status(output, meters)).collect();
+    let unmatched = meters.unmatched_programs.top(UNMATCHED_SHOWN);
+    let unmatched: Vec<Value> =
+        unmatched.into_iter().map(|(program, messages)| json!({ "program": program, "messages": messages })).collect();
+    let status = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "ready": meters.ready.load(Relaxed),
+        "shards": common.config.cores,
+        "inputs": inputs,
+        "routes": routes,
+        "outputs": outputs,
+        "unmatched_programs": unmatched,
+    });
+    format!("{status:#}\n")
+}
+
+fn input_status(admin: &Admin, index: usize, input: &Input, meters: &InputMeters) -> Value {
+    let listening = admin.listening.iter().filter(|(of, _)| *of == index).map(|(_, url)| url.as_str());
+    json!({
+        "name": input.name,
+        "listening": listening.collect::<Vec<_>>(),
+        "connections": meters.connections.value(),
+        "blocked_connections": meters.blocked.value(),
+        "received": meters.received.value(),
+        "rejected": meters.rejected_oversize.value() + meters.rejected_peer.value(),
+        "discarded": meters.discarded.value(),
+        "unmatched": meters.unmatched.value(),
+        "routed": meters.routed.value(),
+        "truncated": meters.truncated.value(),
+        "unfinished": meters.unfinished.value(),
+        "kernel_dropped": meters.kernel_drops.value(),
+    })
+}
+
+fn route_status(admin: &Admin, route: &Route, meters: &RouteMeters) -> Value {
+    let Action::Forward { output, .. } = &route.action else {
+        return json!({ "name": route.name, "discard": true, "discarded": meters.discarded.value() });
+    };
+    json!({
+        "name": route.name,
+        "output": admin.common.outputs.get(*output).map(|output| output.name.as_str()),
+        "routed": meters.routed.value(),
+        "released": meters.released.value(),
+        "in_flight": meters.in_flight.value(),
+        "waiting": meters.waiting.value(),
+        "waiting_bytes": meters.waiting_bytes.value(),
+        "dropped": meters.dropped_full.value() + meters.dropped_shutdown.value(),
+        "resent": meters.resent.value(),
+    })
+}
+
+fn output_status(output: &Output, meters: &OutputMeters) -> Value {
+    json!({
+        "name": output.name,
+        "to": output.address(),
+        "tls": output.tls.is_some(),
+        "connections": meters.connections.value(),
+        "connects": meters.connects.value(),
+        "failed_connects":
+            meters.failed_resolve.value() + meters.failed_connect.value() + meters.failed_handshake.value(),
+        "broken_connections": meters.broken.value(),
+        "written_messages": meters.written_messages.value(),
+        "written_bytes": meters.written_bytes.value(),
+        "acknowledged_bytes": meters.acknowledged_bytes.value(),
+    })
+}

@@ -1,0 +1,18 @@
+//! `forebay check`: what would happen, without opening a socket.
+
+use std::process::ExitCode;
+
+use super::{Configuration, print, say};
+
+/// Prints the summary and warnings, or the report of mistakes.
+pub(super) fn check(configuration: &Configuration) -> ExitCode {
+    let loaded = match configuration.load() {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    for warning in &loaded.warnings {
+        say(&format!("warning: {warning}\n"));
+    }
+    print(&loaded.config.summary());
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,137 @@
+//! `forebay run`: start, wait for a signal, stop in the order of the flow.
+
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel as channel;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+use crate::relay::Relay;
+use crate::sys;
+
+use super::{Run, log, say};
+
+/// Something is wrong that is not the configuration.
+const EXIT_RUNTIME: u8 = 1;
+
+/// Runs until the first SIGTERM or SIGINT, then stops within `shutdown_timeout`.
+pub(super) fn run(options: &Run) -> ExitCode {
+    let mut loaded = match options.configuration.load() {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    if let Some(format) = options.log_format {
+        loaded.config.log.format = format.into();
+    }
+    if let Some(level) = &options.log_level {
+        loaded.config.log.level.clone_from(level);
+    }
+    if let Err(mistake) = log::start(&loaded.config.log) {
+        say(&format!("{mistake}\n"));
+        return ExitCode::from(super::EXIT_CONFIG);
+    }
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    match sys::raise_open_files() {
+        Ok(files) => tracing::debug!(files, "open files"),
+        Err(error) => warn!("cannot raise the limit of open files: {error}"),
+    }
+    let timeout = loaded.config.shutdown_timeout;
+    // Before the first socket: a signal during the start must not be lost.
+    let signals = match signals() {
+        Ok(signals) => signals,
+        Err(error) => {
+            error!("cannot wait for signals: {error}");
+            return ExitCode::from(EXIT_RUNTIME);
+        }
+    };
+    let relay = match Relay::start(loaded.config) {
+        Ok(relay) => relay,
+        Err(error) => {
+            error!("cannot start: {error}");
+            return ExitCode::from(EXIT_RUNTIME);
+        }
+    };
+    info!(version = env!("CARGO_PKG_VERSION"), shards = relay.config().cores, "ready");
+    watch(&relay, &signals, timeout)
+}
+
+fn watch(relay: &Relay, signals: &channel::Receiver<&'static str>, timeout: Duration) -> ExitCode {
+    channel::select! {
+        recv(signals) -> name => {
+            info!(signal = name.unwrap_or("?"), ?timeout, "stopping; a second signal ends it at once");
+        }
+        recv(relay.ended()) -> ended => {
+            // A relay with a core missing would lose that core's share in silence: whoever supervises us restarts us.
+            error!(shard = ?ended.map(|ended| ended.shard).ok(), "a shard ended by itself: stopping");
+            relay.stop(timeout);
+            relay.wait(timeout);
+            return ExitCode::from(EXIT_RUNTIME);
+        }
+    }
+    relay.stop(timeout);
+    let (done_tx, done_rx) = channel::bounded(1);
+    thread::scope(|scope| {
+        scope.spawn(|| done_tx.send(relay.wait(timeout)));
+        channel::select! {
+            recv(done_rx) -> left => finished(left.ok().flatten()),
+            recv(signals) -> _ => {
+                warn!("second signal: ending at once; what was not delivered is lost");
+                std::process::exit(i32::from(EXIT_RUNTIME));
+            }
+        }
+    })
+}
+
+fn finished(left: Option<u64>) -> ExitCode {
+    match left {
+        Some(0) => {
+            info!("stopped; everything that was received is delivered");
+            ExitCode::SUCCESS
+        }
+        Some(left) => {
+            error!(lost = left, "stopped; not everything could be delivered in time");
+            ExitCode::from(EXIT_RUNTIME)
+        }
+        None => {
+            error!("stopped; a shard did not end in time");
+            ExitCode::from(EXIT_RUNTIME)
+        }
+    }
+}
+
+/// A thread that turns signals into messages.
+fn signals() -> std::io::Result<channel::Receiver<&'static str>> {
+    /// The first, the second, and none that matters after them.
+    const SIGNALS: usize = 4;
+    let (signal_tx, signal_rx) = channel::bounded(SIGNALS);
+    let (started_tx, started_rx) = channel::bounded(1);
+    let wait = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        runtime.block_on(async {
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            started_tx.send(()).map_err(std::io::Error::other)?;
+            loop {
+                let name = tokio::select! {
+                    _ = terminate.recv() => "SIGTERM",
+                    _ = interrupt.recv() => "SIGINT",
+                };
+                if signal_tx.send(name).is_err() {
+                    return Ok::<(), std::io::Error>(());
+                }
+            }
+        })
+    };
+    let thread = thread::Builder::new().name("signals".into()).spawn(wait)?;
+    match started_rx.recv() {
+        Ok(()) => Ok(signal_rx),
+        Err(_) => Err(match thread.join() {
+            Ok(Err(error)) => error,
+            _ => std::io::Error::other("the signal thread ended"),
+        }),
+    }
+}

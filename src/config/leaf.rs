@@ -1,0 +1,375 @@
+//! What a single value may be: each type says what it expects and turns text into itself.
+//!
+//! All scalars are text here. YAML's own guesses (`no` is false, `0o17` is 15, `1_000` is a word) have no say, the key
+//! decides what its value means.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use jiff::tz::TimeZone;
+use serde::de::{Deserialize, Deserializer, Error};
+
+use super::report::did_you_mean;
+use super::{LogFormat, Oversize, limits, units};
+use crate::syslog::Framing;
+use crate::template::Template;
+
+/// A value's type.
+pub(crate) trait Leaf: Sized {
+    /// What a report says was expected, where it must not show the value.
+    fn expected() -> String;
+
+    /// Reads the text.
+    fn parse(text: &str) -> Result<Self, Wrong>;
+}
+
+/// Why a text is not a value of its type. `message` may show the text.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Wrong {
+    pub(crate) message: String,
+    /// Octet of the text where the fault is, for texts that are long.
+    pub(crate) at: Option<usize>,
+}
+
+impl From<String> for Wrong {
+    fn from(message: String) -> Self {
+        Self { message, at: None }
+    }
+}
+
+/// A [`Leaf`] inside of a serde shape.
+#[derive(Debug, Clone)]
+pub(crate) struct Is<T>(pub(crate) T);
+
+impl<'de, T: Leaf> Deserialize<'de> for Is<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        // The text is not repeated: the walk over the schema has reported it already, with its place and its secrets masked.
+        T::parse(&text).map(Is).map_err(|_| D::Error::custom(T::expected()))
+    }
+}
+
+/// Some text, not empty.
+#[derive(Debug, Clone)]
+pub(crate) struct Text(pub(crate) String);
+
+impl Leaf for Text {
+    fn expected() -> String {
+        "expected some text".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        match text {
+            "" => Err(format!("found \"\", {}", Self::expected()).into()),
+            text => Ok(Self(text.to_owned())),
+        }
+    }
+}
+
+/// A secret: text that no message shows.
+#[derive(Clone)]
+pub(crate) struct SecretText(pub(crate) String);
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("****")
+    }
+}
+
+impl Leaf for SecretText {
+    fn expected() -> String {
+        "expected an intake key".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let plain = text.chars().all(|each| each.is_ascii_graphic() && !matches!(each, '"' | '\\' | ']'));
+        match (text.is_empty(), plain) {
+            (true, _) => Err("found an empty text, expected an intake key".to_owned().into()),
+            (_, true) => Ok(Self(text.to_owned())),
+            // RFC 5424 section 6.3.3: these would end the parameter or need an escape that nobody gives a key.
+            _ => Err("found a key with a blank, a quote, a backslash, a bracket or a character outside of ASCII"
+                .to_owned()
+                .into()),
+        }
+    }
+}
+
+impl Leaf for PathBuf {
+    fn expected() -> String {
+        "expected a path".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        match text {
+            "" => Err("found \"\", expected a path".to_owned().into()),
+            text => Ok(Self::from(text)),
+        }
+    }
+}
+
+impl Leaf for bool {
+    fn expected() -> String {
+        "expected true or false".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        choice(text, &[("true", true), ("false", false)])
+    }
+}
+
+/// Octets, between `MIN` and `MAX`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size<const MIN: u64, const MAX: u64>(pub(crate) usize);
+
+impl<const MIN: u64, const MAX: u64> Leaf for Size<MIN, MAX> {
+    fn expected() -> String {
+        format!("expected a size from {} to {}", units::show_size(MIN), units::show_size(MAX))
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let octets = units::size(text)?;
+        within(text, octets, MIN, MAX, units::show_size)?;
+        Ok(Self(usize::try_from(octets).unwrap_or(usize::MAX)))
+    }
+}
+
+/// A duration, between `MIN` and `MAX` milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Span<const MIN: u64, const MAX: u64>(pub(crate) Duration);
+
+impl<const MIN: u64, const MAX: u64> Leaf for Span<MIN, MAX> {
+    fn expected() -> String {
+        let show = |ms| units::show_duration(Duration::from_millis(ms));
+        format!("expected a duration from {} to {}", show(MIN), show(MAX))
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let duration = units::duration(text)?;
+        let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        within(text, ms, MIN, MAX, |ms| units::show_duration(Duration::from_millis(ms)))?;
+        Ok(Self(duration))
+    }
+}
+
+/// A whole number, between `MIN` and `MAX`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Count<const MIN: u64, const MAX: u64>(pub(crate) usize);
+
+impl<const MIN: u64, const MAX: u64> Leaf for Count<MIN, MAX> {
+    fn expected() -> String {
+        format!("expected a whole number from {MIN} to {MAX}")
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let number: u64 = text.parse().map_err(|_| format!("found \"{text}\", {}", Self::expected()))?;
+        within(text, number, MIN, MAX, |number| number.to_string())?;
+        Ok(Self(usize::try_from(number).unwrap_or(usize::MAX)))
+    }
+}
+
+fn within(text: &str, number: u64, min: u64, max: u64, show: impl Fn(u64) -> String) -> Result<(), Wrong> {
+    if number < min {
+        return Err(format!("{text} is below the {} minimum", show(min)).into());
+    }
+    if number > max {
+        return Err(format!("{text} is above the {} maximum", show(max)).into());
+    }
+    Ok(())
+}
+
+/// A value, or a word in its place (`off`, `auto`).
+#[derive(Debug, Clone)]
+pub(crate) enum Or<W, T> {
+    Word(W),
+    Value(T),
+}
+
+/// The word `off`.
+#[derive(Debug, Clone)]
+pub(crate) struct Off;
+
+/// The word `auto`.
+#[derive(Debug, Clone)]
+pub(crate) struct Auto;
+
+impl Leaf for Off {
+    fn expected() -> String {
+        "off".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        if text == "off" { Ok(Self) } else { Err(Self::expected().into()) }
+    }
+}
+
+impl Leaf for Auto {
+    fn expected() -> String {
+        "auto".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        if text == "auto" { Ok(Self) } else { Err(Self::expected().into()) }
+    }
+}
+
+impl<W: Leaf, T: Leaf> Leaf for Or<W, T> {
+    fn expected() -> String {
+        format!("{} or {}", T::expected(), W::expected())
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        match (W::parse(text), T::parse(text)) {
+            (Ok(word), _) => Ok(Self::Word(word)),
+            (_, Ok(value)) => Ok(Self::Value(value)),
+            (_, Err(wrong)) => {
+                let Wrong { message, at } = wrong;
+                let message =
+                    if message.contains("expected") { format!("{message} or {}", W::expected()) } else { message };
+                Err(Wrong { message, at })
+            }
+        }
+    }
+}
+
+impl Leaf for Framing {
+    fn expected() -> String {
+        "expected auto, octet, lf or nul".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        choice(text, &[("auto", Self::Auto), ("octet", Self::Octet), ("lf", Self::Lf), ("nul", Self::Nul)])
+    }
+}
+
+impl Leaf for Oversize {
+    fn expected() -> String {
+        "expected truncate or reject".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        choice(text, &[("truncate", Self::Truncate), ("reject", Self::Reject)])
+    }
+}
+
+impl Leaf for LogFormat {
+    fn expected() -> String {
+        "expected text or json".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        choice(text, &[("text", Self::Text), ("json", Self::Json)])
+    }
+}
+
+/// `error`, `warn`, `info`, `debug`, or a filter of several parts.
+#[derive(Debug, Clone)]
+pub(crate) struct LogLevel(pub(crate) String);
+
+impl Leaf for LogLevel {
+    fn expected() -> String {
+        "expected error, warn, info, debug or a filter such as info,forebay::forward=debug".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        // One word that is no level would be taken by the filter as a module's name, with everything on.
+        if !text.contains(['=', ',']) {
+            let levels = ["error", "warn", "info", "debug"];
+            return choice(text, &levels.map(|level| (level, Self(level.to_owned()))));
+        }
+        match tracing_subscriber::EnvFilter::try_new(text) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(_) => Err(format!("found \"{text}\", {}", Self::expected()).into()),
+        }
+    }
+}
+
+/// Sekoia's regions, as host names of their syslog/TLS intake.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Region(pub(crate) &'static str);
+
+/// All of them, by the name in the configuration.
+pub(crate) const REGIONS: [(&str, Region); 6] = [
+    ("fra1", Region("intake.sekoia.io")),
+    ("fra2", Region("intake.fra2.sekoia.io")),
+    ("mco1", Region("intake.mco1.sekoia.io")),
+    ("uae1", Region("intake.uae1.sekoia.io")),
+    ("usa1", Region("intake.usa1.sekoia.io")),
+    ("sgp1", Region("intake.sgp1.sekoia.io")),
+];
+
+impl Leaf for Region {
+    fn expected() -> String {
+        format!("expected {}", or_list(REGIONS.iter().map(|(name, _)| *name)))
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        choice(&text.to_ascii_lowercase(), &REGIONS)
+    }
+}
+
+impl Leaf for TimeZone {
+    fn expected() -> String {
+        "expected a time zone such as Europe/Paris, UTC or +02:00".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        if text.starts_with(['+', '-']) {
+            let offset = jiff::fmt::temporal::DateTimeParser::new().parse_time_zone(text);
+            return offset.map_err(|_| format!("found \"{text}\", {}", Self::expected()).into());
+        }
+        Self::get(text).map_err(|_| {
+            let names: Vec<String> = jiff::tz::db().available().map(|name| name.as_str().to_owned()).collect();
+            let near = did_you_mean(text, names.iter().map(String::as_str));
+            format!("found \"{text}\", {}{near}", Self::expected()).into()
+        })
+    }
+}
+
+impl Leaf for IpNet {
+    fn expected() -> String {
+        "expected a network such as 10.0.0.0/8 or an address".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let address = || text.parse().ok().map(|address: std::net::IpAddr| Self::from(address));
+        match text.parse::<Self>().ok().or_else(address) {
+            Some(network) => Ok(network.trunc()),
+            None => Err(format!("found \"{text}\", {}", Self::expected()).into()),
+        }
+    }
+}
+
+impl Leaf for Template {
+    fn expected() -> String {
+        "expected a template".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        Self::compile(text).map_err(|error| Wrong { message: error.message, at: Some(error.at) })
+    }
+}
+
+/// The one of `choices` that `text` names.
+pub(crate) fn choice<T: Clone>(text: &str, choices: &[(&str, T)]) -> Result<T, Wrong> {
+    let names = || choices.iter().map(|(name, _)| *name);
+    match choices.iter().find(|(name, _)| *name == text) {
+        Some((_, value)) => Ok(value.clone()),
+        None => Err(format!("found \"{text}\", expected {}{}", or_list(names()), did_you_mean(text, names())).into()),
+    }
+}
+
+/// `a, b or c`
+fn or_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    match names.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        None => String::new(),
+    }
+}
+
+/// Room for more leaves of the same kinds elsewhere: timeouts.
+pub(crate) type Timeout = Span<{ limits::TIMEOUT_MIN_MS }, { limits::TIMEOUT_MAX_MS }>;
+/// Times of silence, or `off`.
+pub(crate) type Idle = Or<Off, Span<{ limits::IDLE_MIN_MS }, { limits::IDLE_MAX_MS }>>;

@@ -1,0 +1,89 @@
+//! Every default, minimum and maximum, with its reason.
+
+use std::time::Duration;
+
+/// One KiB, in octets.
+pub const KIB: u64 = 1 << 10;
+/// One MiB, in octets.
+pub const MIB: u64 = 1 << 20;
+/// One GiB, in octets.
+pub const GIB: u64 = 1 << 30;
+/// One second, in milliseconds.
+pub const SECOND_MS: u64 = 1_000;
+/// One hour, in milliseconds.
+pub const HOUR_MS: u64 = 3_600 * SECOND_MS;
+
+/// A file of 2,000 routes with long templates stays far below; a log file given by mistake does not.
+pub const FILE_SIZE_MAX: u64 = MIB;
+/// Fragments in a directory: one for each of Sekoia's formats, with room.
+pub const FRAGMENTS_MAX: usize = 1_000;
+/// Routes are indexed by 16 bits, and a metric series hangs on each.
+pub const ROUTES_MAX: usize = 10_000;
+/// Octets of a name: it becomes a metric's label.
+pub const NAME_LEN_MAX: usize = 64;
+
+/// Sekoia drops larger events without a word.
+pub const MESSAGE_SIZE: usize = 250 << 10;
+/// RFC 5424 section 6.1: what every receiver must take.
+pub const MESSAGE_SIZE_MIN: u64 = 480;
+/// Sixty-four times Sekoia's limit: no collector takes more, and each connection may own that much.
+pub const MESSAGE_SIZE_MAX: u64 = 16 * MIB;
+
+/// Some 100 bytes of memory each when idle: 1 MB.
+pub const CONNECTIONS: usize = 10_000;
+/// A NAT gateway or load balancer in front of a site may bring all its devices from one address.
+pub const CONNECTIONS_PER_PEER: usize = 1_000;
+/// File descriptors end first.
+pub const CONNECTIONS_MAX: u64 = 1_000_000;
+
+/// The kernel doubles what it is given and needs room for one datagram.
+pub const RECEIVE_BUFFER_MIN: u64 = 4 * KIB;
+/// `SO_RCVBUF` is an int that the kernel doubles.
+pub const RECEIVE_BUFFER_MAX: u64 = GIB - 1;
+
+/// Where every region takes syslog over TLS.
+pub const REGION_PORT: u16 = 10_514;
+
+/// Two retransmitted SYNs (1 s and 3 s) and an answer from the far side of the earth.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Two round trips and a certificate check; ten seconds is a peer that will never finish.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A collector that reads nothing for so long is taken to be stuck: a new connection may reach another node of it.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Below the 350 s after which cloud load balancers and NAT gateways forget a silent flow without telling.
+pub const KEEPALIVE: Duration = Duration::from_secs(60);
+/// As patient as [`WRITE_TIMEOUT`]: both mean a path that no longer carries anything.
+pub const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Timeouts below one millisecond cannot be kept by the timer.
+pub const TIMEOUT_MIN_MS: u64 = 1;
+/// Timeouts above an hour are no timeouts.
+pub const TIMEOUT_MAX_MS: u64 = HOUR_MS;
+/// Below a second, senders of one message a second would reconnect for each.
+pub const IDLE_MIN_MS: u64 = SECOND_MS;
+/// A week: a device that is silent longer may as well reconnect.
+pub const IDLE_MAX_MS: u64 = 7 * 24 * HOUR_MS;
+
+/// Connections to one destination over all shards.
+pub const OUTPUT_CONNECTIONS_MAX: u64 = 4_096;
+/// More than a collector's socket buffer usually holds (its kernel acknowledges what its process has not read yet).
+pub const REPLAY_WINDOW: usize = 4 << 20;
+/// A window beyond it would send minutes of duplicates after each break.
+pub const REPLAY_WINDOW_MAX: u64 = GIB;
+/// A collector that has not read for half a minute would have closed its window long before.
+pub const REPLAY_QUIET: Duration = Duration::from_secs(30);
+
+/// Resident, whole process: 12 MiB when idle, the rest for queues and replay windows.
+pub const MEMORY_MAX: usize = 64 << 20;
+/// What the program needs before the first message, with room for one batch a shard.
+pub const MEMORY_MAX_MIN: u64 = 16 * MIB;
+/// 1 TiB: more is a slip of the keyboard.
+pub const MEMORY_MAX_MAX: u64 = 1_024 * GIB;
+
+/// Container runtimes kill ten seconds after SIGTERM (Docker) or thirty (Kubernetes): the shorter one.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Threads; the largest machines have fewer.
+pub const CORES_MAX: u64 = 1_024;
+/// Loopback: the admin server asks nobody for a password.
+pub const ADMIN: &str = "127.0.0.1:9514";
+/// Starts, stops, connections and everything above.
+pub const LOG_LEVEL: &str = "info";

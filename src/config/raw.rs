@@ -1,0 +1,157 @@
+//! What the file may say: serde shapes, filled by `serde_yaml`. Nothing is resolved or defaulted here.
+//!
+//! `schema` names the same keys with the same types and has reported every misfit before these shapes are filled, all
+//! of them at once where serde would stop at the first.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use jiff::tz::TimeZone;
+use serde::Deserialize;
+
+use super::leaf::{Auto, Count, Idle, Is, LogLevel, Off, Or, Region, SecretText, Size, Span, Text, Timeout};
+use super::url::To;
+use super::{Listen, LogFormat, Oversize, limits};
+use crate::syslog::Framing;
+use crate::template::Template;
+
+pub(crate) type MessageSize = Size<{ limits::MESSAGE_SIZE_MIN }, { limits::MESSAGE_SIZE_MAX }>;
+pub(crate) type Connections = Count<1, { limits::CONNECTIONS_MAX }>;
+pub(crate) type OutputConnections = Count<1, { limits::OUTPUT_CONNECTIONS_MAX }>;
+pub(crate) type ReceiveBuffer = Size<{ limits::RECEIVE_BUFFER_MIN }, { limits::RECEIVE_BUFFER_MAX }>;
+pub(crate) type ReplayWindow = Size<0, { limits::REPLAY_WINDOW_MAX }>;
+pub(crate) type MemoryMax = Size<{ limits::MEMORY_MAX_MIN }, { limits::MEMORY_MAX_MAX }>;
+pub(crate) type Cores = Or<Auto, Count<1, { limits::CORES_MAX }>>;
+pub(crate) type OptionalTimeout = Or<Off, Timeout>;
+pub(crate) type ShutdownTimeout = Span<{ limits::TIMEOUT_MIN_MS }, { limits::TIMEOUT_MAX_MS }>;
+pub(crate) type AdminListen = Or<Off, SocketAddr>;
+
+/// The whole document.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct File {
+    pub(crate) inputs: HashMap<String, Input>,
+    pub(crate) outputs: HashMap<String, Output>,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) memory: Memory,
+    pub(crate) shutdown_timeout: Option<Is<ShutdownTimeout>>,
+    pub(crate) admin: Admin,
+    pub(crate) cores: Option<Is<Cores>>,
+    pub(crate) log: Log,
+}
+
+/// `inputs.NAME`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Input {
+    pub(crate) listen: Vec<Is<Listen>>,
+    pub(crate) framing: Option<Is<Framing>>,
+    pub(crate) max_message_size: Option<Is<MessageSize>>,
+    pub(crate) oversize: Option<Is<Oversize>>,
+    pub(crate) timezone: Option<Is<TimeZone>>,
+    pub(crate) allow: Vec<Is<IpNet>>,
+    pub(crate) max_connections: Option<Is<Connections>>,
+    pub(crate) max_connections_per_peer: Option<Is<Connections>>,
+    pub(crate) idle_timeout: Option<Is<Idle>>,
+    pub(crate) receive_buffer: Option<Is<ReceiveBuffer>>,
+    pub(crate) tls: Option<InputTls>,
+}
+
+/// `inputs.NAME.tls`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct InputTls {
+    pub(crate) cert: Option<Is<PathBuf>>,
+    pub(crate) key: Option<Is<PathBuf>>,
+    pub(crate) client_ca: Option<Is<PathBuf>>,
+}
+
+/// `outputs.NAME`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Output {
+    pub(crate) region: Option<Is<Region>>,
+    pub(crate) to: Option<Is<To>>,
+    pub(crate) tls: Option<OutputTls>,
+    pub(crate) connections: Option<Is<OutputConnections>>,
+    pub(crate) connect_timeout: Option<Is<Timeout>>,
+    pub(crate) handshake_timeout: Option<Is<Timeout>>,
+    pub(crate) write_timeout: Option<Is<Timeout>>,
+    pub(crate) idle_timeout: Option<Is<Idle>>,
+    pub(crate) keepalive: Option<Is<Idle>>,
+    pub(crate) user_timeout: Option<Is<OptionalTimeout>>,
+    pub(crate) replay_window: Option<Is<ReplayWindow>>,
+    pub(crate) replay_quiet: Option<Is<Timeout>>,
+}
+
+/// `outputs.NAME.tls`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct OutputTls {
+    pub(crate) ca: Option<Is<PathBuf>>,
+    pub(crate) server_name: Option<Is<Text>>,
+    pub(crate) client_cert: Option<Is<PathBuf>>,
+    pub(crate) client_key: Option<Is<PathBuf>>,
+}
+
+/// `routes[]`. (`deny_unknown_fields` and `flatten` exclude each other; the schema refuses unknown keys.)
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Route {
+    pub(crate) name: Option<Is<Text>>,
+    #[serde(flatten)]
+    pub(crate) conditions: Conditions,
+    pub(crate) not: Option<Conditions>,
+    pub(crate) intake_key: Option<Is<SecretText>>,
+    pub(crate) intake_key_file: Option<Is<PathBuf>>,
+    pub(crate) output: Option<Is<Text>>,
+    pub(crate) template: Option<Is<Template>>,
+    pub(crate) discard: Option<Is<bool>>,
+    #[serde(rename = "continue")]
+    pub(crate) continues: Option<Is<bool>>,
+}
+
+/// What a message must be like.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Conditions {
+    pub(crate) program: Vec<Is<Text>>,
+    pub(crate) hostname: Vec<Is<Text>>,
+    pub(crate) peer: Vec<Is<IpNet>>,
+    pub(crate) input: Vec<Is<Text>>,
+    pub(crate) facility: Vec<Is<Text>>,
+    pub(crate) severity: Vec<Is<Text>>,
+    pub(crate) message: Vec<MessageTest>,
+}
+
+/// `routes[].message[]`: exactly one of the two.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct MessageTest {
+    pub(crate) contains: Option<Is<Text>>,
+    pub(crate) regex: Option<Is<Text>>,
+}
+
+/// `memory`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Memory {
+    pub(crate) max: Option<Is<MemoryMax>>,
+}
+
+/// `admin`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Admin {
+    pub(crate) listen: Option<Is<AdminListen>>,
+}
+
+/// `log`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    pub(crate) level: Option<Is<LogLevel>>,
+    pub(crate) format: Option<Is<LogFormat>>,
+}

@@ -1,0 +1,191 @@
+//! `routes:`: references, keys, templates and names.
+
+use std::collections::{HashMap, HashSet};
+
+use super::*;
+use crate::config::leaf::Text;
+use crate::config::report::did_you_mean;
+use crate::config::{Action, IntakeKey, Route};
+use crate::route::Conditions;
+use crate::template::Template;
+
+/// Sekoia's own check: sixteen letters and digits, or more.
+const KEY_LEN_MIN: usize = 16;
+
+impl Resolver<'_> {
+    pub(super) fn routes(&mut self, raw: Vec<raw::Route>, inputs: &[Input], outputs: &[Output]) -> Vec<Route> {
+        let path = Path::root().key("routes");
+        if raw.is_empty() {
+            self.missing(&path, "no routes, expected at least one");
+        }
+        if raw.len() > limits::ROUTES_MAX {
+            self.mistake(&path, format!("found {} routes, expected at most {}", raw.len(), limits::ROUTES_MAX));
+            return Vec::new();
+        }
+        let names = self.route_names(&raw, &path);
+        let mut routes = Vec::with_capacity(raw.len());
+        for (index, (raw, name)) in raw.into_iter().zip(names).enumerate() {
+            let path = path.index(index);
+            if self.refused.contains(&path) {
+                continue;
+            }
+            let conditions = self.conditions(&raw, inputs, &path);
+            let continues = raw.continues.as_ref().is_some_and(|continues| continues.0);
+            let action = self.action(raw, outputs, &path);
+            routes.push(Route { name, conditions, continues, action });
+        }
+        routes
+    }
+
+    /// Given names first; the others take their first program's, or their place's, and give way to what is there.
+    fn route_names(&mut self, raw: &[raw::Route], path: &Path) -> Vec<String> {
+        let mut taken: HashMap<String, usize> = HashMap::new();
+        for (index, route) in raw.iter().enumerate() {
+            let Some(Is(Text(name))) = &route.name else { continue };
+            let path = path.index(index).key("name");
+            if !is_route_name(name) {
+                let max = limits::NAME_LEN_MAX;
+                let expected = format!("expected at most {max} printable ASCII characters without blanks");
+                self.wrong(&path, &expected, "not a route's name");
+            } else if let Some(first) = taken.get(name) {
+                let message = format!("found a name that routes[{first}] has already");
+                self.mistake(&path, message);
+            } else {
+                taken.insert(name.clone(), index);
+            }
+        }
+        let mut names: HashSet<String> = taken.into_keys().collect();
+        let name = |(index, route): (usize, &raw::Route)| {
+            if let Some(Is(Text(name))) = &route.name {
+                return name.clone();
+            }
+            let program = route.conditions.program.first().map(|Is(Text(program))| program.clone());
+            let base = program.filter(|program| is_route_name(program)).unwrap_or(format!("route-{}", index + 1));
+            let mut name = base.clone();
+            // Ends: there are finitely many names, and each round tries another.
+            let mut round = 2;
+            while !names.insert(name.clone()) {
+                name = format!("{base}-{round}");
+                round += 1;
+            }
+            name
+        };
+        raw.iter().enumerate().map(name).collect()
+    }
+
+    fn conditions(&mut self, _raw: &raw::Route, _inputs: &[Input], _path: &Path) -> Conditions {
+        Conditions::default()
+    }
+
+    fn action(&mut self, mut raw: raw::Route, outputs: &[Output], path: &Path) -> Action {
+        if raw.discard.as_ref().is_some_and(|discard| discard.0) {
+            for key in ["intake_key", "intake_key_file", "output", "template"] {
+                if self.node(&path.key(key)).is_some() {
+                    self.mistake(&path.key(key), "given, but \"discard: true\" leaves nothing to send");
+                }
+            }
+            return Action::Discard;
+        }
+        let output = self.output_of(raw.output.take(), outputs, path);
+        let key_given = raw.intake_key.is_some()
+            || raw.intake_key_file.is_some()
+            || self.is_refused(&path.key("intake_key"))
+            || self.is_refused(&path.key("intake_key_file"));
+        let intake_key = self.intake_key(&mut raw, path);
+        let template_refused = self.is_refused(&path.key("template"));
+        let template = match raw.template {
+            Some(Is(template)) => Some(template),
+            None => Template::compile(Template::FAQ).ok(),
+        };
+        // The default compiles: a test of the templates says so.
+        let Some(template) = template else { return Action::Discard };
+        match (template.uses_intake_key(), key_given) {
+            _ if template_refused => {}
+            (true, false) => {
+                let message =
+                    "no \"intake_key\" and no \"intake_key_file\", expected one of them (or \"discard: true\")";
+                self.mistake(path, message);
+            }
+            (false, true) => {
+                let message = "does not print %intake_key%, so that the route's intake key is not sent";
+                self.warning(&path.key("template"), message);
+            }
+            (true, true) | (false, false) => {}
+        }
+        let intake_key = intake_key.filter(|_| template.uses_intake_key());
+        Action::Forward { output, template, intake_key }
+    }
+
+    fn output_of(&mut self, given: Option<Is<Text>>, outputs: &[Output], path: &Path) -> usize {
+        let names = || outputs.iter().map(|output| output.name.as_str());
+        let path = path.key("output");
+        let Some(Is(Text(name))) = given else {
+            match outputs {
+                [_] => {}
+                [] if self.node(&Path::root().key("outputs")).is_some() => {}
+                [] => self.missing(&Path::root().key("outputs"), "no outputs, expected at least one"),
+                _ => {
+                    let names: Vec<&str> = names().collect();
+                    self.missing(&path, &format!("missing, expected one of {}", names.join(", ")));
+                }
+            }
+            return 0;
+        };
+        if let Some(index) = outputs.iter().position(|output| output.name == name) {
+            return index;
+        }
+        let message = match self.masked(&path) {
+            Some(masked) => format!("found {masked}, expected the name of an output"),
+            None => format!("no output named \"{name}\"{}", did_you_mean(&name, names())),
+        };
+        self.mistake(&path, message);
+        0
+    }
+
+    fn intake_key(&mut self, raw: &mut raw::Route, path: &Path) -> Option<IntakeKey> {
+        let given = path.key("intake_key");
+        let (key, path) = match (raw.intake_key.take(), raw.intake_key_file.take()) {
+            (Some(_), Some(_)) => {
+                self.mistake(&path.key("intake_key_file"), "given besides \"intake_key\", expected one of the two");
+                return None;
+            }
+            (Some(Is(key)), None) => (key.0, given),
+            (None, Some(file)) => {
+                let path = path.key("intake_key_file");
+                let file = self.file(Some(file), &path)?;
+                (self.key_of(&file, &path)?, path)
+            }
+            (None, None) => return None,
+        };
+        if key.len() < KEY_LEN_MIN || !key.bytes().all(|each| each.is_ascii_alphanumeric()) {
+            let message = format!(
+                "does not look like an intake key: Sekoia's have {KEY_LEN_MIN} or more letters and digits and nothing else"
+            );
+            self.warning(&path, message);
+        }
+        Some(IntakeKey::new(key))
+    }
+
+    /// A key file's content, without blanks around.
+    fn key_of(&mut self, file: &FilePath, path: &Path) -> Option<String> {
+        use crate::config::leaf::{Leaf, SecretText};
+        let content = match std::fs::read_to_string(file) {
+            Ok(content) => zeroize::Zeroizing::new(content),
+            Err(error) => {
+                self.no_file(path, file, &format!("cannot be read: {error}"));
+                return None;
+            }
+        };
+        match SecretText::parse(content.trim()) {
+            Ok(SecretText(key)) => Some(key),
+            Err(wrong) => {
+                self.mistake(path, format!("{} in the file", wrong.message));
+                None
+            }
+        }
+    }
+}
+
+fn is_route_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= limits::NAME_LEN_MAX && name.bytes().all(|each| each.is_ascii_graphic())
+}

@@ -1,0 +1,284 @@
+//! Which keys there are, and the walk that holds a document against them: every unknown key, every value of a wrong
+//! type, wherever they stand, in one pass. What is right goes on to `raw` as a `serde_yaml` value.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use jiff::tz::TimeZone;
+use serde_yaml::Value as Yaml;
+
+use super::leaf::{Idle, Leaf, LogLevel, Off, Or, Region, SecretText, Text, Timeout, Wrong};
+use super::path::Path;
+use super::raw;
+use super::report::{Mistakes, did_you_mean};
+use super::tree::{Entry, Node, Scalar, Value};
+use super::url::To;
+use super::{Listen, LogFormat, Oversize};
+use crate::syslog::Framing;
+use crate::template::Template;
+
+/// What a value must look like.
+pub(crate) enum Shape {
+    /// A single value.
+    Leaf(Kind),
+    /// One of these or a list of them; never an empty list.
+    Many(&'static Shape),
+    /// A list.
+    List(&'static Shape),
+    /// A map with these keys.
+    Map(&'static [&'static [Key]]),
+    /// A map with any names for keys.
+    Names(&'static Shape),
+    /// A map with these keys; a single value is short for a map with the first of them.
+    Short(&'static [Key]),
+}
+
+/// A key and its value's shape.
+pub(crate) struct Key(pub(crate) &'static str, pub(crate) Shape);
+
+/// A [`Leaf`] type, as a value.
+pub(crate) struct Kind {
+    expected: fn() -> String,
+    check: fn(&str) -> Result<(), Wrong>,
+}
+
+const fn leaf<T: Leaf>() -> Shape {
+    Shape::Leaf(Kind { expected: T::expected, check: check::<T> })
+}
+
+fn check<T: Leaf>(text: &str) -> Result<(), Wrong> {
+    T::parse(text).map(drop)
+}
+
+/// The document.
+pub(crate) static ROOT: Shape = Shape::Map(&[&[
+    Key("inputs", Shape::Names(&INPUT)),
+    Key("outputs", Shape::Names(&OUTPUT)),
+    Key("routes", Shape::List(&ROUTE)),
+    Key("memory", Shape::Map(&[&[Key("max", leaf::<raw::MemoryMax>())]])),
+    Key("shutdown_timeout", leaf::<raw::ShutdownTimeout>()),
+    Key("admin", Shape::Map(&[&[Key("listen", leaf::<Or<Off, SocketAddr>>())]])),
+    Key("cores", leaf::<raw::Cores>()),
+    Key("log", Shape::Map(&[&[Key("level", leaf::<LogLevel>()), Key("format", leaf::<LogFormat>())]])),
+]]);
+
+static INPUT: Shape = Shape::Map(&[&[
+    Key("listen", Shape::Many(&leaf::<Listen>())),
+    Key("framing", leaf::<Framing>()),
+    Key("max_message_size", leaf::<raw::MessageSize>()),
+    Key("oversize", leaf::<Oversize>()),
+    Key("timezone", leaf::<TimeZone>()),
+    Key("allow", Shape::Many(&leaf::<IpNet>())),
+    Key("max_connections", leaf::<raw::Connections>()),
+    Key("max_connections_per_peer", leaf::<raw::Connections>()),
+    Key("idle_timeout", leaf::<Idle>()),
+    Key("receive_buffer", leaf::<raw::ReceiveBuffer>()),
+    Key(
+        "tls",
+        Shape::Map(&[&[
+            Key("cert", leaf::<PathBuf>()),
+            Key("key", leaf::<PathBuf>()),
+            Key("client_ca", leaf::<PathBuf>()),
+        ]]),
+    ),
+]]);
+
+static OUTPUT: Shape = Shape::Map(&[&[
+    Key("region", leaf::<Region>()),
+    Key("to", leaf::<To>()),
+    Key(
+        "tls",
+        Shape::Map(&[&[
+            Key("ca", leaf::<PathBuf>()),
+            Key("server_name", leaf::<Text>()),
+            Key("client_cert", leaf::<PathBuf>()),
+            Key("client_key", leaf::<PathBuf>()),
+        ]]),
+    ),
+    Key("connections", leaf::<raw::OutputConnections>()),
+    Key("connect_timeout", leaf::<Timeout>()),
+    Key("handshake_timeout", leaf::<Timeout>()),
+    Key("write_timeout", leaf::<Timeout>()),
+    Key("idle_timeout", leaf::<Idle>()),
+    Key("keepalive", leaf::<Idle>()),
+    Key("user_timeout", leaf::<raw::OptionalTimeout>()),
+    Key("replay_window", leaf::<raw::ReplayWindow>()),
+    Key("replay_quiet", leaf::<Timeout>()),
+]]);
+
+static ROUTE: Shape = Shape::Map(&[
+    CONDITIONS,
+    &[
+        Key("name", leaf::<Text>()),
+        Key("not", Shape::Map(&[CONDITIONS])),
+        Key("intake_key", leaf::<SecretText>()),
+        Key("intake_key_file", leaf::<PathBuf>()),
+        Key("output", leaf::<Text>()),
+        Key("template", leaf::<Template>()),
+        Key("discard", leaf::<bool>()),
+        Key("continue", leaf::<bool>()),
+    ],
+]);
+
+const CONDITIONS: &[Key] = &[
+    Key("program", Shape::Many(&leaf::<Text>())),
+    Key("hostname", Shape::Many(&leaf::<Text>())),
+    Key("peer", Shape::Many(&leaf::<IpNet>())),
+    Key("input", Shape::Many(&leaf::<Text>())),
+    Key("facility", Shape::Many(&leaf::<Text>())),
+    Key("severity", Shape::Many(&leaf::<Text>())),
+    Key("message", Shape::Many(&Shape::Short(&[Key("contains", leaf::<Text>()), Key("regex", leaf::<Text>())]))),
+];
+
+/// The paths of all keys: `inputs.NAME.listen`, `routes[].program`.
+pub fn keys() -> Vec<String> {
+    let mut found = Vec::new();
+    collect(&ROOT, "", &mut found);
+    found
+}
+
+fn collect(shape: &Shape, path: &str, found: &mut Vec<String>) {
+    let mut map = |keys: &'static [Key]| {
+        for Key(name, shape) in keys {
+            let path = if path.is_empty() { (*name).to_owned() } else { format!("{path}.{name}") };
+            found.push(path.clone());
+            collect(shape, &path, found);
+        }
+    };
+    match shape {
+        Shape::Leaf(_) => {}
+        Shape::Map(groups) => groups.iter().copied().for_each(map),
+        Shape::Short(keys) => map(keys),
+        Shape::Names(shape) => collect(shape, &format!("{path}.NAME"), found),
+        Shape::List(shape) => collect(shape, &format!("{path}[]"), found),
+        Shape::Many(shape) => collect(shape, path, found),
+    }
+}
+
+/// Holds a document against [`ROOT`].
+pub(crate) struct Check<'m> {
+    pub(crate) mistakes: &'m mut Mistakes,
+    /// Values that were refused: what they would have meant is not asked for again.
+    pub(crate) refused: Vec<Path>,
+}
+
+impl Check<'_> {
+    /// The value as `serde_yaml` has it, without what was refused; `None` where nothing is left.
+    pub(crate) fn value(&mut self, node: &Node, shape: &Shape, path: &Path) -> Option<Yaml> {
+        if self.refused.contains(path) {
+            return None;
+        }
+        match (shape, &node.value) {
+            (Shape::Leaf(kind), Value::Scalar(scalar)) => self.scalar(node, scalar, kind, path),
+            (Shape::Many(shape), Value::List(items)) => self.many(node, items, shape, path),
+            (Shape::Many(shape), _) => Some(Yaml::Sequence(vec![self.value(node, shape, path)?])),
+            (Shape::List(shape), Value::List(items)) => {
+                let item = |(index, item)| self.value(item, shape, &path.index(index)).unwrap_or_else(empty);
+                Some(Yaml::Sequence(items.iter().enumerate().map(item).collect()))
+            }
+            (Shape::Map(groups), Value::Map(entries)) => Some(self.map(entries, groups, path)),
+            (Shape::Short(keys), Value::Map(entries)) => Some(self.map(entries, &[keys], path)),
+            (Shape::Short([Key(name, shape), ..]), Value::Scalar(_)) => {
+                let mut map = serde_yaml::Mapping::new();
+                map.insert((*name).into(), self.value(node, shape, path)?);
+                Some(Yaml::Mapping(map))
+            }
+            (Shape::Names(shape), Value::Map(entries)) => {
+                let mut map = serde_yaml::Mapping::new();
+                for Entry { key, node, .. } in entries {
+                    map.insert(key.as_str().into(), self.value(node, shape, &path.key(key)).unwrap_or_else(empty));
+                }
+                Some(Yaml::Mapping(map))
+            }
+            _ => self.refuse(node, path, format!("found {}, {}", node.kind(), expected(shape))),
+        }
+    }
+
+    fn scalar(&mut self, node: &Node, scalar: &Scalar, kind: &Kind, path: &Path) -> Option<Yaml> {
+        let wrong = match (kind.check)(&scalar.text) {
+            Ok(()) => return Some(Yaml::String(scalar.text.clone())),
+            Err(wrong) => wrong,
+        };
+        if let Some(masked) = masked(scalar) {
+            return self.refuse(node, path, format!("found {masked}, {}", (kind.expected)()));
+        }
+        let Some(octet) = wrong.at else {
+            return self.refuse(node, path, wrong.message);
+        };
+        let mut node = node.clone();
+        let mut message = format!("{} (at octet {octet})", wrong.message);
+        if let (Some(column), Some(before)) = (scalar.text_column, scalar.text.get(..octet)) {
+            node.at.column = column + before.chars().count();
+            message = wrong.message;
+        }
+        self.refuse(&node, path, message)
+    }
+
+    fn many(&mut self, node: &Node, items: &[Node], shape: &Shape, path: &Path) -> Option<Yaml> {
+        if items.is_empty() {
+            return self.refuse(node, path, "found an empty list, expected at least one entry".to_owned());
+        }
+        let values: Vec<Yaml> =
+            items.iter().enumerate().filter_map(|(index, item)| self.value(item, shape, &path.index(index))).collect();
+        if values.len() < items.len() {
+            // What the rest of the list would mean alone is not what was written.
+            self.refused.push(path.clone());
+            return None;
+        }
+        Some(Yaml::Sequence(values))
+    }
+
+    fn map(&mut self, entries: &[Entry], groups: &[&[Key]], path: &Path) -> Yaml {
+        let known = || groups.iter().copied().flatten();
+        let mut map = serde_yaml::Mapping::new();
+        for Entry { key, key_at, node } in entries {
+            let path = path.key(key);
+            match known().find(|Key(name, _)| name == key) {
+                Some(Key(_, shape)) => {
+                    if let Some(value) = self.value(node, shape, &path) {
+                        map.insert(key.as_str().into(), value);
+                    }
+                }
+                None => {
+                    let hint = match did_you_mean(key, known().map(|Key(name, _)| *name)) {
+                        hint if hint.is_empty() => {
+                            let names: Vec<&str> = known().map(|Key(name, _)| *name).collect();
+                            format!(", expected one of {}", names.join(", "))
+                        }
+                        hint => hint,
+                    };
+                    self.mistakes.add(key_at, &path, format!("unknown key{hint}"));
+                }
+            }
+        }
+        Yaml::Mapping(map)
+    }
+
+    fn refuse(&mut self, node: &Node, path: &Path, message: String) -> Option<Yaml> {
+        self.mistakes.add(&node.at, path, message);
+        self.refused.push(path.clone());
+        None
+    }
+}
+
+/// How a report speaks of a scalar that it must not show.
+pub(crate) fn masked(scalar: &Scalar) -> Option<String> {
+    let names: Vec<String> = scalar.variables.iter().map(|name| format!("${{{name}}}")).collect();
+    (!names.is_empty()).then(|| format!("the value of {}", names.join(" and ")))
+}
+
+fn expected(shape: &Shape) -> String {
+    match shape {
+        Shape::Leaf(kind) => (kind.expected)(),
+        Shape::Many(shape) => format!("{}, or a list of such", expected(shape)),
+        Shape::List(_) => "expected a list".to_owned(),
+        Shape::Map(_) => "expected a map".to_owned(),
+        Shape::Names(_) => "expected a map of names".to_owned(),
+        Shape::Short(_) => "expected some text or a map".to_owned(),
+    }
+}
+
+fn empty() -> Yaml {
+    Yaml::Mapping(serde_yaml::Mapping::new())
+}

@@ -1,0 +1,203 @@
+//! Out: batches of a shard's lanes, rendered, in frames, over the shard's own connection to a destination.
+//!
+//! One [`Forwarder`] a shard and connection. It connects when there is something to send, for as long as it takes, and
+//! forgets nothing: what was written stays in [`flight`] until the peer's kernel has acknowledged it *and* it has left
+//! the replay window; after any end of a connection that was not our own orderly close, all of that is sent again.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
+
+use crate::config::{IntakeKey, Output};
+use crate::metrics::OutputMeters;
+use crate::pipeline::{Pipeline, Queue};
+use crate::stop::Stop;
+use crate::template::Template;
+
+use backoff::Backoff;
+use connect::Connector;
+use connection::End;
+use flight::Flight;
+
+mod backoff;
+mod connect;
+mod connection;
+mod flight;
+mod render;
+
+/// What a lane's messages are rendered with.
+#[derive(Debug)]
+pub struct Rendering {
+    /// The route's template.
+    pub template: Template,
+    /// Its key.
+    pub intake_key: Option<IntakeKey>,
+}
+
+/// One shard's connection to one destination, and the lanes that go through it.
+pub struct Forwarder {
+    /// The `outputs:` entry.
+    pub output: Arc<Output>,
+    /// Which, in the configuration's order.
+    pub output_index: usize,
+    /// Which of the pipeline's queues it serves.
+    pub queue: usize,
+    /// The shard's pipeline.
+    pub pipeline: Rc<Pipeline>,
+    /// By lane.
+    pub renderings: Rc<Vec<Rendering>>,
+    /// TLS towards the destination, `None` for plain TCP.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Zone of reception stamps.
+    pub zone: TimeZone,
+    /// Bytes of the replay window: the output's, or less where the memory does not allow it.
+    pub replay_window: usize,
+    /// When to end.
+    pub stop: Stop,
+    /// Failed attempts of this output's forwarders since one succeeded, over all shards: one log line for all of them.
+    pub failures: Arc<AtomicU64>,
+}
+
+/// What was still unacknowledged or unsent when the stop's deadline passed.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Left {
+    /// Messages.
+    pub messages: u64,
+}
+
+impl Forwarder {
+    /// Runs until the stop. Never returns early: whatever happens to the far end, it tries again.
+    pub async fn run(self) -> Left {
+        let pipeline = Rc::clone(&self.pipeline);
+        let Some(queue) = pipeline.queue(self.queue) else { return Left::default() };
+        let connector = Connector::new(&self.output, self.tls.clone());
+        let mut flight = Flight::new(self.replay_window, self.output.replay_quiet);
+        let mut backoff = Backoff::default();
+        while self.wait_for_work(queue).await {
+            if let Some(delay) = backoff.delay()
+                && !self.pause(delay).await
+            {
+                break;
+            }
+            let mut stop = self.stop.clone();
+            let connection = tokio::select! {
+                biased;
+                () = stop.expired() => break,
+                connection = connector.connect() => connection,
+            };
+            let connection = match connection {
+                Ok(connection) => connection,
+                Err(failure) => {
+                    self.count_failure(&failure);
+                    backoff.failed();
+                    continue;
+                }
+            };
+            self.connected(&connection);
+            let established = Instant::now();
+            let end = connection::run(&self, queue, connection, &mut flight).await;
+            self.meters(|meters| meters.connections.add(-1));
+            self.disconnected(&end, &mut flight);
+            // A peer that accepts and at once hangs up must not be hammered: only a connection that worked resets it.
+            if established.elapsed() > Backoff::PROVEN_AFTER || matches!(end, End::Orderly) {
+                backoff = Backoff::default();
+            } else {
+                backoff.failed();
+            }
+        }
+        self.finish(&mut flight)
+    }
+
+    /// Waits until there is something to send: false when stopping and there is nothing.
+    async fn wait_for_work(&self, queue: &Queue) -> bool {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            biased;
+            () = queue.more_than(0) => true,
+            _ = stop.ordered() => queue.waiting() > 0,
+        }
+    }
+
+    /// Waits before the next attempt: false when the stop's deadline passes meanwhile.
+    async fn pause(&self, delay: Duration) -> bool {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            biased;
+            () = stop.expired() => false,
+            () = tokio::time::sleep(delay) => true,
+        }
+    }
+
+    fn meters(&self, update: impl FnOnce(&OutputMeters)) {
+        if let Some(meters) = self.pipeline.meters().outputs.get(self.output_index) {
+            update(meters);
+        }
+    }
+
+    fn connected(&self, connection: &connect::Connection) {
+        self.meters(|meters| {
+            meters.connects.add(1);
+            meters.connections.add(1);
+        });
+        let failed_before = self.failures.swap(0, Relaxed);
+        if failed_before > 0 {
+            info!(output = %self.output.name, peer = %connection.peer, failed_before, "connected again");
+        } else {
+            debug!(output = %self.output.name, peer = %connection.peer, "connected");
+        }
+    }
+
+    fn count_failure(&self, failure: &connect::ConnectError) {
+        self.meters(|meters| failure.counter(meters).add(1));
+        let failures = self.failures.fetch_add(1, Relaxed);
+        // The first, then ever more rarely: a destination that is down for a day must not fill the log.
+        if failures.is_power_of_two() || failures == 0 || failures.is_multiple_of(256) {
+            warn!(
+                output = %self.output.name, to = %self.output.address(), attempt = failures + 1, "cannot connect: {failure}; \
+                 messages wait, the next attempt follows by itself"
+            );
+        }
+    }
+
+    /// Releases or puts back what was in flight, as the connection's end demands.
+    fn disconnected(&self, end: &End, flight: &mut Flight) {
+        match end {
+            End::Orderly => {
+                debug!(output = %self.output.name, "closed in order");
+                flight.release_all(&self.pipeline);
+            }
+            End::Broken(error) => {
+                self.meters(|meters| meters.broken.add(1));
+                let resent = flight.put_back_all(&self.pipeline);
+                let broken = self.failures.fetch_add(1, Relaxed);
+                if broken.is_power_of_two() || broken == 0 || broken.is_multiple_of(256) {
+                    warn!(
+                        output = %self.output.name, to = %self.output.address(),
+                        "connection broke: {error}; {resent} messages are sent again"
+                    );
+                }
+            }
+            End::Deadline => {}
+        }
+    }
+
+    /// What is left at the end of the stop: acknowledged batches are released, the others are lost, counted and said.
+    fn finish(&self, flight: &mut Flight) -> Left {
+        let unacknowledged = flight.abandon(&self.pipeline);
+        let waiting = self.pipeline.queue(self.queue).map_or(0, |queue| self.pipeline.drop_waiting(queue));
+        let messages = unacknowledged + waiting;
+        if messages > 0 {
+            error!(
+                output = %self.output.name, to = %self.output.address(), messages,
+                "shutdown_timeout ended before these messages could be delivered: they are lost; \
+                 raise shutdown_timeout or look at why the output is slow"
+            );
+        }
+        Left { messages }
+    }
+}

@@ -1,0 +1,237 @@
+//! One established connection: gather, render, write, watch what is acknowledged, until it ends.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::config::Output;
+use crate::pipeline::Queue;
+use crate::stop::Stop;
+
+use super::Forwarder;
+use super::connect::{Connection, Stream};
+use super::flight::Flight;
+use super::render::Renderer;
+
+/// Records gathered for one write, bytes of memory: four full TLS records and more, so that their cost and that of the
+/// system call are spread over hundreds of messages.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// How long a message may wait for company. At a thousand messages a second a write then carries a few, and nobody
+/// notices the delay.
+const LINGER: Duration = Duration::from_millis(2);
+
+/// How often unacknowledged octets are looked at while nothing is written: the first time, and at most. Between them
+/// each look waits twice as long as the last.
+const ACKNOWLEDGE_POLL: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(320));
+
+/// How long a peer may take to close its side after we closed ours for idleness.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// We closed it and the peer closed after us: it has read everything.
+    Orderly,
+    /// Anything else: what was in flight is sent again.
+    Broken(io::Error),
+    /// The stop's deadline passed.
+    Deadline,
+}
+
+/// Forwards until the connection ends.
+pub(super) async fn run(
+    forwarder: &Forwarder,
+    queue: &Queue,
+    connection: Connection,
+    flight: &mut Flight,
+) -> End {
+    let mut stop = forwarder.stop.clone();
+    let mut session = Session {
+        forwarder,
+        queue,
+        stream: connection.stream,
+        flight,
+        used_at: Instant::now(),
+        acknowledged: 0,
+    };
+    tokio::select! {
+        biased;
+        () = stop.expired() => End::Deadline,
+        end = session.run() => end.unwrap_or_else(End::Broken),
+    }
+}
+
+struct Session<'a> {
+    forwarder: &'a Forwarder,
+    queue: &'a Queue,
+    stream: Stream,
+    flight: &'a mut Flight,
+    used_at: Instant,
+    /// Octets known to be acknowledged.
+    acknowledged: u64,
+}
+
+/// Why the session stopped waiting.
+enum Wake {
+    Work,
+    LookAgain,
+    Close,
+}
+
+impl Session<'_> {
+    async fn run(&mut self) -> io::Result<End> {
+        let mut renderer = Renderer::new(&self.forwarder.zone);
+        let mut poll_every = ACKNOWLEDGE_POLL.0;
+        loop {
+            match self.wait(poll_every).await? {
+                Wake::Work => {
+                    self.send(&mut renderer).await?;
+                    self.observe()?;
+                    poll_every = ACKNOWLEDGE_POLL.0;
+                }
+                Wake::LookAgain => {
+                    self.observe()?;
+                    poll_every = (poll_every * 2).min(ACKNOWLEDGE_POLL.1);
+                }
+                Wake::Close => return self.close().await,
+            }
+        }
+    }
+
+    /// Waits for enough to write, for the time to look at acknowledgements, or for a reason to close.
+    async fn wait(&mut self, poll_every: Duration) -> io::Result<Wake> {
+        if self.queue.waiting() == 0 {
+            if self.forwarder.stop.deadline().is_some() {
+                return Ok(Wake::Close);
+            }
+            let look = self.next_look(poll_every);
+            let idle = self.forwarder.output.idle_timeout.map(|idle| self.used_at + idle);
+            let mut stop = self.forwarder.stop.clone();
+            tokio::select! {
+                biased;
+                error = closed(&mut self.stream) => return Err(error),
+                () = self.queue.more_than(0) => {}
+                () = sleep_until_some(look) => return Ok(Wake::LookAgain),
+                () = sleep_until_some(idle) => return Ok(Wake::Close),
+                _ = stop.ordered() => return Ok(Wake::Work),
+            }
+        }
+        if self.queue.waiting() < WRITE_BYTES && self.forwarder.stop.deadline().is_none() {
+            tokio::select! {
+                biased;
+                error = closed(&mut self.stream) => return Err(error),
+                () = self.queue.more_than(WRITE_BYTES) => {}
+                () = sleep(LINGER) => {}
+            }
+        }
+        Ok(Wake::Work)
+    }
+
+    /// When to look at what is acknowledged: soon while something is outstanding, else when the window next releases.
+    fn next_look(&self, poll_every: Duration) -> Option<Instant> {
+        if self.flight.is_outstanding() { Some(Instant::now() + poll_every) } else { self.flight.next_release() }
+    }
+
+    /// Renders what waits, up to one write's worth, and writes it.
+    async fn send(&mut self, renderer: &mut Renderer) -> io::Result<()> {
+        let pipeline = &self.forwarder.pipeline;
+        renderer.clear();
+        let mut messages = 0;
+        pipeline.take(self.queue, WRITE_BYTES, |lane, batch| {
+            if let Some(rendering) = self.forwarder.renderings.get(lane) {
+                renderer.render(&batch, rendering, pipeline.input_names());
+            }
+            messages += batch.len() as u64;
+            self.flight.push(lane, batch);
+        });
+        let out = renderer.octets();
+        self.forwarder.meters(|meters| {
+            meters.written_messages.add(messages);
+            meters.written_bytes.add(out.len() as u64);
+        });
+        write_all(&mut self.stream, out, self.forwarder.output.write_timeout).await?;
+        self.flight.flushed(self.stream.written());
+        self.used_at = Instant::now();
+        Ok(())
+    }
+
+    /// Looks at what the peer's kernel has acknowledged.
+    fn observe(&mut self) -> io::Result<()> {
+        let acknowledged = self.stream.acknowledged()?;
+        let more = acknowledged.saturating_sub(self.acknowledged);
+        self.acknowledged = self.acknowledged.max(acknowledged);
+        self.forwarder.meters(|meters| meters.acknowledged_bytes.add(more));
+        self.flight.acknowledged(acknowledged, &self.forwarder.pipeline);
+        Ok(())
+    }
+
+    /// Closes our side (`close_notify` and FIN, RFC 5425 section 4.4) and waits until the peer has closed its own.
+    async fn close(&mut self) -> io::Result<End> {
+        let limit = closing_time(&self.forwarder.stop, &self.forwarder.output);
+        timeout(limit, self.stream.shutdown()).await??;
+        let end = timeout(limit, closed(&mut self.stream)).await?;
+        self.observe()?;
+        // After our close the peer's end of file is no fault: it answers ours.
+        if end.kind() == io::ErrorKind::UnexpectedEof { Ok(End::Orderly) } else { Err(end) }
+    }
+}
+
+/// How long the peer may take to answer our close: the whole rest of a stop, otherwise a few seconds.
+fn closing_time(stop: &Stop, output: &Output) -> Duration {
+    match stop.deadline() {
+        Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+        None => CLOSE_WAIT.min(output.write_timeout),
+    }
+}
+
+async fn sleep_until_some(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Completes when the peer closes or resets; what it sends meanwhile is read and ignored: syslog has no answers.
+/// Cancel-safe.
+async fn closed(stream: &mut Stream) -> io::Error {
+    poll_fn(|cx| poll_closed(stream, cx)).await
+}
+
+fn poll_closed(stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Error> {
+    let mut ignored = [0; 512];
+    loop {
+        let mut buffer = ReadBuf::new(&mut ignored);
+        match Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
+            Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                return Poll::Ready(io::Error::new(io::ErrorKind::UnexpectedEof, "closed by the peer"));
+            }
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(error),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+}
+
+/// Writes and flushes. Ends early when the peer closes, or when nothing moves for `limit`.
+async fn write_all(stream: &mut Stream, mut octets: &[u8], limit: Duration) -> io::Result<()> {
+    let stuck = |_| io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing any more (write_timeout)");
+    while !octets.is_empty() {
+        let write = poll_fn(|cx| match Pin::new(&mut *stream).poll_write(cx, octets) {
+            Poll::Pending => poll_closed(stream, cx).map(Err),
+            ready => ready,
+        });
+        let count = timeout(limit, write).await.map_err(stuck)??;
+        octets = octets.get(count..).unwrap_or_default();
+    }
+    let flush = poll_fn(|cx| match Pin::new(&mut *stream).poll_flush(cx) {
+        Poll::Pending => poll_closed(stream, cx).map(Err),
+        ready => ready,
+    });
+    timeout(limit, flush).await.map_err(stuck)?
+}

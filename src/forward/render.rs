@@ -1,0 +1,64 @@
+//! Records to octet-counted frames: `MSG-LEN SP SYSLOG-MSG` (RFC 6587 section 3.4.1), where the message is the rendered
+//! template, its trailing LF included, as rsyslog counts it.
+
+use std::fs;
+
+use jiff::tz::TimeZone;
+
+use crate::lane::Batch;
+use crate::template::{self, Context};
+
+use super::Rendering;
+
+/// A reusable buffer of frames.
+pub(super) struct Renderer {
+    state: template::Renderer,
+    my_hostname: String,
+    out: Vec<u8>,
+    /// Digits of the last MSG-LEN: the next one's most probable count.
+    digits: usize,
+}
+
+impl Renderer {
+    /// An empty buffer; `zone` is that of reception stamps.
+    pub(super) fn new(zone: &TimeZone) -> Self {
+        // The kernel's own file: no library call is needed for a name that changes at boot.
+        let my_hostname = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Self { state: template::Renderer::new(zone.clone()), my_hostname: my_hostname.trim().to_owned(), out: Vec::new(), digits: 3 }
+    }
+
+    /// Forgets what was rendered.
+    pub(super) fn clear(&mut self) {
+        self.out.clear();
+    }
+
+    /// All frames rendered since the last [`Self::clear`].
+    pub(super) fn octets(&self) -> &[u8] {
+        &self.out
+    }
+
+    /// Appends each record of `batch` as a frame.
+    pub(super) fn render(&mut self, batch: &Batch, rendering: &Rendering, inputs: &[String]) {
+        let context = Context {
+            intake_key: rendering.intake_key.as_ref().map(|key| key.expose()).unwrap_or_default(),
+            my_hostname: &self.my_hostname,
+        };
+        for message in batch.messages(inputs) {
+            let start = self.out.len();
+            // The length is known after rendering only. Room for as many digits as last time is left; where that was
+            // wrong the message moves by a place or two, which is rare.
+            self.out.resize(start + self.digits + 1, b' ');
+            rendering.template.render(&message, &context, &mut self.state, &mut self.out);
+            let length = self.out.len() - start - self.digits - 1;
+            let mut formatted = itoa::Buffer::new();
+            let formatted = formatted.format(length).as_bytes();
+            if formatted.len() != self.digits {
+                let place = start..start + self.digits;
+                self.out.splice(place, formatted.iter().copied());
+                self.digits = formatted.len();
+            } else if let Some(place) = self.out.get_mut(start..start + formatted.len()) {
+                place.copy_from_slice(formatted);
+            }
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! Every metric, declared once.
+//!
+//! The data path adds to plain atomics ([`Meters`]), once per batch; a scrape copies them into the recorder. The counters
+//! form a ledger: per input, received = rejected + discarded + unmatched + routed; per route, routed = released +
+//! in flight + waiting + dropped.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+use crate::config::{Action, Config};
+
+pub use unmatched::UnmatchedPrograms;
+
+mod unmatched;
+
+/// A count that only grows.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        if n != 0 {
+            self.0.fetch_add(n, Relaxed);
+        }
+    }
+
+    /// What it stands at.
+    pub fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// An amount that grows and shrinks.
+#[derive(Debug, Default)]
+pub struct Amount(AtomicI64);
+
+impl Amount {
+    /// Adds `n`, which may be negative.
+    pub fn add(&self, n: i64) {
+        if n != 0 {
+            self.0.fetch_add(n, Relaxed);
+        }
+    }
+
+    /// What it stands at; never below zero to a reader, even in the middle of an update.
+    pub fn value(&self) -> u64 {
+        u64::try_from(self.0.load(Relaxed)).unwrap_or(0)
+    }
+}
+
+/// Declares a struct of meters together with the metrics they are exported as, so that one cannot be without the other.
+macro_rules! meters {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal { $($field:ident: $kind:ident, $suffix:literal $labels:tt, $unit:ident, $help:literal;)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub struct $name { $(#[doc = $help] pub $field: $kind,)* }
+
+        impl $name {
+            /// Name, unit and meaning of each metric.
+            const METRICS: &'static [Described] = &[$(Described {
+                name: concat!("forebay_", $prefix, $suffix), kind: Kind::$kind, unit: Unit::$unit, help: $help,
+            },)*];
+
+            fn export(&self, recorder: &PrometheusRecorder, whose: &Label) {
+                $($kind::export(&self.$field, recorder, concat!("forebay_", $prefix, $suffix), whose, &$labels);)*
+            }
+        }
+    };
+}
+
+/// A metric as `# HELP` and docs/METRICS.md give it.
+#[derive(Debug, Clone, Copy)]
+pub struct Described {
+    /// Full name.
+    pub name: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: Kind,
+    /// What is counted.
+    pub unit: Unit,
+    /// One sentence.
+    pub help: &'static str,
+}
+
+/// What kind of metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Count,
+    /// Grows and shrinks.
+    Amount,
+    /// A distribution.
+    Histogram,
+}
+
+meters! {
+    /// One input's meters. Its ledger: received = rejected + discarded + unmatched + routed.
+    InputMeters, "input_" {
+        received: Count, "received_messages_total" [], Count, "Messages that arrived.";
+        received_bytes: Count, "received_bytes_total" [], Bytes, "Octets of the messages that arrived, framing excluded.";
+        rejected_oversize: Count, "rejected_messages_total" [("reason", "oversize")], Count, "Messages that were not taken, by reason: larger than max_message_size, or from a peer that allow does not list.";
+        rejected_peer: Count, "rejected_messages_total" [("reason", "peer_not_allowed")], Count, "Messages that were not taken, by reason: larger than max_message_size, or from a peer that allow does not list.";
+        discarded: Count, "discarded_messages_total" [], Count, "Messages that a route discards.";
+        unmatched: Count, "unmatched_messages_total" [], Count, "Messages that no route takes; /status names their programs.";
+        routed: Count, "routed_messages_total" [], Count, "Messages that at least one route forwards.";
+        truncated: Count, "truncated_messages_total" [], Count, "Messages cut at max_message_size and forwarded.";
+        unfinished: Count, "unfinished_messages_total" [], Count, "Last messages of a stream that ended before their trailer; forwarded.";
+        kernel_drops: Count, "kernel_dropped_datagrams_total" [], Count, "Datagrams that the kernel dropped before we could read them (receive buffer full).";
+        connections: Amount, "connections" [], Count, "Connections open now.";
+        accepted: Count, "accepted_connections_total" [], Count, "Connections accepted.";
+        refused_limit: Count, "refused_connections_total" [("reason", "max_connections")], Count, "Connections closed at once, by reason.";
+        refused_peer_limit: Count, "refused_connections_total" [("reason", "max_connections_per_peer")], Count, "Connections closed at once, by reason.";
+        refused_peer: Count, "refused_connections_total" [("reason", "peer_not_allowed")], Count, "Connections closed at once, by reason.";
+        refused_handshake: Count, "refused_connections_total" [("reason", "tls_handshake")], Count, "Connections closed at once, by reason.";
+        refused_protocol: Count, "refused_connections_total" [("reason", "tls_on_plain_port")], Count, "Connections closed at once, by reason.";
+        idle_closed: Count, "idle_closed_connections_total" [], Count, "Connections closed after idle_timeout.";
+        accept_errors: Count, "accept_errors_total" [], Count, "Failed accepts (open files exhausted, resets); accepting goes on.";
+        blocked: Amount, "blocked_connections" [], Count, "Connections not read now because a route's queue is full.";
+    }
+}
+
+meters! {
+    /// One route's meters. Its ledger: routed = released + in flight + waiting + dropped.
+    RouteMeters, "route_" {
+        routed: Count, "routed_messages_total" [], Count, "Messages that this route took.";
+        discarded: Count, "discarded_messages_total" [], Count, "Messages that this route discarded (discard: true).";
+        released: Count, "released_messages_total" [], Count, "Messages that the far end has: acknowledged by its kernel and out of the replay window.";
+        dropped_full: Count, "dropped_messages_total" [("reason", "queue_full")], Count, "Messages lost, by reason: datagrams that met a full queue, or what was left when shutdown_timeout ended.";
+        dropped_shutdown: Count, "dropped_messages_total" [("reason", "shutdown")], Count, "Messages lost, by reason: datagrams that met a full queue, or what was left when shutdown_timeout ended.";
+        waiting: Amount, "waiting_messages" [], Count, "Messages in memory, not written yet.";
+        waiting_bytes: Amount, "waiting_bytes" [], Bytes, "Memory that the waiting messages take.";
+        in_flight: Amount, "in_flight_messages" [], Count, "Messages written and not released yet: unacknowledged, or in the replay window.";
+        resent: Count, "resent_messages_total" [], Count, "Messages sent again after a connection broke: possible duplicates.";
+    }
+}
+
+meters! {
+    /// One output's meters.
+    OutputMeters, "output_" {
+        connections: Amount, "connections" [], Count, "Connections established now.";
+        connects: Count, "connects_total" [], Count, "Connections established.";
+        failed_resolve: Count, "connect_failures_total" [("reason", "resolve")], Count, "Failed attempts to connect, by reason.";
+        failed_connect: Count, "connect_failures_total" [("reason", "connect")], Count, "Failed attempts to connect, by reason.";
+        failed_handshake: Count, "connect_failures_total" [("reason", "tls_handshake")], Count, "Failed attempts to connect, by reason.";
+        broken: Count, "broken_connections_total" [], Count, "Connections that ended without an orderly close of ours.";
+        written_messages: Count, "written_messages_total" [], Count, "Messages written, those sent again included.";
+        written_bytes: Count, "written_bytes_total" [], Bytes, "Octets written, before encryption.";
+        acknowledged_bytes: Count, "acknowledged_bytes_total" [], Bytes, "Octets on the wire that the peer's kernel acknowledged, after encryption.";
+    }
+}
+
+/// Seconds from reception to release, by route.
+const RELEASE_SECONDS: Described = Described {
+    name: "forebay_route_release_seconds",
+    kind: Kind::Histogram,
+    unit: Unit::Seconds,
+    help: "Time from a message's reception to its release, the oldest of each batch; the replay window's wait included.",
+};
+
+/// Seconds from reception to acknowledgement, by route.
+const ACKNOWLEDGE_SECONDS: Described = Described {
+    name: "forebay_route_acknowledge_seconds",
+    kind: Kind::Histogram,
+    unit: Unit::Seconds,
+    help: "Time from a message's reception to its acknowledgement by the peer's kernel, the oldest of each batch.",
+};
+
+const READY: Described = Described {
+    name: "forebay_ready",
+    kind: Kind::Amount,
+    unit: Unit::Count,
+    help: "1 while every socket is bound and the relay is not stopping.",
+};
+
+const BUILD: Described = Described {
+    name: "forebay_build_info",
+    kind: Kind::Amount,
+    unit: Unit::Count,
+    help: "Always 1; the label says which version runs.",
+};
+
+const SHARDS: Described = Described {
+    name: "forebay_shards",
+    kind: Kind::Amount,
+    unit: Unit::Count,
+    help: "Shards: threads that each receive, parse, route and forward.",
+};
+
+/// Every metric that is exported, in the order of docs/METRICS.md.
+pub fn described() -> impl Iterator<Item = Described> {
+    let single = [RELEASE_SECONDS, ACKNOWLEDGE_SECONDS, READY, BUILD, SHARDS];
+    let all = InputMeters::METRICS.iter().chain(RouteMeters::METRICS).chain(OutputMeters::METRICS);
+    let mut seen: Vec<&'static str> = Vec::new();
+    let mut listed = Vec::new();
+    for metric in all.copied().chain(single) {
+        // A metric with a `reason` label is declared once a reason.
+        if !seen.contains(&metric.name) {
+            seen.push(metric.name);
+            listed.push(metric);
+        }
+    }
+    listed.into_iter()
+}
+
+/// All meters of the process, shared by the shards and the admin server. Indices are the configuration's.
+#[derive(Debug)]
+pub struct Meters {
+    /// By input.
+    pub inputs: Vec<InputMeters>,
+    /// By route.
+    pub routes: Vec<RouteMeters>,
+    /// By output.
+    pub outputs: Vec<OutputMeters>,
+    /// Programs that no route takes.
+    pub unmatched_programs: UnmatchedPrograms,
+    /// Every socket is bound, and the relay is not stopping.
+    pub ready: AtomicBool,
+    names: Names,
+    histograms: Vec<RouteHistograms>,
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+}
+
+/// Label values.
+#[derive(Debug)]
+struct Names {
+    inputs: Vec<Label>,
+    routes: Vec<Label>,
+    outputs: Vec<Label>,
+    shards: usize,
+}
+
+struct RouteHistograms {
+    acknowledge: metrics::Histogram,
+    release: metrics::Histogram,
+}
+
+impl std::fmt::Debug for RouteHistograms {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("RouteHistograms")
+    }
+}
+
+const METADATA: Metadata<'static> = Metadata::new("forebay", Level::INFO, None);
+
+/// From a loopback hop to the default replay quiet time and a long outage.
+const SECONDS_BUCKETS: [f64; 15] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3600.0];
+
+impl Meters {
+    /// Meters for all that `config` names.
+    ///
+    /// # Errors
+    /// When the recorder cannot be built.
+    pub fn new(config: &Config) -> Result<Self, metrics_exporter_prometheus::BuildError> {
+        let seconds = Matcher::Suffix("_seconds".into());
+        let recorder = PrometheusBuilder::new().set_buckets_for_metric(seconds, &SECONDS_BUCKETS)?.build_recorder();
+        for metric in described() {
+            let (name, unit, help) = (KeyName::from(metric.name), Some(metric.unit), metric.help.into());
+            match metric.kind {
+                Kind::Count => recorder.describe_counter(name, unit, help),
+                Kind::Amount => recorder.describe_gauge(name, unit, help),
+                Kind::Histogram => recorder.describe_histogram(name, unit, help),
+            }
+        }
+        let names = Names {
+            inputs: config.inputs.iter().map(|input| Label::new("input", input.name.clone())).collect(),
+            routes: config.routes.iter().map(|route| Label::new("route", route.name.clone())).collect(),
+            outputs: config.outputs.iter().map(|output| Label::new("output", output.name.clone())).collect(),
+            shards: config.cores,
+        };
+        let histograms = config.routes.iter().zip(&names.routes).map(|(route, label)| match route.action {
+            Action::Forward { .. } => RouteHistograms {
+                acknowledge: recorder.register_histogram(&key(ACKNOWLEDGE_SECONDS.name, label, &[]), &METADATA),
+                release: recorder.register_histogram(&key(RELEASE_SECONDS.name, label, &[]), &METADATA),
+            },
+            Action::Discard => {
+                RouteHistograms { acknowledge: metrics::Histogram::noop(), release: metrics::Histogram::noop() }
+            }
+        });
+        Ok(Self {
+            inputs: config.inputs.iter().map(|_| InputMeters::default()).collect(),
+            routes: config.routes.iter().map(|_| RouteMeters::default()).collect(),
+            outputs: config.outputs.iter().map(|_| OutputMeters::default()).collect(),
+            unmatched_programs: UnmatchedPrograms::default(),
+            ready: AtomicBool::new(false),
+            histograms: histograms.collect(),
+            handle: recorder.handle(),
+            names,
+            recorder,
+        })
+    }
+
+    /// A batch of `count` messages of `route` was acknowledged `seconds` after its first message's arrival.
+    pub fn acknowledged(&self, route: usize, seconds: f64, count: usize) {
+        if let Some(histograms) = self.histograms.get(route) {
+            histograms.acknowledge.record_many(seconds, count);
+        }
+    }
+
+    /// A batch of `count` messages of `route` was released `seconds` after its first message's arrival.
+    pub fn released(&self, route: usize, seconds: f64, count: usize) {
+        if let Some(histograms) = self.histograms.get(route) {
+            histograms.release.record_many(seconds, count);
+        }
+    }
+
+    /// The Prometheus text format of everything.
+    pub fn render(&self) -> String {
+        let recorder = &self.recorder;
+        export_all(&self.inputs, &self.names.inputs, |meters, label| meters.export(recorder, label));
+        export_all(&self.routes, &self.names.routes, |meters, label| meters.export(recorder, label));
+        export_all(&self.outputs, &self.names.outputs, |meters, label| meters.export(recorder, label));
+        let version = Label::new("version", env!("CARGO_PKG_VERSION"));
+        let gauge = |name: &'static str, labels: Vec<Label>, value: f64| {
+            recorder.register_gauge(&Key::from_parts(name, labels), &METADATA).set(value);
+        };
+        gauge(BUILD.name, vec![version], 1.0);
+        gauge(READY.name, vec![], f64::from(u8::from(self.ready.load(Relaxed))));
+        gauge(SHARDS.name, vec![], self.names.shards as f64);
+        self.handle.render()
+    }
+
+    /// Folds recorded samples into the histograms' buckets; without it they pile up between scrapes.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    /// How often [`Self::upkeep`] wants to be called.
+    pub const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+}
+
+fn export_all<M>(meters: &[M], labels: &[Label], export: impl Fn(&M, &Label)) {
+    for (meters, label) in meters.iter().zip(labels) {
+        export(meters, label);
+    }
+}
+
+fn key(name: &'static str, whose: &Label, more: &[(&'static str, &'static str)]) -> Key {
+    let more = more.iter().map(|(key, value)| Label::from_static_parts(key, value));
+    Key::from_parts(name, std::iter::once(whose.clone()).chain(more).collect::<Vec<_>>())
+}
+
+impl Count {
+    fn export(&self, to: &PrometheusRecorder, name: &'static str, whose: &Label, more: &[(&'static str, &'static str)]) {
+        let counter: Counter = to.register_counter(&key(name, whose, more), &METADATA);
+        counter.absolute(self.value());
+    }
+}
+
+impl Amount {
+    fn export(&self, to: &PrometheusRecorder, name: &'static str, whose: &Label, more: &[(&'static str, &'static str)]) {
+        let gauge: Gauge = to.register_gauge(&key(name, whose, more), &METADATA);
+        gauge.set(self.value() as f64);
+    }
+}

@@ -1,0 +1,81 @@
+//! In: sockets to frames. One set of receivers a shard; nothing is shared between shards but counts of connections.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tracing::warn;
+
+use crate::config::Input;
+use crate::pipeline::Pipeline;
+use crate::stop::Stop;
+
+pub use bind::{BindError, Bound, Socket, bind_all};
+pub use gate::Gate;
+
+mod accept;
+mod bind;
+mod datagram;
+mod gate;
+mod stream;
+
+/// The receive buffer that all streams of a shard share: a read of several hundred messages, small enough to stay in
+/// the core's cache together with what is made of it.
+const STREAM_BUFFER_BYTES: usize = 64 * 1024;
+
+/// What an input's receivers on one shard need.
+#[derive(Clone)]
+pub struct Receivers {
+    /// The `inputs:` entry.
+    pub input: Arc<Input>,
+    /// Which, in the configuration's order.
+    pub input_index: usize,
+    /// Counts and bounds its connections, over all shards.
+    pub gate: Arc<Gate>,
+    /// TLS of its `tls://` listeners.
+    pub tls: Option<TlsAcceptor>,
+    /// The shard's pipeline.
+    pub pipeline: Rc<Pipeline>,
+    /// The shard's receive buffer.
+    pub buffer: SharedBuffer,
+    /// When to end.
+    pub stop: Stop,
+    /// Held by every task that may still bring messages; the shard flushes once all are dropped.
+    pub alive: mpsc::Sender<()>,
+}
+
+/// One buffer for all streams of a shard: a connection owns memory only while it holds a partial frame.
+#[derive(Clone)]
+pub struct SharedBuffer(Rc<RefCell<Box<[u8]>>>);
+
+impl Default for SharedBuffer {
+    fn default() -> Self {
+        Self(Rc::new(RefCell::new(vec![0; STREAM_BUFFER_BYTES].into_boxed_slice())))
+    }
+}
+
+impl Receivers {
+    /// Starts receiving on one bound socket, in tasks of the current shard.
+    pub fn start(self, socket: Socket) {
+        let name = self.input.name.clone();
+        let started = match socket {
+            Socket::Udp(socket) => datagram::spawn(self, socket.into()),
+            Socket::UnixDatagram(socket) => datagram::spawn(self, socket.into()),
+            Socket::Tcp(listener) => accept::spawn_tcp(self, listener),
+            Socket::Tls(listener) => accept::spawn_tls(self, listener),
+            Socket::Unix(listener) => accept::spawn_unix(self, listener),
+        };
+        if let Err(error) = started {
+            // Only the registration with the reactor can fail here: the process is out of files or memory.
+            warn!(input = %name, "cannot start receiving: {error}");
+        }
+    }
+
+    fn meters(&self, update: impl FnOnce(&crate::metrics::InputMeters)) {
+        if let Some(meters) = self.pipeline.meters().inputs.get(self.input_index) {
+            update(meters);
+        }
+    }
+}

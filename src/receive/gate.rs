@@ -1,0 +1,93 @@
+//! Who may connect, and how many: over all shards and listeners of an input.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+use crate::config::Input;
+use crate::metrics::{Count, InputMeters};
+
+/// Counts an input's open connections. Touched when a connection opens and closes, never by messages.
+#[derive(Debug, Default)]
+pub struct Gate {
+    open: AtomicUsize,
+    by_peer: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// Why a connection is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refusal {
+    /// `allow` does not list the peer.
+    #[error("allow does not list the peer")]
+    PeerNotAllowed,
+    /// `max_connections` are open.
+    #[error("max_connections are open")]
+    Full,
+    /// `max_connections_per_peer` are open.
+    #[error("max_connections_per_peer are open")]
+    PeerFull,
+}
+
+impl Refusal {
+    pub(super) fn counter(self, meters: &InputMeters) -> &Count {
+        match self {
+            Self::PeerNotAllowed => &meters.refused_peer,
+            Self::Full => &meters.refused_limit,
+            Self::PeerFull => &meters.refused_peer_limit,
+        }
+    }
+}
+
+/// One open connection's place; dropping it frees it.
+#[derive(Debug)]
+pub(super) struct Place {
+    gate: Arc<Gate>,
+    peer: Option<IpAddr>,
+}
+
+/// Whether the input takes anything from `peer`. Unix sockets are guarded by the file system.
+pub(super) fn is_allowed(input: &Input, peer: Option<IpAddr>) -> bool {
+    input.allow.is_empty() || peer.is_none_or(|peer| input.allow.iter().any(|net| net.contains(&peer)))
+}
+
+impl Gate {
+    /// Takes a place for a connection from `peer`.
+    pub(super) fn enter(self: &Arc<Self>, input: &Input, peer: Option<IpAddr>) -> Result<Place, Refusal> {
+        if !is_allowed(input, peer) {
+            return Err(Refusal::PeerNotAllowed);
+        }
+        if self.open.fetch_add(1, Relaxed) >= input.max_connections {
+            self.open.fetch_sub(1, Relaxed);
+            return Err(Refusal::Full);
+        }
+        // From here on dropping the place gives it back, whatever follows.
+        let mut place = Place { gate: Arc::clone(self), peer: None };
+        if let Some(peer) = peer
+            && let Ok(mut by_peer) = self.by_peer.lock()
+        {
+            let open = by_peer.entry(peer).or_default();
+            if *open >= input.max_connections_per_peer {
+                drop(by_peer);
+                return Err(Refusal::PeerFull);
+            }
+            *open += 1;
+            place.peer = Some(peer);
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.gate.open.fetch_sub(1, Relaxed);
+        let Some(peer) = self.peer else { return };
+        let Ok(mut by_peer) = self.gate.by_peer.lock() else { return };
+        if let Some(open) = by_peer.get_mut(&peer) {
+            *open -= 1;
+            if *open == 0 {
+                by_peer.remove(&peer);
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! One connection: reads into the shard's shared buffer, cuts frames, offers them; waits while a lane is full.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tracing::{debug, warn};
+
+use crate::pipeline::{Offer, WhenFull};
+use crate::syslog::frame::{Flaw, looks_like_tls};
+use crate::syslog::{Decoder, Frame};
+
+use super::Receivers;
+
+/// What one read takes while some lane is full: each blocked connection then holds no more than this.
+const READ_BYTES_BLOCKED: usize = 4 * 1024;
+
+/// How long a connection goes on reading what has arrived once the stop is ordered.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// What one turn found.
+enum Step {
+    /// Everything read is taken.
+    Taken,
+    /// This lane is full; the rest is kept.
+    Full(usize),
+    /// The stream has ended.
+    End,
+}
+
+/// A frame that met a full lane.
+struct Held {
+    bytes: Vec<u8>,
+    flaw: Option<Flaw>,
+}
+
+struct Connection<S> {
+    receivers: Receivers,
+    peer: Option<IpAddr>,
+    stream: S,
+    decoder: Decoder,
+    held: Option<Held>,
+    started: bool,
+    ended: bool,
+}
+
+/// Receives until the stream ends, idles too long, or the relay stops.
+pub(super) async fn serve<S: AsyncRead + Unpin>(receivers: Receivers, peer: Option<IpAddr>, stream: S) {
+    let decoder = Decoder::new(receivers.input.framing, receivers.input.max_message_size);
+    let mut connection =
+        Connection { receivers, peer, stream, decoder, held: None, started: false, ended: false };
+    if let Err(error) = connection.run().await {
+        debug!(input = %connection.receivers.input.name, ?peer, "connection ended: {error}");
+    }
+    // Whatever ended it: what is left of the last frame is a message.
+    connection.end().await;
+}
+
+impl<S: AsyncRead + Unpin> Connection<S> {
+    async fn run(&mut self) -> io::Result<()> {
+        let mut stop = self.receivers.stop.clone();
+        let mut heard_at = Instant::now();
+        loop {
+            let idle_at = self.receivers.input.idle_timeout.map(|idle| heard_at + idle);
+            let step = tokio::select! {
+                biased;
+                _ = stop.ordered() => return self.drain().await,
+                step = poll_fn(|cx| self.poll_turn(cx)) => step?,
+                () = sleep_until_some(idle_at) => {
+                    self.receivers.meters(|meters| meters.idle_closed.add(1));
+                    return Ok(());
+                }
+            };
+            match step {
+                Step::Taken => {}
+                Step::Full(lane) => self.wait_for_room(lane).await,
+                Step::End => return Ok(()),
+            }
+            heard_at = Instant::now();
+            // One read a turn: the forwarders and the other connections of this core come next.
+            yield_now().await;
+        }
+    }
+
+    /// Reads once and offers what came.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Step>> {
+        let shared = self.receivers.buffer.0.clone();
+        let mut buffer = shared.borrow_mut();
+        let size = if self.receivers.pipeline.is_blocked() { READ_BYTES_BLOCKED } else { buffer.len() };
+        let mut read = ReadBuf::new(buffer.get_mut(..size).unwrap_or_default());
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+        let input = read.filled();
+        if input.is_empty() {
+            return Poll::Ready(Ok(Step::End));
+        }
+        if !self.started {
+            self.started = true;
+            if looks_like_tls(input) {
+                return Poll::Ready(self.refuse_tls());
+            }
+        }
+        Poll::Ready(Ok(self.offer_all(input)))
+    }
+
+    fn offer_all(&mut self, mut input: &[u8]) -> Step {
+        let mut turn = self.receivers.pipeline.turn(self.receivers.input_index);
+        while let Some(frame) = self.decoder.next_frame(&mut input) {
+            if let Offer::Full(lane) = turn.offer(frame, self.peer, WhenFull::Wait) {
+                self.held = Some(Held { bytes: frame.bytes.to_vec(), flaw: frame.flaw });
+                self.decoder.keep(input);
+                return Step::Full(lane);
+            }
+        }
+        Step::Taken
+    }
+
+    /// Offers the frame that was held, then what was kept behind it.
+    fn resume(&mut self) -> Step {
+        if let Some(held) = self.held.take() {
+            let mut turn = self.receivers.pipeline.turn(self.receivers.input_index);
+            let frame = Frame { bytes: &held.bytes, flaw: held.flaw };
+            if let Offer::Full(lane) = turn.offer(frame, self.peer, WhenFull::Wait) {
+                self.held = Some(held);
+                return Step::Full(lane);
+            }
+        }
+        self.offer_all(&[])
+    }
+
+    /// Waits until all that was read has found its place. The sender waits as well: we do not read.
+    async fn wait_for_room(&mut self, mut lane: usize) {
+        let receivers = self.receivers.clone();
+        receivers.meters(|meters| meters.blocked.add(1));
+        let mut stop = receivers.stop.clone();
+        loop {
+            let room = receivers.pipeline.room_in(lane);
+            tokio::select! {
+                biased;
+                () = room => {}
+                // Forwarders may still make room until the stop's deadline.
+                () = stop.expired() => break,
+            }
+            match self.resume() {
+                Step::Full(still) => lane = still,
+                Step::Taken | Step::End => break,
+            }
+        }
+        receivers.meters(|meters| meters.blocked.add(-1));
+    }
+
+    /// The stop: takes what has arrived already, for a moment at most.
+    async fn drain(&mut self) -> io::Result<()> {
+        let until = Instant::now() + DRAIN_TIME;
+        loop {
+            let turn = poll_fn(|cx| Poll::Ready(self.poll_turn(cx)));
+            let Poll::Ready(step) = turn.await else { return Ok(()) };
+            match step? {
+                Step::Taken => {}
+                Step::Full(lane) => {
+                    if timeout_at(until, self.wait_for_room(lane)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                Step::End => return Ok(()),
+            }
+            if Instant::now() >= until {
+                return Ok(());
+            }
+            yield_now().await;
+        }
+    }
+
+    /// Offers the last frame, whole or not.
+    async fn end(&mut self) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        let offered = {
+            let Some(frame) = self.decoder.finish() else { return };
+            let mut turn = self.receivers.pipeline.turn(self.receivers.input_index);
+            match turn.offer(frame, self.peer, WhenFull::Wait) {
+                Offer::Taken => None,
+                Offer::Full(lane) => Some((lane, Held { bytes: frame.bytes.to_vec(), flaw: frame.flaw })),
+            }
+        };
+        if let Some((lane, held)) = offered {
+            self.held = Some(held);
+            self.wait_for_room(lane).await;
+        }
+    }
+
+    /// A TLS client on a plain port: its handshake is no message, and it would never send one.
+    fn refuse_tls(&mut self) -> io::Result<Step> {
+        let mut refused = 0;
+        self.receivers.meters(|meters| {
+            meters.refused_protocol.add(1);
+            refused = meters.refused_protocol.value();
+        });
+        if refused.is_power_of_two() {
+            warn!(
+                input = %self.receivers.input.name, peer = ?self.peer, refused,
+                "connection refused: the client speaks TLS to a plain port; give it a tls:// listener"
+            );
+        }
+        Ok(Step::End)
+    }
+}
+
+async fn sleep_until_some(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}

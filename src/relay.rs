@@ -1,0 +1,233 @@
+//! A running relay: binds, starts a thread a shard and one for the admin server, stops them in the order of the flow.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel as channel;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tracing::{error, info, warn};
+
+use crate::admin::{self, Admin};
+use crate::config::{Config, Listen};
+use crate::metrics::Meters;
+use crate::receive::{self, BindError, Bound, Gate};
+use crate::shard::{self, Common};
+use crate::stop::{self, Stop, Stopper};
+use crate::tls::{self, TlsError};
+
+/// How long a shard may take beyond the stop's deadline to tear itself down.
+const TEARDOWN: Duration = Duration::from_secs(1);
+
+/// Why a relay does not start. Nothing listens then.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Certificates cannot be used.
+    #[error("{of}: {source}")]
+    Tls {
+        /// Whose: `inputs.NAME.tls` or `outputs.NAME.tls`.
+        of: String,
+        /// Why not.
+        source: TlsError,
+    },
+    /// Sockets cannot be bound; all of them are listed.
+    #[error("{}", list(.0))]
+    Bind(Vec<BindError>),
+    /// The admin server's address cannot be bound.
+    #[error("admin: cannot listen on {address}: {source} (set admin.listen to a free address, or to off)")]
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The metrics recorder cannot be built.
+    #[error("metrics: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+fn list(errors: &[BindError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// A shard's thread has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Which.
+    pub shard: usize,
+    /// How many messages it could not deliver; `None` when it failed.
+    pub left: Option<u64>,
+}
+
+/// A running relay. Dropping it does not stop it; [`Relay::stop`] does.
+pub struct Relay {
+    common: Arc<Common>,
+    stopper: Stopper,
+    ended: channel::Receiver<Ended>,
+    /// What listens: input and URL, the ports that the kernel chose included.
+    pub listening: Vec<(usize, String)>,
+    /// Where the admin server listens.
+    pub admin: Option<SocketAddr>,
+}
+
+impl Relay {
+    /// Loads certificates, binds every socket, starts every thread. Ready when it returns.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        tls::install_provider();
+        let common = Arc::new(common(config)?);
+        let admin_bound = match common.config.admin {
+            Some(address) => {
+                Some(admin::bind(address).map_err(|source| StartError::Admin { address, source })?)
+            }
+            None => None,
+        };
+        let bound = receive::bind_all(&common.config).map_err(StartError::Bind)?;
+        let mut listening: Vec<_> = bound.iter().map(|bound| (bound.input, bound.url.clone())).collect();
+        listening.dedup();
+        for (input, url) in &listening {
+            let name = common.config.inputs.get(*input).map(|input| input.name.as_str()).unwrap_or_default();
+            info!(input = %name, address = %url, "listening");
+        }
+        let (stopper, stop) = stop::channel();
+        let ended = start_shards(&common, bound, &stop).map_err(StartError::Thread)?;
+        let (admin_listener, admin_address) = admin_bound.unzip();
+        if let Some(address) = admin_address {
+            info!(address = %format_args!("http://{address}"), "admin server listening");
+        }
+        let admin = Arc::new(Admin { common: Arc::clone(&common), listening: listening.clone() });
+        let serve = move || {
+            if let Err(error) = admin::serve(admin_listener, admin) {
+                error!("admin server ended: {error}");
+            }
+        };
+        thread::Builder::new().name("admin".into()).spawn(serve).map_err(StartError::Thread)?;
+        common.meters.ready.store(true, Relaxed);
+        Ok(Self { common, stopper, ended, listening, admin: admin_address })
+    }
+
+    /// Shards whose threads end; while the relay runs, none does unless it fails.
+    pub fn ended(&self) -> &channel::Receiver<Ended> {
+        &self.ended
+    }
+
+    /// All counts.
+    pub fn meters(&self) -> &Arc<Meters> {
+        &self.common.meters
+    }
+
+    /// Names of routes, by index.
+    pub fn config(&self) -> &Config {
+        &self.common.config
+    }
+
+    /// Orders the stop: receivers end, what waits is forwarded, connections are closed, all within `timeout`.
+    /// [`Self::wait`] says when it is done.
+    pub fn stop(&self, timeout: Duration) {
+        self.common.meters.ready.store(false, Relaxed);
+        self.stopper.stop(Instant::now() + timeout);
+    }
+
+    /// Waits for all shards to end, for `timeout` and a moment at most. Returns how many messages were not delivered,
+    /// or `None` when a shard did not end.
+    pub fn wait(&self, timeout: Duration) -> Option<u64> {
+        let deadline = std::time::Instant::now() + timeout + TEARDOWN;
+        let mut left = 0;
+        for _ in 0..self.common.config.cores {
+            match self.ended.recv_deadline(deadline) {
+                Ok(ended) => left += ended.left?,
+                Err(_) => return None,
+            }
+        }
+        remove_unix_sockets(&self.common.config);
+        Some(left)
+    }
+}
+
+fn common(config: Config) -> Result<Common, StartError> {
+    let acceptors = config.inputs.iter().map(|input| match &input.tls {
+        None => Ok::<_, StartError>(None),
+        Some(files) => {
+            let of = format!("inputs.{}.tls", input.name);
+            let server = tls::server_config(files).map_err(|source| StartError::Tls { of, source })?;
+            Ok(Some(TlsAcceptor::from(server)))
+        }
+    });
+    let connectors = config.outputs.iter().map(|output| match &output.tls {
+        None => Ok::<_, StartError>(None),
+        Some(files) => {
+            let of = format!("outputs.{}.tls", output.name);
+            tls::client_config(files).map(Some).map_err(|source| StartError::Tls { of, source })
+        }
+    });
+    let shares = shard::shares(&config);
+    if config.outputs.iter().any(|output| output.replay_window > shares.window_max) {
+        warn!(
+            replay_window = shares.window_max,
+            "memory.max does not hold the configured replay windows: they are smaller; raise memory.max"
+        );
+    }
+    Ok(Common {
+        acceptors: acceptors.collect::<Result<_, StartError>>()?,
+        connectors: connectors.collect::<Result<_, StartError>>()?,
+        inputs: config.inputs.iter().cloned().map(Arc::new).collect(),
+        gates: config.inputs.iter().map(|_| Arc::default()).collect::<Vec<Arc<Gate>>>(),
+        outputs: config.outputs.iter().cloned().map(Arc::new).collect(),
+        failures: config.outputs.iter().map(|_| Arc::default()).collect(),
+        meters: Arc::new(Meters::new(&config)?),
+        heartbeats: (0..config.cores).map(|_| AtomicU64::new(now_seconds())).collect(),
+        config,
+    })
+}
+
+fn now_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Starts a thread a shard. Each tells when it ends, whatever ends it.
+fn start_shards(common: &Arc<Common>, bound: Vec<Bound>, stop: &Stop) -> std::io::Result<channel::Receiver<Ended>> {
+    let shards = common.config.cores;
+    let mut by_shard: Vec<Vec<Bound>> = (0..shards).map(|_| Vec::new()).collect();
+    for socket in bound {
+        if let Some(sockets) = by_shard.get_mut(socket.shard) {
+            sockets.push(socket);
+        }
+    }
+    let (ended_tx, ended_rx) = channel::bounded(shards);
+    for (shard, sockets) in by_shard.into_iter().enumerate() {
+        let (common, stop, ended_tx) = (Arc::clone(common), stop.clone(), ended_tx.clone());
+        let run = move || {
+            let run = std::panic::AssertUnwindSafe(|| shard::run(&common, shard, sockets, stop));
+            let left = match std::panic::catch_unwind(run) {
+                Ok(Ok(left)) => Some(left),
+                Ok(Err(error)) => {
+                    error!(shard, "shard failed: {error}");
+                    None
+                }
+                Err(_) => None,
+            };
+            // Room for all of them; the receiver lives as long as the relay.
+            drop(ended_tx.send(Ended { shard, left }));
+        };
+        thread::Builder::new().name(format!("shard-{shard}")).spawn(run)?;
+    }
+    Ok(ended_rx)
+}
+
+fn remove_unix_sockets(config: &Config) {
+    for listen in config.inputs.iter().flat_map(|input| &input.listen) {
+        if let Listen::Unix(path) | Listen::UnixDatagram(path) = listen
+            && let Err(error) = std::fs::remove_file(path)
+        {
+            warn!(path = %path.display(), "cannot remove the socket file: {error}");
+        }
+    }
+}

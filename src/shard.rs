@@ -1,0 +1,182 @@
+//! One core's loop: its receivers, its pipeline, its forwarders, on one thread and one current-thread runtime.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jiff::tz::TimeZone;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::{Action, Config, Input, Output};
+use crate::forward::{Forwarder, Rendering};
+use crate::metrics::Meters;
+use crate::pipeline::Pipeline;
+use crate::receive::{Bound, Gate, Receivers, SharedBuffer};
+use crate::stop::{self, Stop};
+
+/// What all shards share: made once, before the first of them starts.
+pub struct Common {
+    /// The configuration.
+    pub config: Config,
+    /// By input.
+    pub inputs: Vec<Arc<Input>>,
+    /// By input: TLS of its `tls://` listeners.
+    pub acceptors: Vec<Option<TlsAcceptor>>,
+    /// By input.
+    pub gates: Vec<Arc<Gate>>,
+    /// By output.
+    pub outputs: Vec<Arc<Output>>,
+    /// By output: TLS towards it.
+    pub connectors: Vec<Option<Arc<rustls::ClientConfig>>>,
+    /// By output: failures since the last success, over all shards.
+    pub failures: Vec<Arc<AtomicU64>>,
+    /// All counts.
+    pub meters: Arc<Meters>,
+    /// By shard: when it last turned, seconds since the Unix epoch.
+    pub heartbeats: Vec<AtomicU64>,
+}
+
+/// How often a shard says that it is alive.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// What the program itself takes of `memory.max`: code, runtimes, TLS sessions, receive buffers. Measured: under 12 MiB
+/// idle, a few more with buffers and sessions in use. The rest is for queues and replay windows.
+const MEMORY_OF_THE_PROGRAM: usize = 16 * 1024 * 1024;
+
+/// How long receivers may go on reading what has arrived, of all the time for the stop: a quarter, and no more than
+/// their own [drain time](crate::receive) needs. Most of the stop belongs to the far end.
+fn receivers_deadline(deadline: Instant) -> Instant {
+    let now = Instant::now();
+    now + (deadline.saturating_duration_since(now) / 2).min(Duration::from_secs(2))
+}
+
+/// How the memory is divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shares {
+    /// Bytes of queues, a shard.
+    pub queues: usize,
+    /// Bytes of replay window, a connection: at most what the output asks for.
+    pub window_max: usize,
+}
+
+/// Divides `memory.max`: replay windows take what they are configured to, up to half of what there is; queues the rest.
+pub fn shares(config: &Config) -> Shares {
+    let each = config.memory_max.saturating_sub(MEMORY_OF_THE_PROGRAM) / config.cores.max(1);
+    let connections: usize = config.outputs.iter().map(|output| output.connections_per_shard.max(1)).sum();
+    let wanted = |max: usize| -> usize {
+        config.outputs.iter().map(|output| output.replay_window.min(max) * output.connections_per_shard.max(1)).sum()
+    };
+    let widest = config.outputs.iter().map(|output| output.replay_window).max().unwrap_or(0);
+    let window_max = if wanted(widest) <= each / 2 { widest } else { each / 2 / connections.max(1) };
+    Shares { queues: each.saturating_sub(wanted(window_max)), window_max }
+}
+
+/// Runs one shard until the stop; returns how many messages could not be delivered. `index` counts from 0; `bound` are
+/// its own sockets.
+///
+/// # Errors
+/// When the runtime cannot be built.
+pub fn run(common: &Arc<Common>, index: usize, bound: Vec<Bound>, stop: Stop) -> std::io::Result<u64> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    // Blocking threads resolve names, nothing else: one for each attempt that hangs in a dead resolver, and one to spare.
+    let runtime = builder.enable_all().max_blocking_threads(4).build_local(tokio::runtime::LocalOptions::default())?;
+    let left = runtime.block_on(serve(Arc::clone(common), index, bound, stop));
+    // A resolver that hangs must not hold the stop up.
+    runtime.shutdown_background();
+    Ok(left)
+}
+
+async fn serve(common: Arc<Common>, index: usize, bound: Vec<Bound>, mut stop: Stop) -> u64 {
+    let shares = shares(&common.config);
+    let pipeline = Rc::new(Pipeline::new(&common.config, shares.queues, Arc::clone(&common.meters)));
+    let (flush, flushing) = stop::channel();
+    let mut forwarders = JoinSet::new();
+    for forwarder in forwarders_of(&common, &pipeline, shares, &flushing) {
+        forwarders.spawn_local(forwarder.run());
+    }
+    let (alive, mut all_ended) = mpsc::channel(1);
+    start_receivers(&common, &pipeline, bound, &stop, alive);
+    let deadline = tokio::select! {
+        deadline = stop.ordered() => deadline,
+        () = beat(&common, index) => unreachable!("the heartbeat never ends"),
+    };
+    // In the order of the flow: receivers end first, then what they left is forwarded. Late ones are let go with the
+    // runtime; the deadline stands.
+    drop(timeout_at(receivers_deadline(deadline), all_ended.recv()).await);
+    flush.stop(deadline);
+    let mut left = 0;
+    while let Some(forwarder) = forwarders.join_next().await {
+        left += forwarder.map_or(0, |left| left.messages);
+    }
+    left
+}
+
+/// Says once a second that this shard still turns: `/livez` looks at it.
+async fn beat(common: &Common, index: usize) {
+    let mut ticks = interval(HEARTBEAT);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        if let Some(heartbeat) = common.heartbeats.get(index) {
+            heartbeat.store(now, Relaxed);
+        }
+    }
+}
+
+fn start_receivers(
+    common: &Common,
+    pipeline: &Rc<Pipeline>,
+    bound: Vec<Bound>,
+    stop: &Stop,
+    alive: mpsc::Sender<()>,
+) {
+    let buffer = SharedBuffer::default();
+    for Bound { input, socket, .. } in bound {
+        let (Some(config), Some(gate)) = (common.inputs.get(input), common.gates.get(input)) else { continue };
+        let receivers = Receivers {
+            input: Arc::clone(config),
+            input_index: input,
+            gate: Arc::clone(gate),
+            tls: common.acceptors.get(input).cloned().flatten(),
+            pipeline: Rc::clone(pipeline),
+            buffer: buffer.clone(),
+            stop: stop.clone(),
+            alive: alive.clone(),
+        };
+        receivers.start(socket);
+    }
+}
+
+fn forwarders_of(common: &Common, pipeline: &Rc<Pipeline>, shares: Shares, stop: &Stop) -> Vec<Forwarder> {
+    let routes = common.config.routes.iter();
+    let renderings = routes.filter_map(|route| match &route.action {
+        Action::Forward { template, intake_key, .. } => {
+            Some(Rendering { template: template.clone(), intake_key: intake_key.clone() })
+        }
+        Action::Discard => None,
+    });
+    let renderings: Rc<Vec<Rendering>> = Rc::new(renderings.collect());
+    let mut forwarders = Vec::new();
+    for (output_index, output) in common.outputs.iter().enumerate() {
+        for _ in 0..output.connections_per_shard.max(1) {
+            forwarders.push(Forwarder {
+                output: Arc::clone(output),
+                output_index,
+                queue: forwarders.len(),
+                pipeline: Rc::clone(pipeline),
+                renderings: Rc::clone(&renderings),
+                tls: common.connectors.get(output_index).cloned().flatten(),
+                zone: TimeZone::system(),
+                replay_window: output.replay_window.min(shares.window_max),
+                stop: stop.clone(),
+                failures: common.failures.get(output_index).cloned().unwrap_or_default(),
+            });
+        }
+    }
+    forwarders
+}

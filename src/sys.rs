@@ -1,0 +1,185 @@
+//! The few kernel calls that no library wraps safely: batched datagram reads, unacknowledged bytes, kernel drops.
+//!
+//! The only module where `unsafe` is allowed. Each function is safe to call: it owns or borrows all memory that it
+//! hands to the kernel, for the whole call.
+#![expect(unsafe_code, reason = "system calls without a safe wrapper; see each SAFETY comment")]
+
+use std::io;
+use std::mem;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use tokio::io::unix::AsyncFd;
+
+/// One datagram that a batch received.
+#[derive(Debug)]
+pub struct Datagram<'a> {
+    /// Its octets, as many as fitted the slot.
+    pub bytes: &'a [u8],
+    /// It was larger than the slot: the kernel cut it.
+    pub truncated: bool,
+    /// The sender's address; `None` for unix sockets.
+    pub peer: Option<IpAddr>,
+}
+
+/// Buffers for receiving many datagrams in one system call, allocated and wired up once.
+pub struct DatagramBatch {
+    slot_size: usize,
+    /// One allocation, a slot a datagram. Pages that no datagram ever touched are not resident.
+    memory: Box<[u8]>,
+    addresses: Box<[libc::sockaddr_storage]>,
+    headers: Box<[libc::mmsghdr]>,
+    /// What the headers point at; boxed slices never move, so that the pointers stay good when this struct does.
+    _vectors: Box<[libc::iovec]>,
+    received: usize,
+}
+
+impl DatagramBatch {
+    /// Room for `slots` datagrams of up to `slot_size` octets.
+    pub fn new(slots: usize, slot_size: usize) -> Self {
+        let mut memory = vec![0_u8; slots * slot_size].into_boxed_slice();
+        // SAFETY: sockaddr_storage is plain data for which all zeroes is a valid value (family 0, unspecified).
+        let mut addresses = vec![unsafe { mem::zeroed::<libc::sockaddr_storage>() }; slots].into_boxed_slice();
+        let mut vectors: Box<[libc::iovec]> = memory
+            .chunks_exact_mut(slot_size)
+            .map(|slot| libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() })
+            .collect();
+        let headers = vectors.iter_mut().zip(&mut addresses).map(|(vector, address)| {
+            // SAFETY: mmsghdr is plain data; zeroed means no control data and no flags.
+            let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
+            header.msg_hdr.msg_name = (&raw mut *address).cast();
+            header.msg_hdr.msg_iov = vector;
+            header.msg_hdr.msg_iovlen = 1;
+            header
+        });
+        let headers = headers.collect();
+        Self { slot_size, memory, addresses, headers, _vectors: vectors, received: 0 }
+    }
+
+    /// Most datagrams that one call can bring.
+    pub fn slots(&self) -> usize {
+        self.headers.len()
+    }
+
+    /// Receives what waits in the socket's queue, without blocking; returns the count (`recvmmsg(2)`).
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing waits; otherwise what the kernel says.
+    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        // The kernel wrote the lengths of the last call's addresses over the sizes of their buffers.
+        let stale = if self.received == 0 { self.slots() } else { self.received };
+        for header in self.headers.iter_mut().take(stale) {
+            header.msg_hdr.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+        }
+        // SAFETY: each header points at one iovec, that at one slot, and at one address: all of them live in boxed
+        // slices of `self`, borrowed mutably for the call.
+        let count = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                self.headers.len() as libc::c_uint,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        self.received = usize::try_from(count).unwrap_or(0);
+        if count < 0 { Err(io::Error::last_os_error()) } else { Ok(self.received) }
+    }
+
+    /// The datagrams of the last [`Self::receive`], in order of arrival.
+    pub fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
+        let slots = self.memory.chunks_exact(self.slot_size).zip(&self.addresses);
+        slots.zip(&self.headers).take(self.received).map(|((slot, address), header)| Datagram {
+            bytes: slot.get(..header.msg_len as usize).unwrap_or(slot),
+            truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+            peer: ip_of(address),
+        })
+    }
+}
+
+fn ip_of(address: &libc::sockaddr_storage) -> Option<IpAddr> {
+    match i32::from(address.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says that the kernel wrote a sockaddr_in, which is smaller than the storage.
+            let v4 = unsafe { &*(&raw const *address).cast::<libc::sockaddr_in>() };
+            Some(IpAddr::V4(Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr))))
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above, for sockaddr_in6.
+            let v6 = unsafe { &*(&raw const *address).cast::<libc::sockaddr_in6>() };
+            Some(Ipv6Addr::from(v6.sin6_addr.s6_addr).to_canonical())
+        }
+        _ => None,
+    }
+}
+
+/// Registers a socket with the runtime's reactor.
+pub fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd stays open, and its number the same, for as long as it lives, and AsyncFd keeps it.
+    unsafe { AsyncFd::register(socket) }.map_err(|error| error.into_parts().1)
+}
+
+/// Bytes of a TCP socket's send queue that the peer's kernel has not acknowledged (`SIOCOUTQ`, `tcp(7)`).
+pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut queued: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ (the same number as SIOCOUTQ) writes one int.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut queued) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(u64::try_from(queued).unwrap_or(0)) }
+}
+
+/// Datagrams that the kernel dropped on this socket since it was opened (`SO_MEMINFO`, `SK_MEMINFO_DROPS`).
+pub fn kernel_drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    /// `SK_MEMINFO_DROPS` and the count of values, `linux/sock_diag.h`.
+    const DROPS: usize = 8;
+    let mut values = [0_u32; 9];
+    let mut size = mem::size_of_val(&values) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `size` bytes into `values`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            values.as_mut_ptr().cast(),
+            &raw mut size,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(values.get(DROPS).copied().unwrap_or(0)) }
+}
+
+/// Asks for a receive buffer of `bytes`: beyond `net.core.rmem_max` where we may (`SO_RCVBUFFORCE`, needs
+/// `CAP_NET_ADMIN`), else as much as the kernel gives. Returns what it gave (it doubles what it is asked for, to
+/// account for its own overhead).
+pub fn grow_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
+    let wanted = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    for option in [libc::SO_RCVBUFFORCE, libc::SO_RCVBUF] {
+        // SAFETY: the option's value is one int, borrowed for the call.
+        let result = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                option,
+                (&raw const wanted).cast(),
+                mem::size_of_val(&wanted) as libc::socklen_t,
+            )
+        };
+        if result == 0 {
+            break;
+        }
+    }
+    socket2::SockRef::from(&socket).recv_buffer_size()
+}
+
+/// Raises the limit of open files to the hard limit, so that thousands of connections need no `ulimit`. Returns the
+/// limit in force.
+pub fn raise_open_files() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: getrlimit writes one rlimit.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let before = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: setrlimit reads one rlimit.
+    let raised = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0;
+    Ok(if raised { limit.rlim_max } else { before })
+}

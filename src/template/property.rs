@@ -1,0 +1,289 @@
+//! rsyslog's properties: their names, and their plain values.
+
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::date::{self, DateFormat};
+use super::element;
+use super::{Context, Renderer};
+use crate::syslog::{Message, Protocol, Span, Timestamp};
+
+/// Where a message came from when it came through a unix socket, as rsyslog says it.
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Text of each PRI: `PRI_TEXT[p]` holds `PRI_LEN[p]` digits. A table, since every message prints one.
+const PRI_TEXT: [([u8; 3], u8); 192] = pri_table();
+
+const fn pri_table() -> [([u8; 3], u8); 192] {
+    let mut table = [([b'0'; 3], 1); 192];
+    let mut pri: u8 = 0;
+    while pri < 192 {
+        let (hundreds, tens, ones) = (b'0' + pri / 100, b'0' + pri / 10 % 10, b'0' + pri % 10);
+        let row = if pri >= 100 {
+            ([hundreds, tens, ones], 3)
+        } else if pri >= 10 {
+            ([tens, ones, 0], 2)
+        } else {
+            ([ones, 0, 0], 1)
+        };
+        #[expect(clippy::indexing_slicing, reason = "pri < 192, evaluated at compile time")]
+        {
+            table[pri as usize] = row;
+        }
+        pri += 1;
+    }
+    table
+}
+
+/// A property, without its options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Property {
+    Msg,
+    RawMsg,
+    RawMsgAfterPri,
+    Hostname,
+    FromHost,
+    SyslogTag,
+    ProgramName,
+    Pri,
+    PriText,
+    Iut,
+    Facility,
+    FacilityText,
+    Severity,
+    SeverityText,
+    TimeGenerated,
+    TimeReported,
+    ProtocolVersion,
+    StructuredData,
+    AppName,
+    Procid,
+    Msgid,
+    InputName,
+    ParseSuccess,
+    /// `$now` and its parts, of the local clock or (`true`) UTC.
+    Now(NowPart, bool),
+    MyHostname,
+    Bom,
+    IntakeKey,
+}
+
+/// What `$now` and its relatives print of the time of reception.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NowPart {
+    Date,
+    Year,
+    Month,
+    Day,
+    Hour,
+    Minute,
+    HalfHour,
+    QuarterHour,
+    Weekday,
+    Unix,
+}
+
+/// All names, in rsyslog's spelling (compared without regard to case).
+pub(super) const NAMES: &[(&str, Property)] = &[
+    ("msg", Property::Msg),
+    ("rawmsg", Property::RawMsg),
+    ("rawmsg-after-pri", Property::RawMsgAfterPri),
+    ("hostname", Property::Hostname),
+    ("source", Property::Hostname),
+    ("fromhost", Property::FromHost),
+    ("fromhost-ip", Property::FromHost),
+    ("syslogtag", Property::SyslogTag),
+    ("programname", Property::ProgramName),
+    ("pri", Property::Pri),
+    ("pri-text", Property::PriText),
+    ("iut", Property::Iut),
+    ("syslogfacility", Property::Facility),
+    ("syslogfacility-text", Property::FacilityText),
+    ("syslogseverity", Property::Severity),
+    ("syslogpriority", Property::Severity),
+    ("syslogseverity-text", Property::SeverityText),
+    ("syslogpriority-text", Property::SeverityText),
+    ("timegenerated", Property::TimeGenerated),
+    ("timereceived", Property::TimeGenerated),
+    ("timereported", Property::TimeReported),
+    ("timestamp", Property::TimeReported),
+    ("protocol-version", Property::ProtocolVersion),
+    ("structured-data", Property::StructuredData),
+    ("app-name", Property::AppName),
+    ("procid", Property::Procid),
+    ("msgid", Property::Msgid),
+    ("inputname", Property::InputName),
+    ("parsesuccess", Property::ParseSuccess),
+    ("$now", Property::Now(NowPart::Date, false)),
+    ("$year", Property::Now(NowPart::Year, false)),
+    ("$month", Property::Now(NowPart::Month, false)),
+    ("$day", Property::Now(NowPart::Day, false)),
+    ("$hour", Property::Now(NowPart::Hour, false)),
+    ("$minute", Property::Now(NowPart::Minute, false)),
+    ("$hhour", Property::Now(NowPart::HalfHour, false)),
+    ("$qhour", Property::Now(NowPart::QuarterHour, false)),
+    ("$wday", Property::Now(NowPart::Weekday, false)),
+    ("$now-utc", Property::Now(NowPart::Date, true)),
+    ("$year-utc", Property::Now(NowPart::Year, true)),
+    ("$month-utc", Property::Now(NowPart::Month, true)),
+    ("$day-utc", Property::Now(NowPart::Day, true)),
+    ("$hour-utc", Property::Now(NowPart::Hour, true)),
+    ("$minute-utc", Property::Now(NowPart::Minute, true)),
+    ("$hhour-utc", Property::Now(NowPart::HalfHour, true)),
+    ("$qhour-utc", Property::Now(NowPart::QuarterHour, true)),
+    ("$wday-utc", Property::Now(NowPart::Weekday, true)),
+    ("$now-unixtimestamp", Property::Now(NowPart::Unix, true)),
+    ("$myhostname", Property::MyHostname),
+    ("$bom", Property::Bom),
+    ("intake_key", Property::IntakeKey),
+];
+
+/// The property of that name, whatever its case.
+pub(super) fn by_name(name: &str) -> Option<Property> {
+    NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, property)| *property)
+}
+
+impl Property {
+    /// Whether `date-*` options apply.
+    pub(super) const fn is_time(self) -> bool {
+        matches!(self, Self::TimeGenerated | Self::TimeReported)
+    }
+
+    /// The time of a time property in `format`, in UTC when asked for.
+    pub(super) fn append_time(
+        self,
+        format: DateFormat,
+        utc: bool,
+        message: &Message<'_>,
+        renderer: &mut Renderer,
+        out: &mut Vec<u8>,
+    ) {
+        let of_message = if self == Self::TimeReported { message.fields.timestamp } else { None };
+        let stamp = of_message.unwrap_or_else(|| renderer.zone.local(message.received_at_us));
+        let stamp = if utc { date::to_utc(&stamp) } else { stamp };
+        date::write(&stamp, format, out);
+    }
+
+    /// The value without options. `own_element`: the template prints a SEKOIA@53288 element itself.
+    pub(super) fn append(
+        self,
+        own_element: bool,
+        message: &Message<'_>,
+        context: &Context<'_>,
+        renderer: &mut Renderer,
+        out: &mut Vec<u8>,
+    ) {
+        let fields = message.fields;
+        match self {
+            Self::Msg => out.extend_from_slice(message.msg()),
+            Self::RawMsg => out.extend_from_slice(message.raw),
+            Self::RawMsgAfterPri => {
+                out.extend_from_slice(message.raw.get(fields.after_pri as usize..).unwrap_or_default());
+            }
+            Self::Hostname => match message.hostname() {
+                Some(hostname) => out.extend_from_slice(hostname),
+                None => append_peer(message.peer, out),
+            },
+            Self::FromHost => append_peer(message.peer, out),
+            Self::SyslogTag => append_tag(message, out),
+            Self::ProgramName => out.extend_from_slice(message.program_name()),
+            Self::Pri => append_pri(message, out),
+            Self::PriText => {
+                out.extend_from_slice(fields.pri.facility().name().as_bytes());
+                out.push(b'.');
+                out.extend_from_slice(fields.pri.severity().name().as_bytes());
+            }
+            Self::Iut => out.push(b'1'),
+            Self::Facility => date::number(i64::from(fields.pri.facility().code()), out),
+            Self::FacilityText => out.extend_from_slice(fields.pri.facility().name().as_bytes()),
+            Self::Severity => date::number(i64::from(fields.pri.severity().code()), out),
+            Self::SeverityText => out.extend_from_slice(fields.pri.severity().name().as_bytes()),
+            Self::TimeGenerated | Self::TimeReported => {
+                self.append_time(DateFormat::Rfc3164, false, message, renderer, out);
+            }
+            Self::ProtocolVersion => out.push(if fields.protocol == Protocol::Rfc5424 { b'1' } else { b'0' }),
+            Self::StructuredData => match fields.structured_data {
+                Some(span) if own_element => element::append_without_ours(span.of(message.raw), out),
+                span => append_or_nil(span, message.raw, out),
+            },
+            Self::AppName => append_or_nil(fields.app_name, message.raw, out),
+            Self::Procid => append_or_nil(fields.procid, message.raw, out),
+            Self::Msgid => append_or_nil(fields.msgid, message.raw, out),
+            Self::InputName => out.extend_from_slice(message.input.as_bytes()),
+            // What rsyslog says as long as no normalizing module ran.
+            Self::ParseSuccess => out.extend_from_slice(b"FAIL"),
+            Self::Now(part, utc) => append_now(part, utc, message.received_at_us, renderer, out),
+            Self::MyHostname => out.extend_from_slice(context.my_hostname.as_bytes()),
+            Self::Bom => out.extend_from_slice(b"\xEF\xBB\xBF"),
+            Self::IntakeKey => out.extend_from_slice(context.intake_key),
+        }
+    }
+}
+
+fn append_pri(message: &Message<'_>, out: &mut Vec<u8>) {
+    let (text, len) = PRI_TEXT.get(usize::from(message.fields.pri.prival())).copied().unwrap_or((*b"13\0", 2));
+    out.extend_from_slice(text.get(..usize::from(len)).unwrap_or_default());
+}
+
+fn append_or_nil(span: Option<Span>, raw: &[u8], out: &mut Vec<u8>) {
+    match span {
+        Some(span) => out.extend_from_slice(span.of(raw)),
+        None => out.push(b'-'),
+    }
+}
+
+/// For RFC 5424 rsyslog makes one: APP-NAME, or APP-NAME[PROCID] where there is a PROCID (msg.c, tryEmulateTAG).
+fn append_tag(message: &Message<'_>, out: &mut Vec<u8>) {
+    let fields = message.fields;
+    if fields.protocol == Protocol::Rfc3164 {
+        out.extend_from_slice(fields.tag.of(message.raw));
+        return;
+    }
+    append_or_nil(fields.app_name, message.raw, out);
+    if let Some(procid) = fields.procid {
+        out.push(b'[');
+        out.extend_from_slice(procid.of(message.raw));
+        out.push(b']');
+    }
+}
+
+/// The peer's address; an IPv4-mapped one as IPv4.
+fn append_peer(peer: Option<IpAddr>, out: &mut Vec<u8>) {
+    match peer.unwrap_or(LOOPBACK).to_canonical() {
+        IpAddr::V4(address) => {
+            for (index, octet) in address.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+            }
+        }
+        IpAddr::V6(address) => {
+            // Writing to a Vec cannot fail.
+            let _infallible = write!(out, "{address}");
+        }
+    }
+}
+
+fn append_now(part: NowPart, utc: bool, received_at_us: i64, renderer: &mut Renderer, out: &mut Vec<u8>) {
+    let now: Timestamp =
+        if utc { date::civil(received_at_us.div_euclid(1_000_000), 0, 0) } else { renderer.zone.local(received_at_us) };
+    match part {
+        NowPart::Date => {
+            out.extend_from_slice(&date::four(now.year));
+            for field in [now.month, now.day] {
+                out.push(b'-');
+                out.extend_from_slice(&date::two(field));
+            }
+        }
+        NowPart::Year => date::write(&now, DateFormat::Year, out),
+        NowPart::Month => date::write(&now, DateFormat::Month, out),
+        NowPart::Day => date::write(&now, DateFormat::Day, out),
+        NowPart::Hour => date::write(&now, DateFormat::Hour, out),
+        NowPart::Minute => date::write(&now, DateFormat::Minute, out),
+        NowPart::HalfHour => out.extend_from_slice(&date::two(now.minute / 30)),
+        NowPart::QuarterHour => out.extend_from_slice(&date::two(now.minute / 15)),
+        NowPart::Weekday => date::write(&now, DateFormat::Wday, out),
+        NowPart::Unix => date::write(&now, DateFormat::Unix, out),
+    }
+}
