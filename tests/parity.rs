@@ -18,6 +18,7 @@ mod rsyslogd;
 use std::collections::BTreeMap;
 
 use forebay::syslog::{self, Clock, Fields, Message, Protocol, Span, Timestamp};
+use forebay::template::{Context, Renderer, Template};
 
 use differences::Compared;
 use rsyslogd::{Outcome, Transport};
@@ -80,8 +81,18 @@ fn faq_line(outcome: &Outcome) -> Vec<u8> {
     [b"<", &**pri, b">1 ", &head, b"\n"].concat()
 }
 
+/// The same line as [`Template::FAQ`] renders it.
+fn rendered(template: &Template, message: &Message<'_>, clock: &Clock) -> Vec<u8> {
+    let zone =
+        jiff::tz::Offset::from_seconds(i32::from(clock.offset_minutes) * 60).expect("less than a day").to_time_zone();
+    let mut line = Vec::new();
+    let context = Context { intake_key: b"KEY", my_hostname: "relay" };
+    template.render(message, &context, &mut Renderer::new(zone), &mut line);
+    line
+}
+
 /// Our outcome for `frame`, received when rsyslogd received it, and its fields.
-fn ours(raw: &[u8], received: &[u8]) -> (Outcome, Fields) {
+fn ours(template: &Template, raw: &[u8], received: &[u8]) -> (Outcome, Fields) {
     let clock = clock_of(received);
     let fields = syslog::parse(raw, &clock);
     let peer = Some(std::net::IpAddr::from([127, 0, 0, 1]));
@@ -103,23 +114,29 @@ fn ours(raw: &[u8], received: &[u8]) -> (Outcome, Fields) {
         after_pri: raw[fields.after_pri as usize..].to_vec(),
         faq: Vec::new(),
     };
-    outcome.faq = faq_line(&outcome);
+    outcome.faq = rendered(template, &message, &clock);
     (outcome, fields)
 }
 
 /// Counts of what came of a comparison.
-#[derive(Default)]
 struct Tally {
+    template: Template,
     equal: usize,
     differences: BTreeMap<&'static str, usize>,
     unexplained: Vec<String>,
 }
 
 impl Tally {
+    fn new() -> Self {
+        let template = Template::compile(Template::FAQ).expect("the FAQ's template compiles");
+        Self { template, equal: 0, differences: BTreeMap::new(), unexplained: Vec::new() }
+    }
+
     fn compare(&mut self, frame: &[u8], theirs: &Outcome) {
         let mut scratch = Vec::new();
         let raw = syslog::sanitize(frame, &mut scratch);
-        let (ours, fields) = ours(raw, &theirs.received);
+        let (ours, fields) = ours(&self.template, raw, &theirs.received);
+        assert_eq!(ours.faq.escape_ascii().to_string(), faq_line(&ours).escape_ascii().to_string(), "the fields' line");
         if ours == *theirs {
             self.equal += 1;
             return;
@@ -184,7 +201,7 @@ fn compare_with_rsyslogd(what: &str, frames: &[Vec<u8>], transport: Transport, z
         return None;
     };
     let outcomes = rsyslogd::outcomes(executable, frames, transport, zone).expect("rsyslogd answers every frame");
-    let mut tally = Tally::default();
+    let mut tally = Tally::new();
     for (frame, theirs) in frames.iter().zip(&outcomes) {
         tally.compare(frame, theirs);
     }
@@ -281,7 +298,7 @@ fn recorded_results_of_rsyslogd_still_hold() {
         let outcomes = compare_with_rsyslogd("to be recorded", &frames, Transport::Tcp, "UTC");
         recorded::write(&frames, &outcomes.expect("recording needs rsyslogd"));
     }
-    let mut tally = Tally::default();
+    let mut tally = Tally::new();
     for (frame, theirs) in recorded::read() {
         tally.compare(&frame, &theirs);
     }

@@ -214,7 +214,7 @@ pub fn frames(seed: u64, count: usize) -> Vec<Vec<u8>> {
 }
 
 fn pri(random: &mut Random) -> &'static str {
-    if random.chance(85) { random.pick(&PRI_GOOD) } else { random.pick(&PRI_ODD) }
+    if random.chance(94) { random.pick(&PRI_GOOD) } else { random.pick(&PRI_ODD) }
 }
 
 fn rfc3164(random: &mut Random) -> Vec<u8> {
@@ -285,7 +285,7 @@ fn iso_stamp(random: &mut Random) -> String {
     let time = time_of_day(random);
     let fraction = fraction(random, 50);
     let t = if random.chance(98) { "T" } else { random.pick(&[" ", "t", "", "_"]) };
-    let zone = if random.chance(86) {
+    let zone = if random.chance(92) {
         random.pick(&["Z", "+00:00", "+02:00", "-05:00"])
     } else {
         random.pick(&[
@@ -297,7 +297,7 @@ fn iso_stamp(random: &mut Random) -> String {
 }
 
 fn time_of_day(random: &mut Random) -> String {
-    if random.chance(93) {
+    if random.chance(96) {
         return format!("{:02}:{:02}:{:02}", random.below(24), random.below(60), random.below(61));
     }
     let odd =
@@ -355,7 +355,7 @@ fn mutate(random: &mut Random, frame: &mut Vec<u8>) {
             2 | 3 => frame.insert(at, INSERTED[random.below(INSERTED.len())]),
             4 | 5 => frame[at] = INSERTED[random.below(INSERTED.len())],
             6 => frame.insert(at, frame[at]),
-            _ if random.chance(30) => frame.truncate(at),
+            _ if random.chance(50) => frame.truncate(at),
             _ => frame.insert(at, b' '),
         }
     }
