@@ -18,6 +18,7 @@ mod rsyslogd;
 use std::collections::BTreeMap;
 
 use forebay::syslog::{self, Clock, Fields, Message, Protocol, Span, Timestamp};
+use forebay::template::{Context, Renderer, Template};
 
 use differences::Compared;
 use rsyslogd::{Outcome, Transport};
@@ -80,8 +81,18 @@ fn faq_line(outcome: &Outcome) -> Vec<u8> {
     [b"<", &**pri, b">1 ", &head, b"\n"].concat()
 }
 
+/// The same line as [`Template::FAQ`] renders it.
+fn rendered(template: &Template, message: &Message<'_>, clock: &Clock) -> Vec<u8> {
+    let zone =
+        jiff::tz::Offset::from_seconds(i32::from(clock.offset_minutes) * 60).expect("less than a day").to_time_zone();
+    let mut line = Vec::new();
+    let context = Context { intake_key: b"KEY", my_hostname: "relay" };
+    template.render(message, &context, &mut Renderer::new(zone), &mut line);
+    line
+}
+
 /// Our outcome for `frame`, received when rsyslogd received it, and its fields.
-fn ours(raw: &[u8], received: &[u8]) -> (Outcome, Fields) {
+fn ours(template: &Template, raw: &[u8], received: &[u8]) -> (Outcome, Fields) {
     let clock = clock_of(received);
     let fields = syslog::parse(raw, &clock);
     let peer = Some(std::net::IpAddr::from([127, 0, 0, 1]));
@@ -103,23 +114,29 @@ fn ours(raw: &[u8], received: &[u8]) -> (Outcome, Fields) {
         after_pri: raw[fields.after_pri as usize..].to_vec(),
         faq: Vec::new(),
     };
-    outcome.faq = faq_line(&outcome);
+    outcome.faq = rendered(template, &message, &clock);
     (outcome, fields)
 }
 
 /// Counts of what came of a comparison.
-#[derive(Default)]
 struct Tally {
+    template: Template,
     equal: usize,
     differences: BTreeMap<&'static str, usize>,
     unexplained: Vec<String>,
 }
 
 impl Tally {
+    fn new() -> Self {
+        let template = Template::compile(Template::FAQ).expect("the FAQ's template compiles");
+        Self { template, equal: 0, differences: BTreeMap::new(), unexplained: Vec::new() }
+    }
+
     fn compare(&mut self, frame: &[u8], theirs: &Outcome) {
         let mut scratch = Vec::new();
         let raw = syslog::sanitize(frame, &mut scratch);
-        let (ours, fields) = ours(raw, &theirs.received);
+        let (ours, fields) = ours(&self.template, raw, &theirs.received);
+        assert_eq!(ours.faq.escape_ascii().to_string(), faq_line(&ours).escape_ascii().to_string(), "the fields' line");
         if ours == *theirs {
             self.equal += 1;
             return;
@@ -152,8 +169,21 @@ impl Tally {
 /// What differs, for a reader.
 fn explain(frame: &[u8], ours: &Outcome, theirs: &Outcome) -> String {
     const NAMES: [&str; 15] = [
-        "pri", "timestamp", "received", "hostname", "syslogtag", "programname", "app-name", "procid", "msgid",
-        "structured-data", "protocol-version", "msg", "rawmsg", "rawmsg-after-pri", "FAQ line",
+        "pri",
+        "timestamp",
+        "received",
+        "hostname",
+        "syslogtag",
+        "programname",
+        "app-name",
+        "procid",
+        "msgid",
+        "structured-data",
+        "protocol-version",
+        "msg",
+        "rawmsg",
+        "rawmsg-after-pri",
+        "FAQ line",
     ];
     let mut text = format!("{}\n", frame.escape_ascii());
     for ((name, ours), theirs) in NAMES.iter().zip(ours.fields()).zip(theirs.fields()) {
@@ -171,7 +201,7 @@ fn compare_with_rsyslogd(what: &str, frames: &[Vec<u8>], transport: Transport, z
         return None;
     };
     let outcomes = rsyslogd::outcomes(executable, frames, transport, zone).expect("rsyslogd answers every frame");
-    let mut tally = Tally::default();
+    let mut tally = Tally::new();
     for (frame, theirs) in frames.iter().zip(&outcomes) {
         tally.compare(frame, theirs);
     }
@@ -206,13 +236,69 @@ fn frames_of_the_corpus_mean_what_rsyslog_makes_of_them() {
 }
 
 #[test]
+fn hostile_frames_keep_what_is_demanded_of_them() {
+    let Some(rows) = corpus::rows("nasty.jsonl") else { return };
+    let clock = clock_of(b"2026-11-22T20:00:00.000000+00:00");
+    let mut checked = 0;
+    for row in &rows {
+        let (Some(frame), Some(name)) = (corpus::frame(row), row["name"].as_str()) else { continue };
+        let mut scratch = Vec::new();
+        let raw = syslog::sanitize(&frame, &mut scratch);
+        let fields = syslog::parse(raw, &clock);
+        let shown = format!("{name}: {fields:?}");
+        assert!(raw.iter().all(|octet| *octet >= 0x20), "{shown}");
+        assert!(fields.pri.prival() <= 191, "{shown}");
+        assert_eq!(fields.msg.start as usize + fields.msg.of(raw).len(), raw.len(), "MSG goes to the end: {shown}");
+        if row["demand"].as_str().is_some_and(|demand| demand.contains("whole original text is in MSG")) {
+            assert_eq!((fields.pri.prival(), fields.msg.of(raw)), (13, raw), "{shown}");
+        }
+        checked += usize::from(demanded_by_name(name, raw, &fields, &shown));
+    }
+    assert!(checked > 20, "only {checked} rows had a demand of their own");
+}
+
+/// The demands that one row or a group of rows makes; false where it makes none on the parser.
+fn demanded_by_name(name: &str, raw: &[u8], fields: &Fields, shown: &str) -> bool {
+    let exists =
+        |stamp: &Timestamp| jiff::civil::Date::new(stamp.year as i16, stamp.month as i8, stamp.day as i8).is_ok();
+    let text = |needle: &str| memchr::memmem::find(fields.msg.of(raw), needle.as_bytes()).is_some();
+    match name {
+        "pri-unclosed" => assert_eq!((fields.pri.prival(), fields.msg.of(raw)), (13, raw), "{shown}"),
+        "sd-unclosed" => assert!(fields.structured_data.is_none() && text("msg text"), "{shown}"),
+        "sd-unclosed-quote" => assert!(text("msg text"), "{shown}"),
+        "few-fields" => {
+            assert!(fields.hostname.is_some_and(|hostname| hostname.of(raw) == b"host"), "{shown}");
+            let missing = [fields.app_name, fields.procid, fields.msgid, fields.structured_data];
+            assert_eq!(missing, [None; 4], "{shown}");
+        }
+        "long-hostname" | "long-tag" | "long-pid" => {
+            let tag_end = fields.tag.start + fields.tag.len;
+            let tag_start = fields.hostname.map_or(fields.tag.start, |hostname| hostname.start + hostname.len + 1);
+            assert_eq!((tag_start, tag_end), (fields.tag.start, fields.msg.start), "no octet between: {shown}");
+        }
+        "inj-tag" => assert!(fields.app_name.is_some_and(|app_name| app_name.of(raw) == b"app"), "{shown}"),
+        "sd-long-id" => assert!(fields.structured_data.is_some_and(|sd| sd.len > 5000), "{shown}"),
+        "nul-tail" => assert!(!text("#000"), "{shown}"),
+        "trailing-many-lf" => assert!(fields.msg.of(raw).ends_with(b"#012".repeat(9).as_slice()), "{shown}"),
+        "date-feb30" | "date-feb29" | "date-hour25" | "date-day0" => assert_eq!(fields.timestamp, None, "{shown}"),
+        _ if name.starts_with("date-") || name.starts_with("ts5424-") => {
+            assert!(fields.timestamp.as_ref().is_none_or(exists), "{shown}");
+            assert!(fields.timestamp.is_none_or(|stamp| stamp.fraction_digits <= 6), "{shown}");
+        }
+        _ if name.starts_with("len-") || name.starts_with("inj-") => assert!(!fields.msg.of(raw).is_empty(), "{shown}"),
+        _ => return false,
+    }
+    true
+}
+
+#[test]
 fn recorded_results_of_rsyslogd_still_hold() {
     let frames = generator::frames(SEED_RECORDED, recorded::FRAMES);
     if std::env::var_os("FOREBAY_RECORD_PARITY").is_some() {
         let outcomes = compare_with_rsyslogd("to be recorded", &frames, Transport::Tcp, "UTC");
         recorded::write(&frames, &outcomes.expect("recording needs rsyslogd"));
     }
-    let mut tally = Tally::default();
+    let mut tally = Tally::new();
     for (frame, theirs) in recorded::read() {
         tally.compare(&frame, &theirs);
     }

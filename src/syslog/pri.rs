@@ -72,7 +72,9 @@ impl PriPart {
         let Some((b'<', behind)) = frame.split_first() else { return Self::Absent };
         let (prival, len) = match *behind {
             [ones @ b'0'..=b'9', b'>', ..] => (u16::from(ones - b'0'), 3),
-            [tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'>', ..] => (u16::from(tens - b'0') * 10 + u16::from(ones - b'0'), 4),
+            [tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'>', ..] => {
+                (u16::from(tens - b'0') * 10 + u16::from(ones - b'0'), 4)
+            }
             [b'1', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b'>', ..] => {
                 (100 + u16::from(tens - b'0') * 10 + u16::from(ones - b'0'), 5)
             }

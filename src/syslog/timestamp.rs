@@ -99,22 +99,23 @@ fn days_in_month(year: u16, month: u8) -> u8 {
 #[inline]
 pub(crate) fn rfc3339(text: &[u8]) -> Option<Found> {
     let mut cursor = Cursor::new(text);
-    let year = cursor.number();
-    let month = cursor.eat(b'-').then(|| cursor.number()).filter(|month| (1..=12).contains(month))?;
-    let day = cursor.eat(b'-').then(|| cursor.number()).filter(|day| (1..=31).contains(day))?;
-    if year >= YEAR_END || !cursor.eat(b'T') {
-        return None;
-    }
-    let (hour, minute, second) = cursor.time_of_day()?;
+    let (date, (hour, minute, second)) = match date_time_exact(text) {
+        Some(found) => {
+            cursor.at = DATE_TIME_LEN;
+            found
+        }
+        None => date_time_lenient(&mut cursor)?,
+    };
     let (fraction, fraction_digits) = cursor.fraction();
     let zone = cursor.zone()?;
     if !cursor.ends_word() {
         return None;
     }
+    let (year, month, day) = date;
     let timestamp = Timestamp {
-        year: year as u16,
-        month: month as u8,
-        day: day as u8,
+        year,
+        month,
+        day,
         hour,
         minute,
         second,
@@ -125,6 +126,44 @@ pub(crate) fn rfc3339(text: &[u8]) -> Option<Found> {
         minus_zero: zone.minus_zero,
     };
     Some(Found { timestamp: timestamp.if_possible(), len: cursor.at, year_first: false })
+}
+
+/// Year, month and day; hour, minute and second.
+type DateTime = ((u16, u8, u8), (u8, u8, u8));
+
+/// Octets of `yyyy-mm-ddThh:mm:ss`.
+const DATE_TIME_LEN: usize = 19;
+
+/// `yyyy-mm-ddThh:mm:ss` exactly, followed by what is no digit.
+#[inline]
+fn date_time_exact(text: &[u8]) -> Option<DateTime> {
+    let octets: &[u8; DATE_TIME_LEN + 1] = text.first_chunk()?;
+    let separators = [octets[4], octets[7], octets[10], octets[13], octets[16]];
+    if separators != *b"--T::" || octets[19].is_ascii_digit() {
+        return None;
+    }
+    let century = two_digits(octets[0], octets[1]);
+    let year = two_digits(octets[2], octets[3]);
+    let month = two_digits(octets[5], octets[6]);
+    let day = two_digits(octets[8], octets[9]);
+    let hour = two_digits(octets[11], octets[12]);
+    let minute = two_digits(octets[14], octets[15]);
+    let second = two_digits(octets[17], octets[18]);
+    let possible = century < 21 && year < 100 && matches!(month, 1..=12) && matches!(day, 1..=31);
+    (possible && hour <= 23 && minute <= 59 && second <= 60)
+        .then(|| ((u16::from(century) * 100 + u16::from(year), month, day), (hour, minute, second)))
+}
+
+/// The same with numbers of any length.
+#[cold]
+fn date_time_lenient(cursor: &mut Cursor<'_>) -> Option<DateTime> {
+    let year = cursor.number();
+    let month = cursor.eat(b'-').then(|| cursor.number()).filter(|month| (1..=12).contains(month))?;
+    let day = cursor.eat(b'-').then(|| cursor.number()).filter(|day| (1..=31).contains(day))?;
+    if year >= YEAR_END || !cursor.eat(b'T') {
+        return None;
+    }
+    Some(((year as u16, month as u8, day as u8), cursor.time_of_day()?))
 }
 
 /// Reads an RFC 3164 stamp at the start of `text`, followed by a space or the end (rsyslog's `ParseTIMESTAMP3164`).

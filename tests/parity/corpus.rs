@@ -23,7 +23,8 @@ pub fn frame(row: &serde_json::Value) -> Option<Vec<u8>> {
 
 /// The frames of a corpus file that rsyslogd answers: not what is empty, nor what is more than a frame.
 pub fn frames(name: &str) -> Option<Vec<Vec<u8>>> {
-    let answered = |frame: &Vec<u8>| !matches!(&**frame, [] | [b'\n' | b'\0'] | b"\n\0") && frame.first() != Some(&b'z');
+    let answered =
+        |frame: &Vec<u8>| !matches!(&**frame, [] | [b'\n' | b'\0'] | b"\n\0") && frame.first() != Some(&b'z');
     // imtcp's `maxFrameSize`.
     let whole = |frame: &Vec<u8>| frame.len() <= 200_000;
     Some(rows(name)?.iter().filter_map(frame).filter(answered).filter(whole).collect())

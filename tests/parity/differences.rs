@@ -22,7 +22,7 @@ pub struct Difference {
 }
 
 /// All of them. A frame may need several: a year and a missing field.
-pub const ALL: [Difference; 10] = [
+pub const ALL: [Difference; 11] = [
     Difference { name: "PRI 13 instead of `invld`", settle: pri_invalid },
     Difference { name: "An empty PRI and leading zeros are no PRI", settle: pri_unidentifiable },
     Difference { name: "A nil APP-NAME is `-`", settle: app_name_nil },
@@ -32,6 +32,7 @@ pub const ALL: [Difference; 10] = [
     Difference { name: "A date that does not exist is not forwarded", settle: date_impossible },
     Difference { name: "Fields that a header does not reach are nil", settle: header_short },
     Difference { name: "STRUCTURED-DATA that is never closed is MSG", settle: sd_unclosed },
+    Difference { name: "STRUCTURED-DATA of 64 KiB and more is whole", settle: sd_long },
     Difference { name: "No octet from behind the frame", settle: behind_the_frame },
 ];
 
@@ -174,6 +175,17 @@ fn sd_unclosed(compared: &Compared<'_>, ours: &mut Outcome) -> bool {
     if applies {
         ours.structured_data.clone_from(&theirs.structured_data);
         ours.msg.clone_from(&theirs.msg);
+    }
+    applies
+}
+
+fn sd_long(compared: &Compared<'_>, ours: &mut Outcome) -> bool {
+    let theirs = compared.theirs;
+    let len = ours.structured_data.len();
+    // rsyslog keeps its length in 16 bits.
+    let applies = len > 0xffff && ours.structured_data[..len & 0xffff] == theirs.structured_data;
+    if applies {
+        ours.structured_data.clone_from(&theirs.structured_data);
     }
     applies
 }

@@ -270,9 +270,9 @@ fn collect(collector: TcpListener) -> mpsc::Receiver<Vec<u8>> {
 /// The next `count` records.
 fn receive(records: &mpsc::Receiver<Vec<u8>>, answered: &mut Vec<Outcome>, count: usize) -> io::Result<()> {
     for _ in 0..count {
-        let record = records.recv_timeout(ANSWER_TIMEOUT).map_err(|_| {
-            io::Error::other(format!("rsyslogd answered {} frames and then no more", answered.len()))
-        })?;
+        let record = records
+            .recv_timeout(ANSWER_TIMEOUT)
+            .map_err(|_| io::Error::other(format!("rsyslogd answered {} frames and then no more", answered.len())))?;
         let fields = record.splitn(PROPERTIES.len() + 1, |octet| *octet == FIELD_END).map(<[u8]>::to_vec).collect();
         let outcome = Outcome::from_fields(fields)
             .ok_or_else(|| io::Error::other(format!("not a record: {}", record.escape_ascii())))?;
