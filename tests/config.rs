@@ -1,6 +1,7 @@
 //! Configurations: good ones load, bad ones are reported, all mistakes at once, secrets never.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use forebay::config::{self, Action, Listen, Loaded, Report, Source};
 
@@ -51,4 +52,46 @@ fn the_environment_alone_is_a_configuration() {
     let address = "0.0.0.0:5514".parse().expect("an address");
     assert_eq!(listen, &[Listen::Udp(address), Listen::Tcp(address)]);
     assert_eq!(loaded.config.outputs[0].host, "intake.sekoia.io");
+}
+
+/// A value that no report may show.
+const SECRET: &str = "S3cr3tV4lu3Th4tN0b0dySees";
+
+fn fixture_variables(name: &str) -> Option<String> {
+    match name {
+        "SECRET" => Some(SECRET.to_owned()),
+        "EMPTY" => Some(String::new()),
+        _ => None,
+    }
+}
+
+#[test]
+fn each_bad_file_is_reported_as_written_beside_it() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&directory)
+        .expect("fixtures")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .collect();
+    files.sort();
+    assert!(files.len() > 20, "{} fixtures found", files.len());
+    let mut different = String::new();
+    for file in files {
+        let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+        let source = Source::Text { name, text: std::fs::read_to_string(&file).expect("a text") };
+        let report = match config::load(&source, &fixture_variables) {
+            Ok(_) => "no mistakes found".to_owned(),
+            Err(report) => report.to_string(),
+        };
+        assert!(!report.contains(SECRET), "{report}");
+        let expected_file = file.with_extension("txt");
+        if std::env::var_os("FOREBAY_BLESS").is_some() {
+            std::fs::write(&expected_file, format!("{report}\n")).expect("written");
+        }
+        let expected = std::fs::read_to_string(&expected_file).unwrap_or_default();
+        if expected.trim_end() != report {
+            different += &format!("{}\n--- expected\n{expected}--- reported\n{report}\n\n", file.display());
+        }
+    }
+    assert!(different.is_empty(), "{different}");
 }
