@@ -55,11 +55,19 @@ pub fn load(source: &Source, environment: &dyn Fn(&str) -> Option<String>) -> Re
         Err(fault) => return Err(Report::new(vec![fault])),
     };
     let unexpanded = expand::expand_all(&mut tree, environment, &mut mistakes);
-    let mut check = schema::Check { mistakes: &mut mistakes, refused: unexpanded };
+    let mut check = schema::Check { mistakes: &mut mistakes, unexpanded, refused: Vec::new() };
     let value = check.value(&tree, &schema::ROOT, &path::Path::root()).unwrap_or(serde_yaml::Value::Null);
     let refused = check.refused;
-    // Fails only where the tree was refused as a whole: the schema let nothing through that the shapes do not take.
-    let raw: raw::File = serde_yaml::from_value(value).unwrap_or_default();
+    let raw: raw::File = match serde_yaml::from_value(value) {
+        Ok(raw) => raw,
+        Err(error) => {
+            // A document that is no map at all was reported; besides, the schema lets nothing through that the shapes refuse.
+            if mistakes.0.is_empty() {
+                mistakes.add(&tree.at, &"", format!("not understood: {error}"));
+            }
+            raw::File::default()
+        }
+    };
     resolve::resolve(&tree, raw, refused, &source.directory(), mistakes)
 }
 

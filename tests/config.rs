@@ -1,8 +1,10 @@
 //! Configurations: good ones load, bad ones are reported, all mistakes at once, secrets never.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
-use forebay::config::{self, Action, Listen, Loaded, Report, Source};
+use forebay::config::{self, Action, Config, Listen, Loaded, Report, Source};
+use proptest::prelude::*;
 
 fn text(text: &str) -> Source {
     Source::Text { name: "forebay.yaml".to_owned(), text: text.to_owned() }
@@ -51,4 +53,380 @@ fn the_environment_alone_is_a_configuration() {
     let address = "0.0.0.0:5514".parse().expect("an address");
     assert_eq!(listen, &[Listen::Udp(address), Listen::Tcp(address)]);
     assert_eq!(loaded.config.outputs[0].host, "intake.sekoia.io");
+}
+
+/// A value that no report may show.
+const SECRET: &str = "S3cr3tV4lu3Th4tN0b0dySees";
+
+fn fixture_variables(name: &str) -> Option<String> {
+    match name {
+        "SECRET" => Some(SECRET.to_owned()),
+        "EMPTY" => Some(String::new()),
+        _ => None,
+    }
+}
+
+#[test]
+fn each_bad_file_is_reported_as_written_beside_it() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&directory)
+        .expect("fixtures")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .collect();
+    files.sort();
+    assert!(files.len() > 20, "{} fixtures found", files.len());
+    let mut different = String::new();
+    for file in files {
+        let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+        let source = Source::Text { name, text: std::fs::read_to_string(&file).expect("a text") };
+        let report = match config::load(&source, &fixture_variables) {
+            Ok(_) => "no mistakes found".to_owned(),
+            Err(report) => report.to_string(),
+        };
+        assert!(!report.contains(SECRET), "{report}");
+        let expected_file = file.with_extension("txt");
+        if std::env::var_os("FOREBAY_BLESS").is_some() {
+            std::fs::write(&expected_file, format!("{report}\n")).expect("written");
+        }
+        let expected = std::fs::read_to_string(&expected_file).unwrap_or_default();
+        if expected.trim_end() != report {
+            different += &format!("{}\n--- expected\n{expected}--- reported\n{report}\n\n", file.display());
+        }
+    }
+    assert!(different.is_empty(), "{different}");
+}
+
+const KEYS: [(&str, &str); 2] =
+    [("UNBOUND_INTAKE_KEY", "abcdefgh12345678"), ("DEFAULT_INTAKE_KEY", "ijklmnop12345678")];
+
+fn reference() -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/forebay.yaml")).expect("a file")
+}
+
+#[test]
+fn the_reference_configuration_loads_and_shows_the_defaults() {
+    let shown = load_with(&reference(), &KEYS).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(shown.warnings, []);
+    let bare = load_with(
+        "inputs: {lan: {listen: [udp://0.0.0.0:514, tcp://0.0.0.0:514]}}
+outputs: {sekoia: {region: fra1}}
+routes:
+  - {name: unbound, program: unbound*, intake_key: '${UNBOUND_INTAKE_KEY}'}
+  - {name: noise, program: [CROND, systemd-logind], discard: true}
+  - {name: default, intake_key: '${DEFAULT_INTAKE_KEY}'}
+",
+        &KEYS,
+    )
+    .unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(format!("{:#?}", shown.config), format!("{:#?}", bare.config));
+    assert_eq!(shown.config.summary(), bare.config.summary());
+}
+
+#[test]
+fn the_reference_configuration_loads_with_its_examples_and_has_every_key() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for file in ["tls/server.pem", "tls/server.key", "tls/clients-ca.pem", "tls/archive-ca.pem", "tls/client.pem"] {
+        write(directory.path(), file, "a file that is there");
+    }
+    write(directory.path(), "tls/client.key", "a file that is there");
+    write(directory.path(), "keys/firewalls", "  qrstuvwx12345678\n");
+    let here = format!("{}/", directory.path().display());
+    let text = reference().replace("#:", "").replace("/etc/forebay/", &here);
+    let loaded = load_with(&text, &KEYS).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(loaded.warnings, []);
+    assert_eq!((loaded.config.inputs.len(), loaded.config.outputs.len(), loaded.config.routes.len()), (2, 2, 4));
+    let Action::Forward { intake_key: Some(key), .. } = &loaded.config.routes[1].action else { panic!("no key") };
+    assert_eq!(key.expose(), b"qrstuvwx12345678");
+
+    let tree: serde_yaml::Value = serde_yaml::from_str(&text).expect("YAML");
+    let mut used = Vec::new();
+    collect(&tree, "", &mut used);
+    for key in config::keys() {
+        // The shape of one test is shown once.
+        if !key.starts_with("routes[].not.message.") {
+            assert!(used.contains(&key), "deploy/forebay.yaml does not show {key}");
+        }
+    }
+}
+
+/// Paths as the loader writes them.
+fn collect(value: &serde_yaml::Value, path: &str, used: &mut Vec<String>) {
+    match value {
+        serde_yaml::Value::Mapping(map) => {
+            for (key, value) in map {
+                let key = match path {
+                    "inputs" | "outputs" => "NAME",
+                    _ => key.as_str().expect("a text"),
+                };
+                let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+                used.push(path.clone());
+                collect(value, &path, used);
+            }
+        }
+        serde_yaml::Value::Sequence(items) => {
+            let path = if path == "routes" { "routes[]" } else { path };
+            items.iter().for_each(|item| collect(item, path, used));
+        }
+        _ => {}
+    }
+}
+
+fn write(directory: &Path, name: &str, text: &str) -> PathBuf {
+    let path = directory.join(name);
+    std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+    std::fs::write(&path, text).expect("a file");
+    path
+}
+
+#[test]
+fn the_manual_lists_the_keys_that_the_loader_takes() {
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CONFIGURATION.md");
+    let manual = std::fs::read_to_string(manual).expect("a file");
+    let rows = manual.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let mut listed: Vec<String> = rows.map(|(key, _)| key.to_owned()).collect();
+    listed.sort();
+    let mut taken = config::keys();
+    taken.sort();
+    assert!(!taken.is_empty());
+    assert_eq!(listed, taken);
+}
+
+#[test]
+fn the_manuals_smallest_configuration_loads() {
+    let manual = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CONFIGURATION.md"));
+    let manual = manual.expect("a file");
+    let (_, after) = manual.split_once("```yaml\n").expect("an example");
+    let (example, _) = after.split_once("```").expect("its end");
+    let loaded = load_with(example, &KEYS).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(loaded.warnings, []);
+    let names: Vec<&str> = loaded.config.routes.iter().map(|route| route.name.as_str()).collect();
+    assert_eq!(names, ["unbound*", "route-2"]);
+}
+
+#[test]
+fn a_summary_says_what_listens_and_where_each_route_goes() {
+    let loaded = load_with(
+        "inputs:
+  lan: {listen: [udp://0.0.0.0:514, 'tcp://[::]:514'], allow: 10.0.0.0/8, idle_timeout: 1h}
+  local: {listen: unixgram:///dev/log, oversize: reject, max_message_size: 8KiB, max_connections: 1}
+outputs:
+  sekoia: {region: mco1}
+  archive: {to: 'tcp://[::1]:601'}
+routes:
+  - {program: [nsd, unbound*], severity: err..emerg, not: {hostname: lab-*}, intake_key: abcdefgh12345678, output: sekoia}
+  - {name: copy, message: [DROP, {regex: 'IN=\\w+'}], peer: 10.1.2.3, input: lan, output: archive, template: '%msg%', continue: true}
+  - {program: cron, discard: true}
+cores: 2
+admin: {listen: off}
+",
+        &[],
+    )
+    .unwrap_or_else(|report| panic!("{report}"));
+    let expected = "\
+inputs
+  lan: udp://0.0.0.0:514, tcp://[::]:514; framing auto; messages over 250KiB truncated; at most 10000 connections (1000 a peer), closed after 1h of silence; only from 10.0.0.0/8
+  local: unixgram:///dev/log; framing auto; messages over 8KiB rejected; at most 1 connection (1 a peer)
+routes, the first that holds takes the message
+  1. nsd: program nsd or unbound* and severity emerg, alert, crit or err and not (hostname lab-*) → sekoia (tls://intake.mco1.sekoia.io:10514), intake key ****
+  2. copy: peer 10.1.2.3/32 and input lan and message with \"DROP\" or matching /IN=\\w+/ → archive (tcp://[::1]:601), no intake key, and on
+  3. cron: program cron → discarded
+  what no route takes is counted as unmatched
+process
+  2 shards of at most 64MiB resident, 10s to stop
+  no admin server
+";
+    assert_eq!(loaded.config.summary(), expected);
+}
+
+#[test]
+fn fragments_of_a_directory_become_one_configuration() {
+    let directory = tempfile::tempdir().expect("a directory");
+    write(directory.path(), "10-base.yaml", "inputs: {lan: {listen: udp://0.0.0.0:514}}\nmemory: {max: 32MiB}\n");
+    write(
+        directory.path(),
+        "20-sekoia.yml",
+        "outputs: {sekoia: {region: fra2}}\nroutes: [{program: a, intake_key_file: key}]\n",
+    );
+    write(
+        directory.path(),
+        "30-more.yaml",
+        "inputs: {dmz: {listen: tcp://0.0.0.0:514}}\nroutes: [{intake_key_file: key}]\n",
+    );
+    write(directory.path(), "40-nothing.yaml", "# later\n");
+    write(directory.path(), "README.md", "no: [yaml");
+    write(directory.path(), ".hidden.yaml", "no: [yaml");
+    write(directory.path(), "key", "abcdefgh12345678");
+    let source = Source::from_path(directory.path());
+    assert_eq!(source, Source::Directory(directory.path().to_owned()));
+    let loaded = config::load(&source, &|_| None).unwrap_or_else(|report| panic!("{report}"));
+    let config = loaded.config;
+    let inputs: Vec<&str> = config.inputs.iter().map(|input| input.name.as_str()).collect();
+    let routes: Vec<&str> = config.routes.iter().map(|route| route.name.as_str()).collect();
+    assert_eq!((inputs, routes, config.memory_max), (vec!["lan", "dmz"], vec!["a", "route-2"], 32 << 20));
+
+    write(directory.path(), "50-again.yaml", "memory: {max: 64MiB}\ninputs: {lan: {listen: udp://0.0.0.0:515}}\n");
+    let report = config::load(&source, &|_| None).expect_err("names twice").to_string();
+    let here = directory.path().display();
+    let expected = format!(
+        "{here}/50-again.yaml:1:10: memory.max: found this key a second time; the first is at {here}/10-base.yaml:2:10
+{here}/50-again.yaml:2:10: inputs.lan: found this key a second time; the first is at {here}/10-base.yaml:1:10"
+    );
+    assert_eq!(report, expected);
+}
+
+#[test]
+fn what_cannot_be_read_is_reported_as_such() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let here = directory.path().display();
+    let report = |path: &Path| config::load(&Source::from_path(path), &|_| None).expect_err("nothing").to_string();
+    assert_eq!(report(directory.path()), format!("{here}: holds no *.yaml or *.yml file"));
+    let absent = report(&directory.path().join("absent.yaml"));
+    assert_eq!(absent, format!("{here}/absent.yaml: cannot be read: No such file or directory (os error 2)"));
+    let large = write(directory.path(), "large.yaml", &"# much\n".repeat(200_000));
+    assert_eq!(report(&large), format!("{here}/large.yaml: is larger than 1MiB, expected a configuration"));
+    let latin = directory.path().join("latin.yaml");
+    std::fs::write(&latin, b"inputs:\n  caf\xe9: {}\n").expect("a file");
+    assert_eq!(report(&latin), format!("{here}/latin.yaml:2:6: found an octet that is not UTF-8"));
+}
+
+#[test]
+fn the_environments_mistakes_name_their_variables() {
+    let report = config::load(&Source::Environment, &|name| match name {
+        "FOREBAY_LISTEN" => Some("udp://0.0.0.0:5514, tcp://everywhere:5514".to_owned()),
+        "FOREBAY_REGION" => Some("mars1".to_owned()),
+        "FOREBAY_ADMIN" => Some("here".to_owned()),
+        _ => None,
+    });
+    let expected = "\
+environment: admin.listen: found the value of ${FOREBAY_ADMIN}, expected ADDRESS:PORT, or off
+environment: inputs.syslog.listen[1]: found \"tcp://everywhere:5514\", expected an IPv4 address or an IPv6 address in brackets before the port
+environment: outputs.sekoia.region: found the value of ${FOREBAY_REGION}, expected fra1, fra2, mco1, uae1, usa1 or sgp1
+environment: routes[0].intake_key: the variable FOREBAY_INTAKE_KEY is not set or empty, and ${FOREBAY_INTAKE_KEY} has no default";
+    assert_eq!(report.expect_err("mistakes").to_string(), expected);
+
+    let loaded = config::load(&Source::Environment, &|name| match name {
+        "FOREBAY_INTAKE_KEY" => Some("abcdefgh12345678".to_owned()),
+        "FOREBAY_LISTEN" => Some("unix:///run/${A}.sock".to_owned()),
+        "FOREBAY_OUTPUT" => Some("tcp://127.0.0.1:6010".to_owned()),
+        "FOREBAY_ADMIN" => Some("off".to_owned()),
+        _ => None,
+    })
+    .unwrap_or_else(|report| panic!("{report}"));
+    let Config { inputs, outputs, admin, .. } = loaded.config;
+    assert_eq!(inputs[0].listen, [Listen::Unix(PathBuf::from("/run/${A}.sock"))]);
+    assert_eq!((outputs[0].host.as_str(), outputs[0].port, outputs[0].tls.is_some()), ("127.0.0.1", 6010, false));
+    assert_eq!(admin, None);
+}
+
+#[test]
+fn what_is_odd_but_not_wrong_is_a_warning() {
+    let loaded = load_with(
+        "inputs:
+  lan:
+    listen: udp://0.0.0.0:514
+    max_message_size: 1MiB
+outputs: {sekoia: {region: fra1}}
+routes:
+  - program: a*
+    intake_key: too-short
+  - program: [ab, ac]
+    discard: true
+  - intake_key: abcdefgh12345678
+    template: '<%pri%>1 - - - - LOG [SEKOIA@53288 intake_key=\"abcdefgh12345678\"] %msg%'
+",
+        &[],
+    )
+    .unwrap_or_else(|report| panic!("{report}"));
+    let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    let expected = [
+        "forebay.yaml:4:23: inputs.lan.max_message_size: Sekoia drops events over 250KiB without a word",
+        "forebay.yaml:8:17: routes[0].intake_key: does not look like an intake key: Sekoia's have 16 or more letters and digits and nothing else",
+        "forebay.yaml:9:5: routes[1]: never takes a message: routes[0] (\"a*\") takes all that it could",
+        "forebay.yaml:12:15: routes[2].template: does not print %intake_key%, so that the route's intake key is not sent",
+    ];
+    assert_eq!(warnings, expected);
+}
+
+#[test]
+fn a_template_may_hold_its_key_itself() {
+    let loaded = load_with(
+        "inputs: {lan: {listen: udp://0.0.0.0:514}}
+outputs: {sekoia: {region: fra1}}
+routes:
+  - template: '<%pri%>1 - - - - LOG [SEKOIA@53288 intake_key=\\\"abcdefgh12345678\\\"] %msg%\\n'
+",
+        &[],
+    )
+    .unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(loaded.warnings, []);
+    assert!(!format!("{:?}", loaded.config).contains("abcdefgh12345678"));
+}
+
+#[test]
+fn connections_are_divided_among_the_shards_rounded_up() {
+    for (cores, connections, each) in [(1, 3, 3), (2, 3, 2), (4, 3, 1), (2, 8, 4)] {
+        let text = format!(
+            "inputs: {{lan: {{listen: 'udp://127.0.0.1:0'}}}}
+outputs: {{sekoia: {{region: fra1, connections: {connections}}}}}
+routes: [{{intake_key: abcdefgh12345678}}]
+cores: {cores}
+"
+        );
+        let config = load_with(&text, &[]).unwrap_or_else(|report| panic!("{report}")).config;
+        assert_eq!((config.cores, config.outputs[0].connections_per_shard), (cores, each));
+    }
+}
+
+/// Lines of configurations, good and bad, to be shuffled.
+const LINES: &str = include_str!("../deploy/forebay.yaml");
+
+/// Places of the reference configuration where a secret may stand.
+fn with_secret_at(place: usize, good: bool) -> String {
+    let secret = if good { "${SECRET}" } else { "${SECRET}(\\\\[%" };
+    let values =
+        ["fra1", "auto", "250KiB", "truncate", "unbound*", "10s", "30s", "64MiB", "127.0.0.1:9514", "info", "text", "sekoia"];
+    let value = values[place % values.len()];
+    reference().replace(&format!(": {value}\n"), &format!(": \"{secret}\"\n"))
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_loader_panic(text in any::<String>()) {
+        let _ = load_with(&text, &[]);
+    }
+
+    #[test]
+    fn no_shuffled_configuration_makes_the_loader_panic(
+        picks in proptest::collection::vec((0..LINES.lines().count(), "[ ]{0,4}[-?:&*!|>'\"{}\\[\\],#%@$a-c\\t]{0,3}", 0..60usize), 0..60)
+    ) {
+        let lines: Vec<&str> = LINES.lines().collect();
+        let mut text = String::new();
+        for (line, junk, cut) in picks {
+            let line = lines[line].replace("#:", "");
+            let cut: String = line.chars().take(if cut > 40 { usize::MAX } else { cut }).collect();
+            text += &format!("{cut}{junk}\n");
+        }
+        let _ = load_with(&text, &KEYS);
+    }
+
+    #[test]
+    fn secrets_are_in_no_report_and_in_no_debug_output(place in 0..12usize, good: bool, secret in "[A-Za-z0-9]{16,40}") {
+        let text = with_secret_at(place, good);
+        let placed = text.contains("${SECRET}");
+        prop_assert!(placed);
+        let variables = [KEYS[0], ("DEFAULT_INTAKE_KEY", secret.as_str()), ("SECRET", secret.as_str())];
+        match load_with(&text, &variables) {
+            // A condition made of a secret is shown: it is what the route looks for.
+            Ok(_) if place == 4 => {}
+            Ok(loaded) => {
+                let shown = format!("{:?} {} {:?}", loaded.config, loaded.config.summary(), loaded.warnings);
+                prop_assert!(!shown.contains(&secret), "{shown}");
+            }
+            Err(report) => {
+                let shown = format!("{report} {report:?}");
+                prop_assert!(!shown.contains(&secret), "{shown}");
+            }
+        }
+    }
 }

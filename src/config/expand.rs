@@ -1,6 +1,8 @@
 //! Variables in values: `${VAR}` and `${VAR:-default}`; `$${` is a literal `${`. Any other `$` is itself, because
 //! templates hold `%$now%` and regular expressions end in `$`.
 
+use std::collections::HashSet;
+
 use super::path::Path;
 use super::report::Mistakes;
 use super::tree::{Node, Scalar, Value};
@@ -10,11 +12,11 @@ pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Expands all values below `node` in place. What cannot be expanded is reported and becomes nothing.
 /// Returns the paths of those.
-pub(crate) fn expand_all(node: &mut Node, environment: Environment<'_>, mistakes: &mut Mistakes) -> Vec<Path> {
-    let mut refused = Vec::new();
+pub(crate) fn expand_all(node: &mut Node, environment: Environment<'_>, mistakes: &mut Mistakes) -> HashSet<Path> {
+    let mut refused = HashSet::new();
     expand_node(node, &Path::root(), environment, &mut |node, path, message| {
         mistakes.add(&node.at, path, message);
-        refused.push(path.clone());
+        refused.insert(path.clone());
     });
     refused
 }

@@ -12,6 +12,7 @@ use serde::de::{Deserialize, Deserializer, Error};
 
 use super::report::did_you_mean;
 use super::{LogFormat, Oversize, limits, units};
+use crate::route::{self, FacilitySet, SeveritySet, TextTest};
 use crate::syslog::Framing;
 use crate::template::Template;
 
@@ -88,9 +89,12 @@ impl Leaf for SecretText {
             (true, _) => Err("found an empty text, expected an intake key".to_owned().into()),
             (_, true) => Ok(Self(text.to_owned())),
             // RFC 5424 section 6.3.3: these would end the parameter or need an escape that nobody gives a key.
-            _ => Err("found a key with a blank, a quote, a backslash, a bracket or a character outside of ASCII"
-                .to_owned()
-                .into()),
+            _ => Err(
+                "found a key with a blank, a quote, a backslash, a bracket or a character outside of ASCII, expected \
+                      letters and digits"
+                    .to_owned()
+                    .into(),
+            ),
         }
     }
 }
@@ -215,7 +219,7 @@ impl Leaf for Auto {
 
 impl<W: Leaf, T: Leaf> Leaf for Or<W, T> {
     fn expected() -> String {
-        format!("{} or {}", T::expected(), W::expected())
+        format!("{}, or {}", T::expected(), W::expected())
     }
 
     fn parse(text: &str) -> Result<Self, Wrong> {
@@ -225,7 +229,7 @@ impl<W: Leaf, T: Leaf> Leaf for Or<W, T> {
             (_, Err(wrong)) => {
                 let Wrong { message, at } = wrong;
                 let message =
-                    if message.contains("expected") { format!("{message} or {}", W::expected()) } else { message };
+                    if message.contains("expected") { format!("{message}, or {}", W::expected()) } else { message };
                 Err(Wrong { message, at })
             }
         }
@@ -328,15 +332,73 @@ impl Leaf for TimeZone {
 
 impl Leaf for IpNet {
     fn expected() -> String {
-        "expected a network such as 10.0.0.0/8 or an address".to_owned()
+        "expected a network such as 10.0.0.0/8 or 2001:db8::/32, or an address".to_owned()
     }
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        let address = || text.parse().ok().map(|address: std::net::IpAddr| Self::from(address));
-        match text.parse::<Self>().ok().or_else(address) {
-            Some(network) => Ok(network.trunc()),
-            None => Err(format!("found \"{text}\", {}", Self::expected()).into()),
+        route::parse_net(text).map_err(|_| format!("found \"{text}\", {}", Self::expected()).into())
+    }
+}
+
+impl Leaf for route::Name {
+    fn expected() -> String {
+        "expected a name or a pattern with *, ? and [...]".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        match text {
+            "" => Err(format!("found \"\", {}", Self::expected()).into()),
+            text => Self::parse(text).map_err(Wrong::from),
         }
+    }
+}
+
+impl Leaf for FacilitySet {
+    fn expected() -> String {
+        "expected a facility such as auth or local0, a number from 0 to 23, a range such as local0..local7, or *"
+            .to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        Self::parse(text).map_err(Wrong::from)
+    }
+}
+
+impl Leaf for SeveritySet {
+    fn expected() -> String {
+        "expected a severity such as err or warning, a number from 0 to 7, a range such as err..emerg, or *".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        Self::parse(text).map_err(Wrong::from)
+    }
+}
+
+/// A text to be found in MSG.
+#[derive(Debug, Clone)]
+pub(crate) struct Contains(pub(crate) TextTest);
+
+impl Leaf for Contains {
+    fn expected() -> String {
+        "expected some text".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        TextTest::contains(text).map(Self).map_err(Wrong::from)
+    }
+}
+
+/// A regular expression to be found in MSG.
+#[derive(Debug, Clone)]
+pub(crate) struct Pattern(pub(crate) TextTest);
+
+impl Leaf for Pattern {
+    fn expected() -> String {
+        "expected a regular expression".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        TextTest::regex(text).map(Self).map_err(Wrong::from)
     }
 }
 
@@ -346,8 +408,24 @@ impl Leaf for Template {
     }
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        Self::compile(text).map_err(|error| Wrong { message: error.message, at: Some(error.at) })
+        Self::compile(text).map_err(|error| Wrong { message: mask_keys(&error.message), at: Some(error.at) })
     }
+}
+
+/// A template may hold a key, and a stray `%` before it makes it a part of what is taken for a property's name.
+fn mask_keys(message: &str) -> String {
+    let mut masked = String::with_capacity(message.len());
+    for part in message.split_inclusive(|each: char| !each.is_ascii_alphanumeric()) {
+        let word = part.trim_end_matches(|each: char| !each.is_ascii_alphanumeric());
+        // No property or option of rsyslog's has a word that long.
+        if word.len() >= limits::KEY_LEN_MIN {
+            masked.push_str("****");
+            masked.push_str(part.strip_prefix(word).unwrap_or_default());
+        } else {
+            masked.push_str(part);
+        }
+    }
+    masked
 }
 
 /// The one of `choices` that `text` names.
@@ -369,7 +447,7 @@ fn or_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-/// Room for more leaves of the same kinds elsewhere: timeouts.
+/// Bounds on waiting.
 pub(crate) type Timeout = Span<{ limits::TIMEOUT_MIN_MS }, { limits::TIMEOUT_MAX_MS }>;
 /// Times of silence, or `off`.
 pub(crate) type Idle = Or<Off, Span<{ limits::IDLE_MIN_MS }, { limits::IDLE_MAX_MS }>>;

@@ -17,8 +17,8 @@ pub const HOUR_MS: u64 = 3_600 * SECOND_MS;
 pub const FILE_SIZE_MAX: u64 = MIB;
 /// Fragments in a directory: one for each of Sekoia's formats, with room.
 pub const FRAGMENTS_MAX: usize = 1_000;
-/// Routes are indexed by 16 bits, and a metric series hangs on each.
-pub const ROUTES_MAX: usize = 10_000;
+/// Several for each of Sekoia's formats. Each is a lane and some metric series; all pairs are looked at for shadows.
+pub const ROUTES_MAX: usize = 4_096;
 /// Octets of a name: it becomes a metric's label.
 pub const NAME_LEN_MAX: usize = 64;
 
@@ -41,6 +41,8 @@ pub const RECEIVE_BUFFER_MIN: u64 = 4 * KIB;
 /// `SO_RCVBUF` is an int that the kernel doubles.
 pub const RECEIVE_BUFFER_MAX: u64 = GIB - 1;
 
+/// Sekoia's own check: sixteen letters and digits, or more.
+pub const KEY_LEN_MIN: usize = 16;
 /// Where every region takes syslog over TLS.
 pub const REGION_PORT: u16 = 10_514;
 

@@ -11,9 +11,12 @@ use ipnet::IpNet;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 
-use super::leaf::{Auto, Count, Idle, Is, LogLevel, Off, Or, Region, SecretText, Size, Span, Text, Timeout};
+use super::leaf::{
+    Auto, Contains, Count, Idle, Is, LogLevel, Off, Or, Pattern, Region, SecretText, Size, Span, Text, Timeout,
+};
 use super::url::To;
 use super::{Listen, LogFormat, Oversize, limits};
+use crate::route::{FacilitySet, Name, SeveritySet};
 use crate::syslog::Framing;
 use crate::template::Template;
 
@@ -117,12 +120,12 @@ pub(crate) struct Route {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Conditions {
-    pub(crate) program: Vec<Is<Text>>,
-    pub(crate) hostname: Vec<Is<Text>>,
+    pub(crate) program: Vec<Is<Name>>,
+    pub(crate) hostname: Vec<Is<Name>>,
     pub(crate) peer: Vec<Is<IpNet>>,
     pub(crate) input: Vec<Is<Text>>,
-    pub(crate) facility: Vec<Is<Text>>,
-    pub(crate) severity: Vec<Is<Text>>,
+    pub(crate) facility: Vec<Is<FacilitySet>>,
+    pub(crate) severity: Vec<Is<SeveritySet>>,
     pub(crate) message: Vec<MessageTest>,
 }
 
@@ -130,8 +133,8 @@ pub(crate) struct Conditions {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct MessageTest {
-    pub(crate) contains: Option<Is<Text>>,
-    pub(crate) regex: Option<Is<Text>>,
+    pub(crate) contains: Option<Is<Contains>>,
+    pub(crate) regex: Option<Is<Pattern>>,
 }
 
 /// `memory`

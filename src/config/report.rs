@@ -89,13 +89,14 @@ impl Mistakes {
 
 /// ` (did you mean "…"?)` where one of `known` is near, nothing otherwise.
 pub(crate) fn did_you_mean<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(found, known).map(|name| format!(" (did you mean \"{name}\"?)")).unwrap_or_default()
+}
+
+/// The one of `known` that `found` may have been meant to be.
+pub(crate) fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Half of a short name may be wrong before another name is as good a guess; beyond three edits it is guessing.
     let near = (found.chars().count() / 2).clamp(1, 3);
-    known
-        .into_iter()
-        .map(|name| (strsim::osa_distance(&found.to_lowercase(), &name.to_lowercase()), name))
-        .filter(|(distance, _)| *distance <= near)
-        .min()
-        .map(|(_, name)| format!(" (did you mean \"{name}\"?)"))
-        .unwrap_or_default()
+    let found = found.to_lowercase();
+    let distances = known.into_iter().map(|name| (strsim::osa_distance(&found, &name.to_lowercase()), name));
+    distances.filter(|(distance, _)| *distance <= near).min().map(|(_, name)| name)
 }

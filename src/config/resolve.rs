@@ -65,6 +65,7 @@ impl Resolver<'_> {
         if inputs.is_empty() {
             self.missing(&inputs_path, "no inputs, expected at least one");
         }
+        self.warn_of_large_messages(&inputs, &outputs);
         let admin = self.admin(raw.admin);
         self.distinct_addresses(&inputs, admin);
         let routes = self.routes(raw.routes, &inputs, &outputs);
@@ -121,6 +122,16 @@ impl Resolver<'_> {
             idle_timeout: raw.idle_timeout.and_then(|idle| value(idle.0)).map(|Span(time)| time),
             receive_buffer: raw.receive_buffer.map(|size| size.0.0),
             tls,
+        }
+    }
+
+    /// Sekoia drops what is over its limit and tells nobody.
+    fn warn_of_large_messages(&mut self, inputs: &[Input], outputs: &[Output]) {
+        let to_sekoia = outputs.iter().any(|output| output.host.ends_with(".sekoia.io"));
+        for input in inputs.iter().filter(|input| to_sekoia && input.max_message_size > limits::MESSAGE_SIZE) {
+            let path = Path::root().key("inputs").key(&input.name).key("max_message_size");
+            let limit = super::units::show_size(limits::MESSAGE_SIZE as u64);
+            self.warning(&path, format!("Sekoia drops events over {limit} without a word"));
         }
     }
 
@@ -231,11 +242,9 @@ impl Resolver<'_> {
                 }
             }
         }
-        if let Some(admin) = admin {
-            let address = exclusive(&Listen::Tcp(admin));
-            if let Some(first) = address.and_then(|address| places.get(&address)) {
-                repeated.push((root.key("admin").key("listen"), first.clone()));
-            }
+        let admin = admin.and_then(|admin| exclusive(&Listen::Tcp(admin)));
+        if let Some(path) = admin.and_then(|admin| places.get(&admin)) {
+            self.mistake(path, "found the address of the admin server (\"admin.listen\")");
         }
         for (path, first) in repeated {
             let message = format!("found an address that {first} ({}) has already", self.position(&first));
@@ -285,6 +294,13 @@ impl Resolver<'_> {
     fn missing(&mut self, path: &Path, message: &str) {
         if !self.is_refused(path) {
             self.mistake(path, message);
+        }
+    }
+
+    /// The same, also where something inside of it was refused.
+    fn missing_below(&mut self, path: &Path, message: &str) {
+        if !self.refused.iter().any(|refused| refused.is_below(path)) {
+            self.missing(path, message);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Which keys there are, and the walk that holds a document against them: every unknown key, every value of a wrong
 //! type, wherever they stand, in one pass. What is right goes on to `raw` as a `serde_yaml` value.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -8,13 +9,14 @@ use ipnet::IpNet;
 use jiff::tz::TimeZone;
 use serde_yaml::Value as Yaml;
 
-use super::leaf::{Idle, Leaf, LogLevel, Off, Or, Region, SecretText, Text, Timeout, Wrong};
+use super::leaf::{Contains, Idle, Leaf, LogLevel, Off, Or, Pattern, Region, SecretText, Text, Timeout, Wrong};
 use super::path::Path;
 use super::raw;
-use super::report::{Mistakes, did_you_mean};
+use super::report::{Mistakes, nearest};
 use super::tree::{Entry, Node, Scalar, Value};
 use super::url::To;
 use super::{Listen, LogFormat, Oversize};
+use crate::route::{FacilitySet, Name, SeveritySet};
 use crate::syslog::Framing;
 use crate::template::Template;
 
@@ -122,13 +124,13 @@ static ROUTE: Shape = Shape::Map(&[
 ]);
 
 const CONDITIONS: &[Key] = &[
-    Key("program", Shape::Many(&leaf::<Text>())),
-    Key("hostname", Shape::Many(&leaf::<Text>())),
+    Key("program", Shape::Many(&leaf::<Name>())),
+    Key("hostname", Shape::Many(&leaf::<Name>())),
     Key("peer", Shape::Many(&leaf::<IpNet>())),
     Key("input", Shape::Many(&leaf::<Text>())),
-    Key("facility", Shape::Many(&leaf::<Text>())),
-    Key("severity", Shape::Many(&leaf::<Text>())),
-    Key("message", Shape::Many(&Shape::Short(&[Key("contains", leaf::<Text>()), Key("regex", leaf::<Text>())]))),
+    Key("facility", Shape::Many(&leaf::<FacilitySet>())),
+    Key("severity", Shape::Many(&leaf::<SeveritySet>())),
+    Key("message", Shape::Many(&Shape::Short(&[Key("contains", leaf::<Contains>()), Key("regex", leaf::<Pattern>())]))),
 ];
 
 /// The paths of all keys: `inputs.NAME.listen`, `routes[].program`.
@@ -159,6 +161,8 @@ fn collect(shape: &Shape, path: &str, found: &mut Vec<String>) {
 /// Holds a document against [`ROOT`].
 pub(crate) struct Check<'m> {
     pub(crate) mistakes: &'m mut Mistakes,
+    /// Values that could not be expanded: reported already.
+    pub(crate) unexpanded: HashSet<Path>,
     /// Values that were refused: what they would have meant is not asked for again.
     pub(crate) refused: Vec<Path>,
 }
@@ -166,7 +170,8 @@ pub(crate) struct Check<'m> {
 impl Check<'_> {
     /// The value as `serde_yaml` has it, without what was refused; `None` where nothing is left.
     pub(crate) fn value(&mut self, node: &Node, shape: &Shape, path: &Path) -> Option<Yaml> {
-        if self.refused.contains(path) {
+        if self.unexpanded.contains(path) {
+            self.refused.push(path.clone());
             return None;
         }
         match (shape, &node.value) {
@@ -207,7 +212,7 @@ impl Check<'_> {
             return self.refuse(node, path, wrong.message);
         };
         let mut node = node.clone();
-        let mut message = format!("{} (at octet {octet})", wrong.message);
+        let mut message = format!("{} (at octet {octet} of the text)", wrong.message);
         if let (Some(column), Some(before)) = (scalar.text_column, scalar.text.get(..octet)) {
             node.at.column = column + before.chars().count();
             message = wrong.message;
@@ -229,11 +234,11 @@ impl Check<'_> {
         Some(Yaml::Sequence(values))
     }
 
-    fn map(&mut self, entries: &[Entry], groups: &[&[Key]], path: &Path) -> Yaml {
+    fn map(&mut self, entries: &[Entry], groups: &[&[Key]], parent: &Path) -> Yaml {
         let known = || groups.iter().copied().flatten();
         let mut map = serde_yaml::Mapping::new();
         for Entry { key, key_at, node } in entries {
-            let path = path.key(key);
+            let path = parent.key(key);
             match known().find(|Key(name, _)| name == key) {
                 Some(Key(_, shape)) => {
                     if let Some(value) = self.value(node, shape, &path) {
@@ -241,14 +246,16 @@ impl Check<'_> {
                     }
                 }
                 None => {
-                    let hint = match did_you_mean(key, known().map(|Key(name, _)| *name)) {
-                        hint if hint.is_empty() => {
-                            let names: Vec<&str> = known().map(|Key(name, _)| *name).collect();
-                            format!(", expected one of {}", names.join(", "))
+                    let names = || known().map(|Key(name, _)| *name);
+                    let message = match nearest(key, names()) {
+                        Some(meant) => {
+                            // What was meant is not missing.
+                            self.refused.push(parent.key(meant));
+                            format!("unknown key (did you mean \"{meant}\"?)")
                         }
-                        hint => hint,
+                        None => format!("unknown key, expected one of {}", names().collect::<Vec<_>>().join(", ")),
                     };
-                    self.mistakes.add(key_at, &path, format!("unknown key{hint}"));
+                    self.mistakes.add(key_at, &path, message);
                 }
             }
         }

@@ -1,18 +1,157 @@
 //! What a configuration will do, in words: `forebay check` prints it.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
-use super::{Action, Config};
+use super::units::{show_duration, show_size};
+use super::{Action, Config, Input, Listen, Output, Oversize, Route};
+use crate::route::{Conditions, TextTest};
+use crate::syslog::{Facility, Framing, Severity};
 
 impl Config {
-    /// What would listen and where each route goes. Keys are masked.
+    /// What would listen and where each route goes, a line each. Keys are masked.
     pub fn summary(&self) -> String {
         let mut out = String::new();
-        for route in &self.routes {
-            if let Action::Forward { output, .. } = route.action {
-                _ = writeln!(out, "{output}");
-            }
-        }
+        // Writing to a string does not fail.
+        let _ = self.write_summary(&mut out);
         out
     }
+
+    fn write_summary(&self, out: &mut String) -> fmt::Result {
+        out.push_str("inputs\n");
+        for input in &self.inputs {
+            write_input(out, input)?;
+        }
+        out.push_str("routes, the first that holds takes the message\n");
+        for (index, route) in self.routes.iter().enumerate() {
+            self.write_route(out, index, route)?;
+        }
+        let takes_all = |route: &Route| !route.continues && in_words(&route.conditions).is_empty();
+        if !self.routes.iter().any(takes_all) {
+            out.push_str("  what no route takes is counted as unmatched\n");
+        }
+        out.push_str("process\n");
+        writeln!(
+            out,
+            "  {} of at most {} resident, {} to stop",
+            plural(self.cores, "shard"),
+            show_size(self.memory_max as u64),
+            show_duration(self.shutdown_timeout)
+        )?;
+        match self.admin {
+            Some(address) => writeln!(out, "  admin server on http://{address}"),
+            None => writeln!(out, "  no admin server"),
+        }
+    }
+
+    fn write_route(&self, out: &mut String, index: usize, route: &Route) -> fmt::Result {
+        let conditions = match in_words(&route.conditions) {
+            words if words.is_empty() => "every message".to_owned(),
+            words => words,
+        };
+        write!(out, "  {}. {}: {conditions}", index + 1, route.name)?;
+        match &route.action {
+            Action::Discard => out.push_str(" → discarded"),
+            Action::Forward { output, intake_key, .. } => {
+                if let Some(output) = self.outputs.get(*output) {
+                    write!(out, " → {} ({})", output.name, url(output))?;
+                }
+                out.push_str(if intake_key.is_some() { ", intake key ****" } else { ", no intake key" });
+            }
+        }
+        out.push_str(if route.continues { ", and on\n" } else { "\n" });
+        Ok(())
+    }
+}
+
+fn write_input(out: &mut String, input: &Input) -> fmt::Result {
+    let urls: Vec<String> = input.listen.iter().map(Listen::to_string).collect();
+    write!(out, "  {}: {}", input.name, urls.join(", "))?;
+    let framing = match input.framing {
+        Framing::Auto => "auto",
+        Framing::Octet => "octet",
+        Framing::Lf => "lf",
+        Framing::Nul => "nul",
+    };
+    let beyond = match input.oversize {
+        Oversize::Truncate => "truncated",
+        Oversize::Reject => "rejected",
+    };
+    let size = show_size(input.max_message_size as u64);
+    write!(out, "; framing {framing}; messages over {size} {beyond}")?;
+    let (all, peer) = (input.max_connections, input.max_connections_per_peer);
+    write!(out, "; at most {} ({} a peer)", plural(all, "connection"), peer.min(all))?;
+    if let Some(idle) = input.idle_timeout {
+        write!(out, ", closed after {} of silence", show_duration(idle))?;
+    }
+    if !input.allow.is_empty() {
+        let networks: Vec<String> = input.allow.iter().map(ToString::to_string).collect();
+        write!(out, "; only from {}", networks.join(", "))?;
+    }
+    if input.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()) {
+        out.push_str("; client certificates required");
+    }
+    out.push('\n');
+    Ok(())
+}
+
+impl fmt::Display for Listen {
+    /// As the configuration writes it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp(address) => write!(formatter, "udp://{address}"),
+            Self::Tcp(address) => write!(formatter, "tcp://{address}"),
+            Self::Tls(address) => write!(formatter, "tls://{address}"),
+            Self::Unix(path) => write!(formatter, "unix://{}", path.display()),
+            Self::UnixDatagram(path) => write!(formatter, "unixgram://{}", path.display()),
+        }
+    }
+}
+
+fn url(output: &Output) -> String {
+    let scheme = if output.tls.is_some() { "tls" } else { "tcp" };
+    match output.host.contains(':') {
+        true => format!("{scheme}://[{}]:{}", output.host, output.port),
+        false => format!("{scheme}://{}:{}", output.host, output.port),
+    }
+}
+
+/// `program unbound* or nsd, and severity err, crit, alert or emerg`; nothing where there are no conditions.
+fn in_words(conditions: &Conditions) -> String {
+    let Conditions { program, hostname, peer, input, facility, severity, message, not } = conditions;
+    let facilities =
+        Facility::names().iter().filter(|name| Facility::parse(name).is_some_and(|code| facility.contains(code)));
+    let severities =
+        Severity::names().iter().filter(|name| Severity::parse(name).is_some_and(|code| severity.contains(code)));
+    let test = |test: &TextTest| match test {
+        TextTest::Contains(finder) => format!("with {:?}", String::from_utf8_lossy(finder.needle())),
+        TextTest::Regex(regex) => format!("matching /{}/", regex.as_str()),
+    };
+    let mut parts = vec![
+        any("program", program.iter().map(|name| name.as_str().to_owned())),
+        any("hostname", hostname.iter().map(|name| name.as_str().to_owned())),
+        any("peer", peer.iter().map(ToString::to_string)),
+        any("input", input.iter().cloned()),
+        any("facility", facilities.map(|name| (*name).to_owned())),
+        any("severity", severities.map(|name| (*name).to_owned())),
+        any("message", message.iter().map(test)),
+    ];
+    parts.retain(|part| !part.is_empty());
+    if let Some(not) = not {
+        parts.push(format!("not ({})", in_words(not)));
+    }
+    parts.join(" and ")
+}
+
+/// `noun a, b or c`; nothing where there is none.
+fn any(noun: &str, values: impl Iterator<Item = String>) -> String {
+    let values: Vec<String> = values.collect();
+    match values.split_last() {
+        None => String::new(),
+        Some((only, [])) => format!("{noun} {only}"),
+        Some((last, rest)) => format!("{noun} {} or {last}", rest.join(", ")),
+    }
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }

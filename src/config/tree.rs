@@ -202,7 +202,7 @@ impl<'a> Reader<'a, '_> {
                 next => next,
             };
             let Event::Scalar(key, ..) = event else {
-                return Err(self.fault(key_at, "a key is a single word, found something else"));
+                return Err(self.fault(key_at, "found a list or a map as a key, expected a single word"));
             };
             let (event, at) = self.next()?;
             let node = self.node(event, at, &path.key(&key))?;

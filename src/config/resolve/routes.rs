@@ -3,14 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use super::*;
-use crate::config::leaf::Text;
+use crate::config::leaf::{Contains, Pattern, Text};
 use crate::config::report::did_you_mean;
 use crate::config::{Action, IntakeKey, Route};
-use crate::route::Conditions;
+use crate::route::{Conditions, Rule, shadowed};
 use crate::template::Template;
-
-/// Sekoia's own check: sixteen letters and digits, or more.
-const KEY_LEN_MIN: usize = 16;
 
 impl Resolver<'_> {
     pub(super) fn routes(&mut self, raw: Vec<raw::Route>, inputs: &[Input], outputs: &[Output]) -> Vec<Route> {
@@ -24,15 +21,21 @@ impl Resolver<'_> {
         }
         let names = self.route_names(&raw, &path);
         let mut routes = Vec::with_capacity(raw.len());
-        for (index, (raw, name)) in raw.into_iter().zip(names).enumerate() {
+        for (index, (mut raw, name)) in raw.into_iter().zip(names).enumerate() {
             let path = path.index(index);
             if self.refused.contains(&path) {
                 continue;
             }
-            let conditions = self.conditions(&raw, inputs, &path);
+            let mut conditions = self.conditions(std::mem::take(&mut raw.conditions), inputs, &path);
+            if raw.not.is_some() {
+                conditions.not = self.not(raw.not.take(), inputs, &path);
+            }
             let continues = raw.continues.as_ref().is_some_and(|continues| continues.0);
             let action = self.action(raw, outputs, &path);
             routes.push(Route { name, conditions, continues, action });
+        }
+        if self.mistakes.0.is_empty() {
+            self.shadows(&routes, &path);
         }
         routes
     }
@@ -59,7 +62,7 @@ impl Resolver<'_> {
             if let Some(Is(Text(name))) = &route.name {
                 return name.clone();
             }
-            let program = route.conditions.program.first().map(|Is(Text(program))| program.clone());
+            let program = route.conditions.program.first().map(|Is(program)| program.as_str().to_owned());
             let base = program.filter(|program| is_route_name(program)).unwrap_or(format!("route-{}", index + 1));
             let mut name = base.clone();
             // Ends: there are finitely many names, and each round tries another.
@@ -73,8 +76,58 @@ impl Resolver<'_> {
         raw.iter().enumerate().map(name).collect()
     }
 
-    fn conditions(&mut self, _raw: &raw::Route, _inputs: &[Input], _path: &Path) -> Conditions {
-        Conditions::default()
+    fn conditions(&mut self, raw: raw::Conditions, inputs: &[Input], path: &Path) -> Conditions {
+        for (index, Is(Text(name))) in raw.input.iter().enumerate() {
+            if inputs.iter().any(|input| input.name == *name) {
+                continue;
+            }
+            // A single name stands without a list.
+            let path = path.key("input");
+            let path = Some(path.index(index)).filter(|path| self.node(path).is_some()).unwrap_or(path);
+            self.no_such(&path, "input", name, inputs.iter().map(|input| input.name.as_str()));
+        }
+        let mut message = Vec::with_capacity(raw.message.len());
+        for (index, test) in raw.message.into_iter().enumerate() {
+            match (test.contains, test.regex) {
+                (Some(Is(Contains(test))), None) | (None, Some(Is(Pattern(test)))) => message.push(test),
+                (given, _) => {
+                    let path = path.key("message");
+                    let path = Some(path.index(index)).filter(|path| self.node(path).is_some()).unwrap_or(path);
+                    let found = if given.is_some() { "both" } else { "neither" };
+                    self.missing_below(&path, &format!("found {found}, expected one of \"contains\" and \"regex\""));
+                }
+            }
+        }
+        Conditions {
+            program: raw.program.into_iter().map(|Is(name)| name).collect(),
+            hostname: raw.hostname.into_iter().map(|Is(name)| name).collect(),
+            peer: raw.peer.into_iter().map(|Is(network)| network).collect(),
+            input: raw.input.into_iter().map(|Is(Text(name))| name).collect(),
+            facility: raw.facility.into_iter().map(|Is(set)| set).collect(),
+            severity: raw.severity.into_iter().map(|Is(set)| set).collect(),
+            message,
+            not: None,
+        }
+    }
+
+    /// An empty `not:` would hold for every message, and so its route for none.
+    fn not(&mut self, raw: Option<raw::Conditions>, inputs: &[Input], path: &Path) -> Option<Box<Conditions>> {
+        let path = path.key("not");
+        if self.names(&path).is_empty() {
+            self.missing_below(&path, "found an empty map, expected at least one condition");
+        }
+        Some(Box::new(self.conditions(raw?, inputs, &path)))
+    }
+
+    /// Routes whose messages an earlier one takes away.
+    fn shadows(&mut self, routes: &[Route], path: &Path) {
+        let rule = |route: &Route| Rule { conditions: route.conditions.clone(), continues: route.continues };
+        let rules: Vec<Rule> = routes.iter().map(rule).collect();
+        for (later, earlier) in shadowed(&rules) {
+            let name = routes.get(earlier).map(|route| route.name.as_str()).unwrap_or_default();
+            let message = format!("never takes a message: routes[{earlier}] (\"{name}\") takes all that it could");
+            self.warning(&path.index(later), message);
+        }
     }
 
     fn action(&mut self, mut raw: raw::Route, outputs: &[Output], path: &Path) -> Action {
@@ -122,7 +175,6 @@ impl Resolver<'_> {
         let Some(Is(Text(name))) = given else {
             match outputs {
                 [_] => {}
-                [] if self.node(&Path::root().key("outputs")).is_some() => {}
                 [] => self.missing(&Path::root().key("outputs"), "no outputs, expected at least one"),
                 _ => {
                     let names: Vec<&str> = names().collect();
@@ -134,12 +186,25 @@ impl Resolver<'_> {
         if let Some(index) = outputs.iter().position(|output| output.name == name) {
             return index;
         }
-        let message = match self.masked(&path) {
-            Some(masked) => format!("found {masked}, expected the name of an output"),
-            None => format!("no output named \"{name}\"{}", did_you_mean(&name, names())),
-        };
-        self.mistake(&path, message);
+        self.no_such(&path, "output", &name, names());
         0
+    }
+
+    fn no_such<'a>(&mut self, path: &Path, noun: &str, name: &str, known: impl Iterator<Item = &'a str> + Clone) {
+        let message = match self.masked(path) {
+            Some(masked) => format!("found {masked}, expected the name of an {noun}"),
+            None => match did_you_mean(name, known.clone()) {
+                hint if hint.is_empty() && known.clone().next().is_none() => {
+                    format!("no {noun} named \"{name}\", there are none")
+                }
+                hint if hint.is_empty() => {
+                    let known: Vec<&str> = known.collect();
+                    format!("no {noun} named \"{name}\", expected one of {}", known.join(", "))
+                }
+                hint => format!("no {noun} named \"{name}\"{hint}"),
+            },
+        };
+        self.mistake(path, message);
     }
 
     fn intake_key(&mut self, raw: &mut raw::Route, path: &Path) -> Option<IntakeKey> {
@@ -157,9 +222,10 @@ impl Resolver<'_> {
             }
             (None, None) => return None,
         };
-        if key.len() < KEY_LEN_MIN || !key.bytes().all(|each| each.is_ascii_alphanumeric()) {
+        if key.len() < limits::KEY_LEN_MIN || !key.bytes().all(|each| each.is_ascii_alphanumeric()) {
             let message = format!(
-                "does not look like an intake key: Sekoia's have {KEY_LEN_MIN} or more letters and digits and nothing else"
+                "does not look like an intake key: Sekoia's have {} or more letters and digits and nothing else",
+                limits::KEY_LEN_MIN
             );
             self.warning(&path, message);
         }
