@@ -79,15 +79,23 @@ impl Batch {
         });
     }
 
-    /// Gives back memory that growing left unused; worth it only for a batch that is going to wait.
-    fn shrink(&mut self) {
-        self.bytes.shrink_to_fit();
-        self.records.shrink_to_fit();
+    /// An empty batch with room for as much as `last` held, and a little more: batches of a lane resemble each other,
+    /// so that most never grow, and none keeps much memory that it does not use.
+    fn like(last: &Self) -> Self {
+        Self {
+            records: Vec::with_capacity(last.records.len() + last.records.len() / 8),
+            bytes: Vec::with_capacity(last.bytes.len() + last.bytes.len() / 8),
+        }
     }
 
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.records.clear();
+    /// Gives back memory that growing left unused, where it is much.
+    fn trim(&mut self) {
+        if self.bytes.capacity() > self.bytes.len() / 2 * 3 {
+            self.bytes.shrink_to_fit();
+        }
+        if self.records.capacity() > self.records.len() / 2 * 3 {
+            self.records.shrink_to_fit();
+        }
     }
 }
 
@@ -103,29 +111,12 @@ pub struct Budget {
     guaranteed: usize,
     /// Below zero while overdrawn.
     shared_free: isize,
-    spare: Vec<Batch>,
 }
-
-/// Emptied batches kept for use again: enough for one write's worth, 8 × 64 KiB × about 2 = 1 MiB a shard.
-const SPARE_BATCHES_MAX: usize = 8;
 
 impl Budget {
     /// Divides `bytes` among `lanes`.
     pub fn new(bytes: usize, lanes: usize) -> Self {
-        Self { guaranteed: bytes / 2 / lanes.max(1), shared_free: (bytes / 2) as isize, spare: Vec::new() }
-    }
-
-    /// A buffer to fill.
-    fn fresh(&mut self) -> Batch {
-        self.spare.pop().unwrap_or_default()
-    }
-
-    /// Takes back a batch that is done with.
-    pub fn recycle(&mut self, mut batch: Batch) {
-        if self.spare.len() < SPARE_BATCHES_MAX && batch.bytes.capacity() <= 2 * BATCH_BYTES {
-            batch.clear();
-            self.spare.push(batch);
-        }
+        Self { guaranteed: bytes / 2 / lanes.max(1), shared_free: (bytes / 2) as isize }
     }
 }
 
@@ -154,22 +145,21 @@ impl Lane {
         self.waiting += charge;
         self.open.push(message, input);
         if self.open.charge() >= BATCH_BYTES {
-            self.seal(budget);
+            self.seal();
         }
     }
 
-    fn seal(&mut self, budget: &mut Budget) {
-        let mut batch = mem::replace(&mut self.open, budget.fresh());
-        if !self.sealed.is_empty() {
-            batch.shrink();
-        }
+    fn seal(&mut self) {
+        let next = Batch::like(&self.open);
+        let mut batch = mem::replace(&mut self.open, next);
+        batch.trim();
         self.sealed.push_back(batch);
     }
 
     /// The oldest batch, to be sent; its bytes stay charged until [`Self::acknowledge`].
-    pub fn pop(&mut self, budget: &mut Budget) -> Option<Batch> {
+    pub fn pop(&mut self) -> Option<Batch> {
         if self.sealed.is_empty() && !self.open.is_empty() {
-            self.seal(budget);
+            self.seal();
         }
         let batch = self.sealed.pop_front()?;
         self.waiting -= batch.charge();
@@ -208,5 +198,3 @@ impl Lane {
 fn excess(held: usize, budget: &Budget) -> isize {
     held.saturating_sub(budget.guaranteed) as isize
 }
-#[cfg(test)]
-mod size { #[test] fn sizes() { eprintln!("fields {} record {} ts {:?}", size_of::<crate::syslog::Fields>(), size_of::<super::Record>(), size_of::<Option<crate::syslog::Timestamp>>()); } }

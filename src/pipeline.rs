@@ -38,6 +38,8 @@ pub enum WhenFull {
     Wait,
     /// Count it as dropped: the sender cannot.
     Drop,
+    /// Take it all the same: it is in memory already, and its sender will not be asked again.
+    Take,
 }
 
 /// The batches of one forwarder: which lanes it serves, and how it wants to be woken.
@@ -211,7 +213,7 @@ impl Pipeline {
             let turn = queue.next.get();
             queue.next.set((turn + 1) % queue.lanes.len());
             let popped = queue.lanes.get(turn).and_then(|lane| {
-                Some((*lane, shelf.lanes.get_mut(*lane)?.pop(&mut shelf.budget)?))
+                Some((*lane, shelf.lanes.get_mut(*lane)?.pop()?))
             });
             let Some((lane, batch)) = popped else {
                 empty += 1;
@@ -241,11 +243,6 @@ impl Pipeline {
             }
             !has_room
         });
-    }
-
-    /// A batch is done with.
-    pub fn recycle(&self, batch: Batch) {
-        self.inner.borrow_mut().shelf.budget.recycle(batch);
     }
 
     /// Puts a sent batch back in front of its lane, to be sent again. `charged` says whether its memory still counts
@@ -368,7 +365,7 @@ impl Turn<'_> {
         }
         let mut forwarded = false;
         for lane in lanes_hit() {
-            shelf.push(lane, &message, self.input as u16, charge);
+            shelf.push(lane, &message, self.input as u16, charge, when_full);
             forwarded = true;
         }
         if forwarded {
@@ -460,13 +457,13 @@ impl Shelf {
     }
 
     /// Appends to the lane, or drops the message where it has no room.
-    fn push(&mut self, index: usize, message: &Message<'_>, input: u16, charge: usize) {
+    fn push(&mut self, index: usize, message: &Message<'_>, input: u16, charge: usize, when_full: WhenFull) {
         let (Some(lane), Some(tally)) = (self.lanes.get_mut(index), self.tallies.get_mut(index)) else { return };
         if tally.routed == 0 {
             self.touched.push(index);
         }
         tally.routed += 1;
-        if lane.has_room(charge, &self.budget) {
+        if when_full == WhenFull::Take || lane.has_room(charge, &self.budget) {
             lane.push(message, input, &mut self.budget);
             tally.bytes += charge;
         } else {

@@ -108,7 +108,6 @@ impl Flight {
             meters.released.add(sent.batch.len() as u64);
         }
         pipeline.meters().released(route, age_seconds(&sent.batch), sent.batch.len());
-        pipeline.recycle(sent.batch);
     }
 
     /// The connection was closed in order: the peer has read everything.

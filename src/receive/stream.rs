@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use crate::pipeline::{Offer, WhenFull};
@@ -46,15 +46,16 @@ struct Connection<S> {
     stream: S,
     decoder: Decoder,
     held: Option<Held>,
+    /// [`WhenFull::Take`] once the relay stops: what was read must not be lost, and nothing more is read.
+    when_full: WhenFull,
     started: bool,
-    ended: bool,
 }
 
 /// Receives until the stream ends, idles too long, or the relay stops.
 pub(super) async fn serve<S: AsyncRead + Unpin>(receivers: Receivers, peer: Option<IpAddr>, stream: S) {
     let decoder = Decoder::new(receivers.input.framing, receivers.input.max_message_size);
     let mut connection =
-        Connection { receivers, peer, stream, decoder, held: None, started: false, ended: false };
+        Connection { receivers, peer, stream, decoder, held: None, when_full: WhenFull::Wait, started: false };
     if let Err(error) = connection.run().await {
         debug!(input = %connection.receivers.input.name, ?peer, "connection ended: {error}");
     }
@@ -111,7 +112,7 @@ impl<S: AsyncRead + Unpin> Connection<S> {
     fn offer_all(&mut self, mut input: &[u8]) -> Step {
         let mut turn = self.receivers.pipeline.turn(self.receivers.input_index);
         while let Some(frame) = self.decoder.next_frame(&mut input) {
-            if let Offer::Full(lane) = turn.offer(frame, self.peer, WhenFull::Wait) {
+            if let Offer::Full(lane) = turn.offer(frame, self.peer, self.when_full) {
                 self.held = Some(Held { bytes: frame.bytes.to_vec(), flaw: frame.flaw });
                 self.decoder.keep(input);
                 return Step::Full(lane);
@@ -125,7 +126,7 @@ impl<S: AsyncRead + Unpin> Connection<S> {
         if let Some(held) = self.held.take() {
             let mut turn = self.receivers.pipeline.turn(self.receivers.input_index);
             let frame = Frame { bytes: &held.bytes, flaw: held.flaw };
-            if let Offer::Full(lane) = turn.offer(frame, self.peer, WhenFull::Wait) {
+            if let Offer::Full(lane) = turn.offer(frame, self.peer, self.when_full) {
                 self.held = Some(held);
                 return Step::Full(lane);
             }
@@ -143,8 +144,7 @@ impl<S: AsyncRead + Unpin> Connection<S> {
             tokio::select! {
                 biased;
                 () = room => {}
-                // Forwarders may still make room until the stop's deadline.
-                () = stop.expired() => break,
+                _ = stop.ordered() => self.when_full = WhenFull::Take,
             }
             match self.resume() {
                 Step::Full(still) => lane = still,
@@ -154,45 +154,36 @@ impl<S: AsyncRead + Unpin> Connection<S> {
         receivers.meters(|meters| meters.blocked.add(-1));
     }
 
-    /// The stop: takes what has arrived already, for a moment at most.
+    /// The stop: takes what has arrived already, for a moment at most, and as long as there is room.
     async fn drain(&mut self) -> io::Result<()> {
         let until = Instant::now() + DRAIN_TIME;
-        loop {
+        while self.when_full == WhenFull::Wait && Instant::now() < until {
             let turn = poll_fn(|cx| Poll::Ready(self.poll_turn(cx)));
-            let Poll::Ready(step) = turn.await else { return Ok(()) };
-            match step? {
-                Step::Taken => {}
-                Step::Full(lane) => {
-                    if timeout_at(until, self.wait_for_room(lane)).await.is_err() {
-                        return Ok(());
-                    }
-                }
-                Step::End => return Ok(()),
+            match turn.await {
+                Poll::Ready(Ok(Step::Taken)) => yield_now().await,
+                Poll::Ready(Ok(Step::Full(lane))) => self.wait_for_room(lane).await,
+                Poll::Ready(Ok(Step::End)) | Poll::Pending => return Ok(()),
+                Poll::Ready(Err(error)) => return Err(error),
             }
-            if Instant::now() >= until {
-                return Ok(());
-            }
-            yield_now().await;
         }
+        Ok(())
     }
 
-    /// Offers the last frame, whole or not.
+    /// Offers what is left: whole frames that waited for room, and the last one, whole or not.
     async fn end(&mut self) {
-        if self.ended {
-            return;
-        }
-        self.ended = true;
-        let offered = {
-            let Some(frame) = self.decoder.finish() else { return };
-            let mut turn = self.receivers.pipeline.turn(self.receivers.input_index);
-            match turn.offer(frame, self.peer, WhenFull::Wait) {
-                Offer::Taken => None,
-                Offer::Full(lane) => Some((lane, Held { bytes: frame.bytes.to_vec(), flaw: frame.flaw })),
-            }
-        };
-        if let Some((lane, held)) = offered {
-            self.held = Some(held);
-            self.wait_for_room(lane).await;
+        loop {
+            let full = {
+                let Some(frame) = self.decoder.finish() else { return };
+                let mut turn = self.receivers.pipeline.turn(self.receivers.input_index);
+                match turn.offer(frame, self.peer, self.when_full) {
+                    Offer::Taken => continue,
+                    Offer::Full(lane) => {
+                        self.held = Some(Held { bytes: frame.bytes.to_vec(), flaw: frame.flaw });
+                        lane
+                    }
+                }
+            };
+            self.wait_for_room(full).await;
         }
     }
 
