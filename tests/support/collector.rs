@@ -1,7 +1,7 @@
 //! A collector in Sekoia's place: takes octet-counted frames over TLS or plain TCP, records them, and misbehaves on
 //! order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use super::certificates::Certificates;
 use super::waiting::eventually;
 
-/// How it treats connections. A change ends handshakes that hang.
+/// How it treats connections. Handshakes that hang go on hanging when it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
     /// As it should.
@@ -46,8 +46,8 @@ pub struct Seen {
     pub frames: Vec<Vec<u8>>,
     /// Connections accepted.
     pub accepted: u64,
-    /// Connections accepted and not ended.
-    pub open: u64,
+    /// Connections accepted and not ended, by their number.
+    pub open: BTreeSet<u64>,
     /// Connections that the sender closed in order, between two frames, `close_notify` included where it is TLS.
     pub closed_in_order: u64,
     /// Whatever was no octet-counted frame.
@@ -122,11 +122,15 @@ impl Collector {
         self.order(|orders| orders.manner = manner);
     }
 
-    /// Resets every open connection (RST); what was not read is lost. Returns how many there were.
-    pub fn reset(&self) -> u64 {
-        let open = self.look(|seen| seen.open);
+    /// Resets every open connection (RST); what was not read is lost. Returns, once they are gone, how many there were.
+    pub fn reset(&self) -> usize {
+        let open = self.look(|seen| seen.open.clone());
         self.order(|orders| orders.resets += 1);
-        open
+        eventually("connections to be reset", || {
+            let left = self.look(|seen| seen.open.intersection(&open).count());
+            if left == 0 { Ok(()) } else { Err(format!("{left} are open")) }
+        });
+        open.len()
     }
 
     /// Stops listening and closes every connection, as when its process ends.
@@ -136,7 +140,7 @@ impl Collector {
             orders.closes += 1;
         });
         eventually("the collector to stop", || {
-            self.look(|seen| if !seen.listening && seen.open == 0 { Ok(()) } else { Err("it listens".to_owned()) })
+            self.look(|seen| if !seen.listening && seen.open.is_empty() { Ok(()) } else { Err("it listens".to_owned()) })
         });
     }
 
@@ -240,14 +244,16 @@ async fn listen(listener: std::net::TcpListener, mut task: Task) {
                 let mut task = task.clone();
                 // What was ordered before this connection is not meant for it.
                 task.orders.mark_unchanged();
-                {
+                let number = {
                     let mut seen = task.seen.lock().unwrap();
                     seen.accepted += 1;
-                    seen.open += 1;
-                }
+                    let number = seen.accepted;
+                    seen.open.insert(number);
+                    number
+                };
                 tokio::spawn(async move {
                     serve(&mut task, stream).await;
-                    task.seen.lock().unwrap().open -= 1;
+                    task.seen.lock().unwrap().open.remove(&number);
                 });
             }
             changed = task.orders.changed() => {
@@ -269,7 +275,7 @@ async fn listen(listener: std::net::TcpListener, mut task: Task) {
 async fn serve(task: &mut Task, stream: TcpStream) {
     let first = *task.orders.borrow();
     if first.manner == Manner::NeverShakesHands {
-        drop(task.orders.changed().await);
+        ordered_to_end(&mut task.orders, first).await;
         return;
     }
     let Some((right, strange)) = task.acceptors.clone() else {
