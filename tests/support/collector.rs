@@ -206,11 +206,18 @@ pub fn message_of(frame: &str) -> &str {
     message.trim_start_matches(' ').trim_end_matches('\n')
 }
 
-/// The number that a [`super::load::numbered`] message carries.
+/// The number that a [`super::load::numbered`] message carries; `None` where the message was cut inside of it.
 fn number_of(frame: &[u8]) -> Option<u64> {
     let at = memchr::memmem::find(frame, b" n=")? + 3;
-    let digits = frame[at..].iter().take_while(|octet| octet.is_ascii_digit());
-    Some(digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+    let mut octets = frame[at..].iter();
+    let mut number = 0;
+    loop {
+        match octets.next()? {
+            digit @ b'0'..=b'9' => number = number * 10 + u64::from(digit - b'0'),
+            b' ' => return Some(number),
+            _ => return None,
+        }
+    }
 }
 
 impl Drop for Collector {
