@@ -258,7 +258,8 @@ fn a_full_lane_makes_a_tcp_sender_wait_and_loses_nothing() {
     bench.collector.behave(Manner::Stalls);
     let to = bench.relay.address("lan", "tcp");
     let sender = thread::spawn(move || send_tcp(to, &long_messages(LONG_COUNT)));
-    let status = bench.relay.status_when("the sender to wait", |status| count(status.input("lan"), "blocked_connections") == 1);
+    let status =
+        bench.relay.status_when("the sender to wait", |status| count(status.input("lan"), "blocked_connections") == 1);
     status.assert_balanced();
     bench.relay.assert_idles(Duration::from_millis(500));
     assert!(!sender.is_finished());

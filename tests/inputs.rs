@@ -38,7 +38,10 @@ fn a_datagram_arrives_as_a_frame_with_the_key() {
     send_udp(bench.relay.address("lan", "udp"), &[&message("it turns")]);
     let frames = bench.collector.wait_for(1);
     assert!(frames[0].starts_with("<13>1 "), "{frames:?}");
-    assert!(frames[0].ends_with(" gate wheel 3 LOG [SEKOIA@53288 intake_key=\"key-of-all\"]  it turns\n"), "{frames:?}");
+    assert!(
+        frames[0].ends_with(" gate wheel 3 LOG [SEKOIA@53288 intake_key=\"key-of-all\"]  it turns\n"),
+        "{frames:?}"
+    );
     bench.relay.stop_clean();
 }
 
@@ -201,7 +204,9 @@ fn the_last_frame_of_a_connection_that_is_reset_arrives() {
 #[test]
 fn oversize_messages_are_cut_at_a_character_or_rejected_as_configured() {
     let keys = |name, oversize| {
-        format!("  {name}: {{listen: ['tcp://127.0.0.1:0', 'udp://127.0.0.1:0'], max_message_size: 500, oversize: {oversize}}}\n")
+        format!(
+            "  {name}: {{listen: ['tcp://127.0.0.1:0', 'udp://127.0.0.1:0'], max_message_size: 500, oversize: {oversize}}}\n"
+        )
     };
     let bench = Bench::start(&format!("inputs:\n{}{}{ROUTE_ALL}", keys("cuts", "truncate"), keys("rejects", "reject")));
     // Two octets each: the maximum falls between the two of one of them, or of its neighbour.
@@ -240,9 +245,8 @@ fn peers_that_allow_does_not_list_are_refused_and_counted() {
     stream.write_all(format!("{}\n", message("by stream")).as_bytes()).unwrap();
     finish(stream);
     assert_eq!(bench.collector.wait_for_messages(2), ["by datagram", "by stream"]);
-    let status = bench.relay.status_when("the datagram to be rejected", |status| {
-        count(status.input("lan"), "rejected") == 1
-    });
+    let status =
+        bench.relay.status_when("the datagram to be rejected", |status| count(status.input("lan"), "rejected") == 1);
     status.assert_balanced();
     let refused = "input=\"lan\",reason=\"peer_not_allowed\"";
     assert_eq!(bench.relay.metric("forebay_input_refused_connections_total", refused), 1);
@@ -308,10 +312,8 @@ fn idle_timeout_closes_who_says_nothing_and_nobody_else() {
 #[test]
 fn a_handshake_that_never_ends_delays_nobody() {
     let certificates = Certificates::new();
-    let inputs = format!(
-        "inputs: {{lan: {{listen: 'tls://127.0.0.1:0', tls: {{{}}}}}}}\n{ROUTE_ALL}",
-        certificates.input_tls()
-    );
+    let inputs =
+        format!("inputs: {{lan: {{listen: 'tls://127.0.0.1:0', tls: {{{}}}}}}}\n{ROUTE_ALL}", certificates.input_tls());
     let bench = Bench::with(certificates, &inputs, "");
     let to = bench.relay.address("lan", "tls");
     let mut slow: Vec<TcpStream> = (0..50).map(|_| connect(to)).collect();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use support::load::numbered;
 use support::relay::{Relay, Status, count};
 use support::senders::*;
-use support::waiting::pause;
+use support::waiting::{eventually, pause};
 use support::{Bench, ROUTE_ALL};
 
 /// Two inputs, four kinds of ends, one route that continues.
@@ -99,7 +99,10 @@ fn assert_metrics_agree(relay: &Relay, status: &Status) {
         assert_eq!(of("released_messages_total"), count(status.route(route), "released"));
         assert_eq!(of("waiting_messages"), count(status.route(route), "waiting"));
         assert_eq!(of("in_flight_messages"), count(status.route(route), "in_flight"));
-        assert_eq!(of("acknowledge_seconds_count"), count(status.route(route), "routed"));
+        eventually("all to be acknowledged", || match of("acknowledge_seconds_count") {
+            all if all == count(status.route(route), "routed") => Ok(()),
+            some => Err(some.to_string()),
+        });
     }
 }
 
@@ -140,9 +143,9 @@ fn unmatched_programs_are_listed_by_frequency_a_hundred_at_most() {
     let bench = Bench::start("inputs: {lan: {listen: 'tcp://127.0.0.1:0'}}\nroutes: [{program: app, intake_key: k}]\n");
     let octets: String = (1..=150).map(|number| lines(&format!("program-{number}"), number)).collect();
     send_tcp(bench.relay.address("lan", "tcp"), octets.as_bytes());
-    let status = bench.relay.status_when("all to be counted", |status| {
-        count(status.input("lan"), "unmatched") == (1..=150).sum::<u64>()
-    });
+    let status = bench
+        .relay
+        .status_when("all to be counted", |status| count(status.input("lan"), "unmatched") == (1..=150).sum::<u64>());
     let listed = status.0["unmatched_programs"].as_array().unwrap();
     assert_eq!(listed.len(), 100);
     let expected: Vec<(String, u64)> = (51..=150).rev().map(|number| (format!("program-{number}"), number)).collect();
@@ -200,7 +203,7 @@ fn a_relay_that_stops_is_alive_and_not_ready() {
     let admin = relay.admin();
     relay.terminate();
     relay.wait_for_log("stopping");
-    support::waiting::eventually("the relay not to be ready", || match relay.request("GET", "/readyz").0 {
+    eventually("the relay not to be ready", || match relay.request("GET", "/readyz").0 {
         503 => Ok(()),
         code => Err(code.to_string()),
     });

@@ -36,7 +36,8 @@ impl Certificates {
         std::fs::write(&ca_path, ca).unwrap();
         let pair = |name: &str, names: &[&str], issuer: &Issuer<'static, KeyPair>| {
             let key = KeyPair::generate().unwrap();
-            let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+            let mut params =
+                CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
             params.distinguished_name.push(DnType::CommonName, name);
             let cert = params.signed_by(&key, issuer).unwrap();
             let pair = Pair {

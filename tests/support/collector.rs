@@ -140,7 +140,9 @@ impl Collector {
             orders.closes += 1;
         });
         eventually("the collector to stop", || {
-            self.look(|seen| if !seen.listening && seen.open.is_empty() { Ok(()) } else { Err("it listens".to_owned()) })
+            self.look(
+                |seen| if !seen.listening && seen.open.is_empty() { Ok(()) } else { Err("it listens".to_owned()) },
+            )
         });
     }
 

@@ -181,9 +181,8 @@ impl Relay {
     /// Waits for the end of the process, and of its log.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
-        let status = eventually("the relay to end", || {
-            self.child.try_wait().unwrap().ok_or_else(|| "it runs".to_owned())
-        });
+        let status =
+            eventually("the relay to end", || self.child.try_wait().unwrap().ok_or_else(|| "it runs".to_owned()));
         if let Some(reader) = self.reader.take() {
             reader.join().unwrap();
         }

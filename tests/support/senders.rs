@@ -22,8 +22,7 @@ pub fn counted(message: &str) -> Vec<u8> {
 
 /// Sends each message in a datagram of its own.
 pub fn send_udp(to: SocketAddr, messages: &[&str]) {
-    let from: SocketAddr =
-        if to.is_ipv6() { (Ipv6Addr::LOCALHOST, 0).into() } else { (Ipv4Addr::LOCALHOST, 0).into() };
+    let from: SocketAddr = if to.is_ipv6() { (Ipv6Addr::LOCALHOST, 0).into() } else { (Ipv4Addr::LOCALHOST, 0).into() };
     let socket = UdpSocket::bind(from).unwrap();
     for message in messages {
         socket.send_to(message.as_bytes(), to).unwrap();
