@@ -134,7 +134,7 @@ impl<'m> View<'m> {
 fn text_of(peer: Option<IpAddr>) -> ([u8; ADDRESS_LEN_MAX], usize) {
     let mut cursor = Cursor::new([0; ADDRESS_LEN_MAX]);
     let written = peer.map(|peer| write!(cursor, "{}", peer.to_canonical()));
-    let len = if let Some(Ok(())) = written { cursor.position() as usize } else { 0 };
+    let len = if let Some(Ok(())) = written { usize::try_from(cursor.position()).unwrap_or_default() } else { 0 };
     (cursor.into_inner(), len)
 }
 

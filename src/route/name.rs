@@ -79,7 +79,7 @@ impl Name {
             (_, Pattern::Exact(octets)) => self.matches(octets),
             (Pattern::Exact(_), Pattern::Glob(_)) => false,
             (Pattern::Glob(ours), Pattern::Glob(theirs)) => match ours.as_slice() {
-                [prefix @ .., Token::Many] if !prefix.contains(&Token::Many) => theirs.starts_with(prefix),
+                [prefix @ .., Token::Many] => theirs.starts_with(prefix),
                 _ => ours == theirs,
             },
         }

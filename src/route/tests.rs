@@ -334,6 +334,8 @@ fn a_rule_that_an_earlier_one_leaves_nothing_to_is_found() {
         (by_program(&["unbound-*"]), by_program(&["unbound*"]), false),
         (by_program(&["a*z"]), by_program(&["a*z"]), true),
         (by_program(&["a*z"]), by_program(&["ab*z"]), false),
+        (by_program(&["a*z*"]), by_program(&["a*zz", "a*z?*"]), true),
+        (by_program(&["a*z*"]), by_program(&["a*"]), false),
         (by_program(&["ab"]), by_program(&["a?"]), false),
         (by_program(&[r"\*"]), by_program(&["*"]), false),
         (severity("err..emerg"), severity("crit"), true),

@@ -16,6 +16,9 @@ use count::{Answer, Head};
 /// idle keep 5 MiB at most.
 const KEPT_CAPACITY_MAX: usize = 512;
 
+/// The largest `max`: spans into a frame are of 32 bits.
+const FRAME_LEN_MAX: usize = u32::MAX as usize;
+
 /// How a stream is cut into frames (`framing:`). Frames without octets are never given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
@@ -60,7 +63,7 @@ impl Flaw {
 }
 
 /// Cuts one connection's stream into frames. Owns octets only while a frame is partial.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decoder {
     framing: Framing,
     max: usize,
@@ -74,9 +77,8 @@ pub struct Decoder {
 }
 
 /// What is left to skip of a frame that was cut.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Skip {
-    #[default]
     Nothing,
     /// Through the next LF (or NUL).
     Trailer,
@@ -95,9 +97,14 @@ enum Step {
 }
 
 impl Decoder {
-    /// A decoder at the start of a stream. Frames over `max` octets are cut.
-    pub fn new(framing: Framing, max: usize) -> Self {
-        Self { framing, max: max.max(1), ..Self::default() }
+    /// A decoder at the start of a stream. Frames over `max` octets (1 to 4 GiB - 1) are cut.
+    pub const fn new(framing: Framing, max: usize) -> Self {
+        let max = match max {
+            0 => 1,
+            1..=FRAME_LEN_MAX => max,
+            _ => FRAME_LEN_MAX,
+        };
+        Self { framing, max, owned: Vec::new(), head: 0, searched: 0, skip: Skip::Nothing }
     }
 
     /// The next frame of what is owned followed by `input`, which moves past what was consumed.
@@ -334,6 +341,13 @@ impl Decoder {
             if sequence_len > back { back } else { 0 }
         });
         Step::Frame { frame: start..cut - back, flaw: Some(Flaw::Oversize), taken, skip }
+    }
+}
+
+impl Default for Decoder {
+    /// [`Framing::Auto`], with Sekoia's limit of 250 KiB a message.
+    fn default() -> Self {
+        Self::new(Framing::Auto, 250 << 10)
     }
 }
 
