@@ -14,11 +14,13 @@ mod escape;
 mod posix;
 mod property;
 mod shape;
+mod stage;
 mod translate;
 
 use date::{DateFormat, ZoneCache};
 use property::Property;
 use shape::Shape;
+use stage::Stage;
 
 /// A compiled template. `Debug` never prints literals: they may hold a key.
 #[derive(Clone)]
@@ -59,10 +61,10 @@ pub struct Context<'a> {
 /// What rendering keeps between messages: the zone's present offset, and buffers that rare options work in.
 ///
 /// One for each thread (or lane); templates are shared.
-#[derive(Debug)]
 pub struct Renderer {
     /// Zone of `%timegenerated%`, of `%timestamp%` where the message had none, and of `%$now%`.
     zone: ZoneCache,
+    stage: Stage,
     /// What options work in.
     value: Vec<u8>,
 }
@@ -70,7 +72,7 @@ pub struct Renderer {
 impl Renderer {
     /// Times that need a zone are printed in `zone` (rsyslog: the machine's).
     pub fn new(zone: TimeZone) -> Self {
-        Self { zone: ZoneCache::new(zone), value: Vec::new() }
+        Self { zone: ZoneCache::new(zone), stage: Stage::new(), value: Vec::new() }
     }
 }
 
@@ -96,16 +98,32 @@ impl Template {
 
     /// Appends the rendered message to `out`, which alone may grow.
     pub fn render(&self, message: &Message<'_>, context: &Context<'_>, renderer: &mut Renderer, out: &mut Vec<u8>) {
+        let Renderer { zone, stage, value } = renderer;
         for segment in &self.segments {
             match segment {
-                Segment::Literal(text) => out.extend_from_slice(text),
-                Segment::Plain(property) => property.append(self.own_element, message, context, renderer, out),
-                Segment::Time { property, format, utc } => {
-                    property.append_time(*format, *utc, message, renderer, out);
+                Segment::Literal(text) => stage.push(text, out),
+                Segment::Plain(property) => match property.borrow(self.own_element, message, context) {
+                    Some(value) => stage.push(value, out),
+                    None => {
+                        stage.flush(out);
+                        property.append(self.own_element, message, context, zone, out);
+                    }
+                },
+                Segment::Time { property, format: DateFormat::Rfc3339, utc } => {
+                    let (text, len) = date::rfc3339(&property.time(*utc, message, zone));
+                    stage.push(text.get(..len).unwrap_or_default(), out);
                 }
-                Segment::Shaped(shape) => shape.append(self.own_element, message, context, renderer, out),
+                Segment::Time { property, format, utc } => {
+                    stage.flush(out);
+                    date::write(&property.time(*utc, message, zone), *format, out);
+                }
+                Segment::Shaped(shape) => {
+                    stage.flush(out);
+                    shape.append(self.own_element, message, context, zone, value, out);
+                }
             }
         }
+        stage.flush(out);
     }
 }
 
@@ -122,6 +140,13 @@ impl Segment {
 impl std::fmt::Debug for Template {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Template").field("segments", &self.segments.len()).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Renderer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Its buffers held keys.
+        formatter.debug_struct("Renderer").field("zone", &self.zone).finish_non_exhaustive()
     }
 }
 

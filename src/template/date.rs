@@ -7,6 +7,7 @@ use crate::syslog::Timestamp;
 const MONTHS: [&[u8; 3]; 12] =
     [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 const WEEKDAYS: [&[u8; 3]; 7] = [b"Sun", b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat"];
+const POWERS_OF_TEN: [u32; 7] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000];
 const SECONDS_A_DAY: i64 = 86_400;
 
 /// The `date-*` options of rsyslog's property replacer.
@@ -133,7 +134,10 @@ pub(super) fn to_utc(stamp: &Timestamp) -> Timestamp {
 /// Appends `stamp` in `format`.
 pub(super) fn write(stamp: &Timestamp, format: DateFormat, out: &mut Vec<u8>) {
     match format {
-        DateFormat::Rfc3339 => rfc3339(stamp, out),
+        DateFormat::Rfc3339 => {
+            let (text, len) = rfc3339(stamp);
+            out.extend_from_slice(text.get(..len).unwrap_or_default());
+        }
         DateFormat::Rfc3164 => rfc3164(stamp, b' ', out),
         DateFormat::Rfc3164BuggyDay => rfc3164(stamp, b'0', out),
         DateFormat::Mysql => {
@@ -173,23 +177,44 @@ pub(super) fn write(stamp: &Timestamp, format: DateFormat, out: &mut Vec<u8>) {
     }
 }
 
-/// RFC 3339 with the sender's own precision and zone.
-fn rfc3339(stamp: &Timestamp, out: &mut Vec<u8>) {
+/// Longest: `2003-08-24T05:14:15.000003-07:00`.
+const RFC3339_LEN: usize = 32;
+
+/// RFC 3339 with the sender's own precision (at most six digits) and zone; and how many octets of it.
+#[inline]
+pub(super) fn rfc3339(stamp: &Timestamp) -> ([u8; RFC3339_LEN], usize) {
     let [y1, y2, y3, y4] = four(stamp.year);
     let [(m1, m2), (d1, d2)] = [stamp.month, stamp.day].map(pair);
     let [(h1, h2), (n1, n2), (s1, s2)] = [stamp.hour, stamp.minute, stamp.second].map(pair);
-    out.extend_from_slice(&[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', n1, n2, b':', s1, s2]);
+    let date = [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', n1, n2, b':', s1, s2];
+    let mut text = [0; RFC3339_LEN];
+    let mut len = put(&mut text, 0, date);
     if stamp.fraction_digits > 0 {
-        out.push(b'.');
-        fraction(stamp, out);
+        let fraction_digits = usize::from(stamp.fraction_digits.min(6));
+        // All six are written; what follows overwrites those that were not sent.
+        let scale = POWERS_OF_TEN.get(6 - fraction_digits).copied().unwrap_or(1);
+        let micros = stamp.fraction.saturating_mul(scale);
+        let [(a, b), (c, d), (e, f)] = [micros / 10_000, micros / 100, micros].map(|part| pair((part % 100) as u8));
+        put(&mut text, len, [b'.', a, b, c, d, e, f]);
+        len += 1 + fraction_digits;
     }
     if stamp.zulu {
-        out.push(b'Z');
-        return;
+        len = put(&mut text, len, *b"Z");
+        return (text, len);
     }
     let minutes = stamp.offset_minutes.unsigned_abs();
     let [(h1, h2), (n1, n2)] = [(minutes / 60) as u8, (minutes % 60) as u8].map(pair);
-    out.extend_from_slice(&[sign(stamp), h1, h2, b':', n1, n2]);
+    len = put(&mut text, len, [sign(stamp), h1, h2, b':', n1, n2]);
+    (text, len)
+}
+
+/// Writes `part` at `at`; the offset behind it.
+#[inline(always)]
+fn put<const N: usize>(text: &mut [u8; RFC3339_LEN], at: usize, part: [u8; N]) -> usize {
+    if let Some(target) = text.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<N>()) {
+        *target = part;
+    }
+    at + N
 }
 
 fn sign(stamp: &Timestamp) -> u8 {

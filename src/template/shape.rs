@@ -1,10 +1,10 @@
 //! What options do to a property's value, in rsyslog's order (msg.c, MsgGetProp): date, field or regular expression,
 //! substring, blank or case, control characters, path, last LF, spaces, CSV or JSON.
 
-use super::date::{self, DateFormat};
+use super::date::{self, DateFormat, ZoneCache};
 use super::posix::{Found, Posix};
 use super::property::Property;
-use super::{Context, Renderer, Segment};
+use super::{Context, Segment};
 use crate::syslog::Message;
 
 /// rsyslog's "to the end" (`$`), and its largest position: no value is longer.
@@ -158,30 +158,29 @@ impl Shape {
             || self.format.is_some()
     }
 
-    /// Appends the shaped value. Works in place on the end of `out`.
+    /// Appends the shaped value, made in `value`.
     pub(super) fn append(
         &self,
         own_element: bool,
         message: &Message<'_>,
         context: &Context<'_>,
-        renderer: &mut Renderer,
+        zone: &mut ZoneCache,
+        value: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) {
-        let mut value = std::mem::take(&mut renderer.value);
         value.clear();
         if self.property.is_time() {
             let format = self.date.unwrap_or(DateFormat::Rfc3164);
-            self.property.append_time(format, self.utc, message, renderer, &mut value);
+            date::write(&self.property.time(self.utc, message, zone), format, value);
         } else {
-            self.property.append(own_element, message, context, renderer, &mut value);
+            self.property.append(own_element, message, context, zone, value);
         }
-        if self.extract(&mut value) {
-            self.transform(&mut value, out);
+        if self.extract(value) {
+            self.transform(value, out);
         } else {
             // rsyslog leaves at once: no option applies to this text.
             out.extend_from_slice(b"**FIELD NOT FOUND**");
         }
-        renderer.value = value;
     }
 
     /// Field or regular expression. False: there is no such field.

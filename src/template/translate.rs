@@ -134,7 +134,6 @@ impl Translator<'_> {
     }
 
     fn sequence(&mut self, out: &mut String) -> Result<(), Fault> {
-        // Nothing that can be repeated stands before the cursor: at the start, and after an assertion.
         let mut first = true;
         while let Some((token, len)) = self.peek(first) {
             if matches!(token, Token::Or | Token::Close) {
@@ -147,7 +146,7 @@ impl Translator<'_> {
                 Token::Assert(assertion) => {
                     self.at += len;
                     out.push_str(assertion);
-                    first = true;
+                    first = false;
                     continue;
                 }
                 Token::Repeat(_) | Token::OpenBrace if self.extended => {
