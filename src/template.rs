@@ -123,8 +123,8 @@ impl Template {
                     }
                 },
                 Segment::Time { property, format: DateFormat::Rfc3339, utc } => {
-                    let (text, len) = date::rfc3339(&property.time(*utc, message, zone));
-                    stage.push(text.get(..len).unwrap_or_default(), out);
+                    let stamp = property.time(*utc, message, zone);
+                    stage.push_with(out, |text| date::rfc3339(&stamp, text));
                 }
                 Segment::Time { property, format, utc } => {
                     stage.flush(out);

@@ -372,6 +372,8 @@ fn fields_are_the_fields_of_rsyslogd() {
 const EXPRESSIONS: &[&str] = &[
     "ERE|^[ \\t]*(.*)$",
     "ERE|.*(CEF.*)$",
+    "ERE|.*(b.*)$",
+    "ERE|.*(e: .*)$",
     "ERE|for (vlan[0-9]*):",
     "ERE|a|ab|abc",
     "ERE|(a|ab)(c|bcd)*",
