@@ -32,12 +32,24 @@ pub struct Template {
     own_element: bool,
 }
 
+/// Longest literal that is kept in its segment.
+const SHORT_MAX: usize = 32;
+
 /// One piece of a template.
 #[derive(Clone)]
 enum Segment {
     Literal(Box<[u8]>),
+    /// A literal of at most [`SHORT_MAX`] octets, in place: copied whole, whatever its length.
+    Short {
+        text: [u8; SHORT_MAX],
+        len: u8,
+    },
     Plain(Property),
-    Time { property: Property, format: DateFormat, utc: bool },
+    Time {
+        property: Property,
+        format: DateFormat,
+        utc: bool,
+    },
     Shaped(Box<Shape>),
 }
 
@@ -88,8 +100,7 @@ impl Template {
     /// Compiles the text between the quotes of rsyslog's `string="..."`, escapes (`\n`, `\"`) included.
     pub fn compile(text: &str) -> Result<Self, TemplateError> {
         let segments = compile::compile(text)?;
-        let own_element =
-            segments.iter().any(|segment| matches!(segment, Segment::Literal(text) if element::mentions_ours(text)));
+        let own_element = segments.iter().any(|segment| segment.literal().is_some_and(element::mentions_ours));
         Ok(Self { segments: segments.into(), own_element })
     }
 
@@ -102,7 +113,7 @@ impl Template {
     /// are no longer than 256 octets each.
     fn rendered_len_max(&self, frame_len: usize) -> usize {
         let of_segment = |segment: &Segment| match segment {
-            Segment::Literal(text) => text.len(),
+            Segment::Literal(_) | Segment::Short { .. } => segment.literal().map_or(0, <[u8]>::len),
             Segment::Plain(_) | Segment::Time { .. } => frame_len.saturating_add(256),
             Segment::Shaped(shape) => shape.len_max(frame_len.saturating_add(256)),
         };
@@ -114,6 +125,10 @@ impl Template {
         let Renderer { zone, stage, value } = renderer;
         for segment in &self.segments {
             match segment {
+                Segment::Short { text, len } => stage.push_with(out, |slot| {
+                    *slot = *text;
+                    usize::from(*len)
+                }),
                 Segment::Literal(text) => stage.push(text, out),
                 Segment::Plain(property) => match property.borrow(self.own_element, message, context) {
                     Some(value) => stage.push(value, out),
@@ -156,9 +171,28 @@ pub fn fuzz(data: &[u8]) {
 }
 
 impl Segment {
+    fn from_literal(text: &[u8]) -> Self {
+        let mut short = [0; SHORT_MAX];
+        match (short.get_mut(..text.len()), u8::try_from(text.len())) {
+            (Some(target), Ok(len)) => {
+                target.copy_from_slice(text);
+                Self::Short { text: short, len }
+            }
+            _ => Self::Literal(text.into()),
+        }
+    }
+
+    fn literal(&self) -> Option<&[u8]> {
+        match self {
+            Self::Literal(text) => Some(text),
+            Self::Short { text, len } => text.get(..usize::from(*len)),
+            _ => None,
+        }
+    }
+
     fn property(&self) -> Option<Property> {
         match self {
-            Self::Literal(_) => None,
+            Self::Literal(_) | Self::Short { .. } => None,
             Self::Plain(property) | Self::Time { property, .. } => Some(*property),
             Self::Shaped(shape) => Some(shape.property),
         }
