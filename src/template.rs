@@ -138,8 +138,16 @@ impl Template {
                     }
                 },
                 Segment::Time { property, format: DateFormat::Rfc3339, utc } => {
-                    let stamp = property.time(*utc, message, zone);
-                    stage.push_with(out, |text| date::rfc3339(&stamp, text));
+                    // Nearly always the message's own: read where it lies, not copied.
+                    match &message.fields.timestamp {
+                        Some(stamp) if !*utc && *property == Property::TimeReported => {
+                            stage.push_with(out, |text| date::rfc3339(stamp, text));
+                        }
+                        _ => {
+                            let stamp = property.time(*utc, message, zone);
+                            stage.push_with(out, |text| date::rfc3339(&stamp, text));
+                        }
+                    }
                 }
                 Segment::Time { property, format, utc } => {
                     stage.flush(out);
