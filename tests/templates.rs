@@ -1,6 +1,6 @@
 //! Templates against the corpus, and against a real rsyslogd where one is installed.
 
-#![expect(clippy::unwrap_used, reason = "a test may")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
@@ -32,6 +32,7 @@ const MESSAGES: &[&[u8]] = &[
     b"<85>Jul 31 12:00:00 web-1 cron[77]:no leading blank aaa ab abc xyz 0123456789",
     b"<7>1 2016-01-03T12:00:00.123456+00:00 x y z w - \xc3\xa9t\xc3\xa9 \xff\xfe bytes",
     b"<1>1 2020-12-31T06:30:00.10Z - - - - - ",
+    b"<77>1 2020-01-01T00:00:00-00:00 h a p m [a b=\"c\"] one\ntwo\x02\x07\x08\x0b\x0c\r\x1b\x1f  \\n \\u0041 \\x ..\n\n",
     b"<150>Jan  9 00:00:09 gw fw: date=2018-12-29 time=14:50:47\tdevname=\"fw1\" CEF:0|a|b CEF:1|c",
 ];
 
@@ -90,7 +91,7 @@ impl Rsyslogd {
             ));
         }
         config.push_str(&format!(
-            "template(name=\"end\" type=\"string\" string=\"%msg%\\n\")\n\
+            "template(name=\"end\" type=\"string\" string=\".\\n\")\n\
              action(type=\"omfile\" file=\"{path}/end\" template=\"end\" asyncWriting=\"off\")\n"
         ));
         std::fs::write(directory.path().join("conf"), config).unwrap();
@@ -189,7 +190,8 @@ fn differences(templates: &[String], frames: &[&[u8]]) -> Option<Vec<String>> {
             }
         };
         for (frame, theirs) in frames.iter().zip(theirs.unwrap_or_default()) {
-            let ours = render(&ours, frame);
+            // As on reception: one LF at the end goes.
+            let ours = render(&ours, frame.strip_suffix(b"\n").unwrap_or(frame));
             if ours != theirs && !is_meant(source, frame) {
                 found.push(format!(
                     "{source}\n    of   {}\n    ours {}\n    its  {}",
@@ -210,7 +212,9 @@ fn is_meant(template: &str, frame: &[u8]) -> bool {
     let fraction = template.contains("date-utc") && (has(":15.003Z") || has(":59.5+") || has(":00.10Z"));
     // Counting days, it subtracts the offset east of UTC twice.
     let east = (template.contains("date-ordinal") || template.contains("date-week")) && has("+14:00");
-    fraction || east
+    // In glibc ^ and $ may match beside an LF. None gets there: LFs inside a frame are escaped on reception.
+    let line_feed = template.contains(":R") && template.contains(['^', '$']) && has("\n");
+    fraction || east || line_feed
 }
 
 fn assert_same(templates: &[String]) {

@@ -80,6 +80,7 @@ fn overlapping<const N: usize>(target: &mut [u8], text: &[u8]) {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test may")]
 mod tests {
     use super::*;
 
