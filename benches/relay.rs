@@ -81,7 +81,7 @@ struct Arguments {
     /// Messages a second of the latency scenario.
     #[arg(long, default_value_t = 1_000)]
     latency_rate: u64,
-    /// Ends with 1 where a target is missed or a relay failed.
+    /// Ends with 1 where a target is missed or a run of ours failed.
     #[arg(long)]
     check: bool,
     /// `cargo bench` says so.
@@ -127,7 +127,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 Ok(Some(line)) => lines.push(line),
                 Ok(None) => {}
                 Err(error) => {
-                    failed = true;
+                    failed |= matches!(relay.kind, relays::Kind::Forebay(_) | relays::Kind::Floor);
                     eprintln!("{}, {}: {error:#}", scenario.name(), relay.name);
                 }
             }

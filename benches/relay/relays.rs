@@ -88,7 +88,12 @@ impl Relay {
 
     /// Whether it can do such a thing at all.
     pub fn takes(&self, udp: bool, idle: usize) -> bool {
-        !matches!(self.kind, Kind::Floor) || (!udp && idle == 0)
+        match self.kind {
+            Kind::Floor => !udp && idle == 0,
+            // Its accept queue is short: opening thousands of connections takes it minutes.
+            Kind::RsyslogDocumented(_) => idle == 0,
+            Kind::Forebay(_) | Kind::Rsyslog(_) | Kind::SyslogNg(..) => true,
+        }
     }
 
     /// Whether it gives each message its key.
