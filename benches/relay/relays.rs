@@ -208,7 +208,7 @@ fn rsyslog(setting: &Setting<'_>) -> String {
     } else {
         format!(
             "module(load=\"imptcp\" threads=\"1\")\n\
-             input(type=\"imptcp\" address=\"127.0.0.1\" port=\"{port}\")\n"
+             input(type=\"imptcp\" address=\"127.0.0.1\" port=\"{port}\" socketBacklog=\"4096\")\n"
         )
     };
     format!(
