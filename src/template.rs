@@ -5,7 +5,7 @@
 
 use jiff::tz::TimeZone;
 
-use crate::syslog::Message;
+use crate::syslog::{Clock, Message};
 
 mod compile;
 mod date;
@@ -14,11 +14,15 @@ mod escape;
 mod posix;
 mod property;
 mod shape;
+mod stage;
+#[cfg(test)]
+mod tests;
 mod translate;
 
 use date::{DateFormat, ZoneCache};
 use property::Property;
 use shape::Shape;
+use stage::Stage;
 
 /// A compiled template. `Debug` never prints literals: they may hold a key.
 #[derive(Clone)]
@@ -33,11 +37,7 @@ pub struct Template {
 enum Segment {
     Literal(Box<[u8]>),
     Plain(Property),
-    Time {
-        property: Property,
-        format: DateFormat,
-        utc: bool,
-    },
+    Time { property: Property, format: DateFormat, utc: bool },
     Shaped(Box<Shape>),
 }
 
@@ -63,10 +63,10 @@ pub struct Context<'a> {
 /// What rendering keeps between messages: the zone's present offset, and buffers that rare options work in.
 ///
 /// One for each thread (or lane); templates are shared.
-#[derive(Debug)]
 pub struct Renderer {
     /// Zone of `%timegenerated%`, of `%timestamp%` where the message had none, and of `%$now%`.
     zone: ZoneCache,
+    stage: Stage,
     /// What options work in.
     value: Vec<u8>,
 }
@@ -74,10 +74,7 @@ pub struct Renderer {
 impl Renderer {
     /// Times that need a zone are printed in `zone` (rsyslog: the machine's).
     pub fn new(zone: TimeZone) -> Self {
-        Self {
-            zone: ZoneCache::new(zone),
-            value: Vec::new(),
-        }
+        Self { zone: ZoneCache::new(zone), stage: Stage::new(), value: Vec::new() }
     }
 }
 
@@ -91,49 +88,71 @@ impl Template {
     /// Compiles the text between the quotes of rsyslog's `string="..."`, escapes (`\n`, `\"`) included.
     pub fn compile(text: &str) -> Result<Self, TemplateError> {
         let segments = compile::compile(text)?;
-        let own_element = segments.iter().any(
-            |segment| matches!(segment, Segment::Literal(text) if element::mentions_ours(text)),
-        );
-        Ok(Self {
-            segments: segments.into(),
-            own_element,
-        })
+        let own_element =
+            segments.iter().any(|segment| matches!(segment, Segment::Literal(text) if element::mentions_ours(text)));
+        Ok(Self { segments: segments.into(), own_element })
     }
 
     /// Whether it prints `%intake_key%`.
     pub fn uses_intake_key(&self) -> bool {
-        self.segments
-            .iter()
-            .any(|segment| segment.property() == Some(Property::IntakeKey))
+        self.segments.iter().any(|segment| segment.property() == Some(Property::IntakeKey))
+    }
+
+    /// No message of `frame_len` octets renders to more than this, as long as the context's texts and the input's name
+    /// are no longer than 256 octets each.
+    fn rendered_len_max(&self, frame_len: usize) -> usize {
+        let of_segment = |segment: &Segment| match segment {
+            Segment::Literal(text) => text.len(),
+            Segment::Plain(_) | Segment::Time { .. } => frame_len.saturating_add(256),
+            Segment::Shaped(shape) => shape.len_max(frame_len.saturating_add(256)),
+        };
+        self.segments.iter().map(of_segment).fold(0, usize::saturating_add)
     }
 
     /// Appends the rendered message to `out`, which alone may grow.
-    pub fn render(
-        &self,
-        message: &Message<'_>,
-        context: &Context<'_>,
-        renderer: &mut Renderer,
-        out: &mut Vec<u8>,
-    ) {
+    pub fn render(&self, message: &Message<'_>, context: &Context<'_>, renderer: &mut Renderer, out: &mut Vec<u8>) {
+        let Renderer { zone, stage, value } = renderer;
         for segment in &self.segments {
             match segment {
-                Segment::Literal(text) => out.extend_from_slice(text),
-                Segment::Plain(property) => {
-                    property.append(self.own_element, message, context, renderer, out)
+                Segment::Literal(text) => stage.push(text, out),
+                Segment::Plain(property) => match property.borrow(self.own_element, message, context) {
+                    Some(value) => stage.push(value, out),
+                    None => {
+                        stage.flush(out);
+                        property.append(self.own_element, message, context, zone, out);
+                    }
+                },
+                Segment::Time { property, format: DateFormat::Rfc3339, utc } => {
+                    let stamp = property.time(*utc, message, zone);
+                    stage.push_with(out, |text| date::rfc3339(&stamp, text));
                 }
-                Segment::Time {
-                    property,
-                    format,
-                    utc,
-                } => {
-                    property.append_time(*format, *utc, message, renderer, out);
+                Segment::Time { property, format, utc } => {
+                    stage.flush(out);
+                    date::write(&property.time(*utc, message, zone), *format, out);
                 }
                 Segment::Shaped(shape) => {
-                    shape.append(self.own_element, message, context, renderer, out)
+                    stage.flush(out);
+                    shape.append(self.own_element, message, context, zone, value, out);
                 }
             }
         }
+        stage.flush(out);
     }
+}
+
+/// For fuzzing: a template up to the first NUL, a frame after it. Panics where an invariant does not hold.
+#[doc(hidden)]
+pub fn fuzz(data: &[u8]) {
+    let (source, frame) =
+        data.iter().position(|octet| *octet == 0).map_or((data, [].as_slice()), |at| data.split_at(at));
+    let Ok(template) = Template::compile(&String::from_utf8_lossy(source)) else { return };
+    let clock = Clock { now_us: 1_767_225_600_000_000, year: 2026, month: 1, day: 1, offset_minutes: 0 };
+    let fields = crate::syslog::parse(frame, &clock);
+    let message = Message { fields: &fields, raw: frame, received_at_us: clock.now_us, peer: None, input: "fuzz" };
+    let context = Context { intake_key: b"key", my_hostname: "relay" };
+    let mut out = Vec::new();
+    template.render(&message, &context, &mut Renderer::new(TimeZone::UTC), &mut out);
+    assert!(out.len() <= template.rendered_len_max(frame.len()), "{} octets of {}", out.len(), frame.len());
 }
 
 impl Segment {
@@ -148,75 +167,19 @@ impl Segment {
 
 impl std::fmt::Debug for Template {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Template")
-            .field("segments", &self.segments.len())
-            .finish_non_exhaustive()
+        formatter.debug_struct("Template").field("segments", &self.segments.len()).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Renderer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Its buffers held keys.
+        formatter.debug_struct("Renderer").field("zone", &self.zone).finish_non_exhaustive()
     }
 }
 
 impl std::fmt::Debug for Context<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Context")
-            .field("my_hostname", &self.my_hostname)
-            .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::syslog::{Fields, Span, Timestamp};
-
-    #[test]
-    fn the_faqs_template_renders_the_faqs_line() {
-        let raw = b"<30>Jan 13 14:52:06 ote unbound: [596451:0] info: hello";
-        let at = |text: &[u8]| {
-            let start = memchr::memmem::find(raw, text).expect("the text is in the frame");
-            Span::between(start, start + text.len())
-        };
-        let fields = Fields {
-            pri: crate::syslog::Pri::new(30).expect("30 is a PRI"),
-            timestamp: Some(Timestamp {
-                year: 2021,
-                month: 1,
-                day: 13,
-                hour: 14,
-                minute: 52,
-                second: 6,
-                fraction_digits: 6,
-                fraction: 34_860,
-                offset_minutes: 60,
-                zulu: false,
-            }),
-            hostname: Some(at(b"ote")),
-            app_name: Some(at(b"unbound")),
-            msg: at(b" [596451:0] info: hello"),
-            ..Fields::default()
-        };
-        let message = Message {
-            fields: &fields,
-            raw,
-            received_at_us: 0,
-            peer: None,
-            input: "lan",
-        };
-        let template = Template::compile(Template::FAQ).expect("it compiles");
-        let context = Context {
-            intake_key: b"KEY",
-            my_hostname: "relay",
-        };
-        let mut out = Vec::new();
-        template.render(
-            &message,
-            &context,
-            &mut Renderer::new(TimeZone::UTC),
-            &mut out,
-        );
-        assert_eq!(
-            String::from_utf8(out).expect("it is text"),
-            "<30>1 2021-01-13T14:52:06.034860+01:00 ote unbound - LOG [SEKOIA@53288 intake_key=\"KEY\"]  [596451:0] info: hello\n"
-        );
+        formatter.debug_struct("Context").field("my_hostname", &self.my_hostname).finish_non_exhaustive()
     }
 }

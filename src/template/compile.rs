@@ -60,10 +60,7 @@ const OPTIONS: &[&str] = &[
 /// Text to segments.
 pub(super) fn compile(text: &str) -> Result<Vec<Segment>, TemplateError> {
     let unescaped = escape::unescape(text)?;
-    let mut cursor = Cursor {
-        text: &unescaped,
-        at: 0,
-    };
+    let mut cursor = Cursor { text: &unescaped, at: 0 };
     let mut segments = Vec::new();
     while cursor.peek().is_some() {
         let literal = cursor.until(b"%");
@@ -107,10 +104,7 @@ impl<'a> Cursor<'a> {
     /// Everything before the next of `stops` (or the end), which is not consumed.
     fn until(&mut self, stops: &[u8]) -> &'a [u8] {
         let rest = self.rest();
-        let len = rest
-            .iter()
-            .position(|octet| stops.contains(octet))
-            .unwrap_or(rest.len());
+        let len = rest.iter().position(|octet| stops.contains(octet)).unwrap_or(rest.len());
         self.at += len;
         rest.get(..len).unwrap_or_default()
     }
@@ -120,15 +114,10 @@ impl<'a> Cursor<'a> {
         let start = self.at;
         let mut value: Option<u32> = None;
         while let Some(digit) = self.peek().filter(u8::is_ascii_digit) {
-            let next = value
-                .unwrap_or(0)
-                .checked_mul(10)
-                .and_then(|tens| tens.checked_add(u32::from(digit - b'0')));
+            let next = value.unwrap_or(0).checked_mul(10).and_then(|tens| tens.checked_add(u32::from(digit - b'0')));
             // As rsyslog's own "to the end" position: more is a mistake, not a wish.
             let Some(next) = next.filter(|number| *number <= super::shape::POSITION_MAX) else {
-                return Err(
-                    self.error(start, format!("number over {}", super::shape::POSITION_MAX))
-                );
+                return Err(self.error(start, format!("number over {}", super::shape::POSITION_MAX)));
             };
             value = Some(next);
             self.at += 1;
@@ -137,10 +126,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn error(&self, at: usize, message: impl Into<String>) -> TemplateError {
-        TemplateError {
-            at: self.text.source_of(at),
-            message: message.into(),
-        }
+        TemplateError { at: self.text.source_of(at), message: message.into() }
     }
 
     /// What stands at the cursor, for a message.
@@ -152,10 +138,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn unexpected(&self, expected: &str) -> TemplateError {
-        self.error(
-            self.at,
-            format!("found {}, expected {expected}", self.found()),
-        )
+        self.error(self.at, format!("found {}, expected {expected}", self.found()))
     }
 }
 
@@ -165,10 +148,7 @@ fn parameter(cursor: &mut Cursor<'_>) -> Result<Segment, TemplateError> {
     let name_at = cursor.at;
     let name = String::from_utf8_lossy(cursor.until(b"%:")).into_owned();
     if cursor.peek().is_none() {
-        return Err(cursor.error(
-            opening,
-            "no closing % (a literal % cannot be written in a string template)",
-        ));
+        return Err(cursor.error(opening, "no closing % (a literal % cannot be written in a string template)"));
     }
     let property = resolve(cursor, name_at, &name)?;
     let mut shape = Shape::new(property);
@@ -176,17 +156,14 @@ fn parameter(cursor: &mut Cursor<'_>) -> Result<Segment, TemplateError> {
     if cursor.eat(b':') {
         has_delimiter = from(cursor, &mut shape)?;
     }
-    if cursor.eat(b':') {
+    // A regular expression stands in the place of both positions.
+    if !matches!(shape.extract, Extract::Regex { .. }) && cursor.eat(b':') {
         to(cursor, &mut shape, has_delimiter)?;
     }
     if cursor.eat(b':') {
         options(cursor, &mut shape)?;
     }
-    let outer_name = if cursor.eat(b':') {
-        cursor.until(b"%:").to_vec()
-    } else {
-        name.into_bytes()
-    };
+    let outer_name = if cursor.eat(b':') { cursor.until(b"%:").to_vec() } else { name.into_bytes() };
     shape.set_output_name(&outer_name);
     if cursor.peek().is_none() {
         return Err(cursor.error(opening, "no closing %"));
@@ -194,7 +171,7 @@ fn parameter(cursor: &mut Cursor<'_>) -> Result<Segment, TemplateError> {
     if !cursor.eat(b'%') {
         return Err(cursor.unexpected("% at the end of a property"));
     }
-    shape.order_positions();
+    shape.order_positions().map_err(|reason| cursor.error(opening, reason))?;
     Ok(shape.into_segment())
 }
 
@@ -205,19 +182,10 @@ fn resolve(cursor: &Cursor<'_>, at: usize, name: &str) -> Result<Property, Templ
     }
     let message = match name.to_ascii_lowercase().as_str() {
         "" => "empty property name (a literal % cannot be written in a string template)".to_owned(),
-        "uuid" => "property \"uuid\" is not supported: a message has no identity of its own here"
-            .to_owned(),
-        "jsonmesg" => {
-            "property \"jsonmesg\" is not supported: name the properties that are wanted".to_owned()
-        }
-        "fromhost-port" => {
-            "property \"fromhost-port\" is not supported: the peer's port is not kept".to_owned()
-        }
-        lower
-            if ["$!", "$.", "$/"]
-                .iter()
-                .any(|sigil| lower.starts_with(sigil)) =>
-        {
+        "uuid" => "property \"uuid\" is not supported: a message has no identity of its own here".to_owned(),
+        "jsonmesg" => "property \"jsonmesg\" is not supported: name the properties that are wanted".to_owned(),
+        "fromhost-port" => "property \"fromhost-port\" is not supported: the peer's port is not kept".to_owned(),
+        lower if ["$!", "$.", "$/"].iter().any(|sigil| lower.starts_with(sigil)) => {
             format!("\"{name}\" is a variable; there are no variables here, only properties")
         }
         lower => {
@@ -236,10 +204,7 @@ fn from(cursor: &mut Cursor<'_>, shape: &mut Shape) -> Result<bool, TemplateErro
     }
     if cursor.eat(b'F') {
         let delimiter = field(cursor, shape)?;
-        shape.extract = Extract::Field {
-            delimiter,
-            number: 0,
-        };
+        shape.extract = Extract::Field { delimiter, number: 0 };
         return Ok(true);
     }
     shape.from = cursor.number()?.unwrap_or(0);
@@ -254,25 +219,18 @@ fn field(cursor: &mut Cursor<'_>, shape: &mut Shape) -> Result<u8, TemplateError
     if !cursor.eat(b',') {
         return match cursor.peek() {
             Some(b':') => Ok(b'\t'),
-            _ => Err(cursor.unexpected(
-                "\",\" and the delimiter's decimal code, or \":\" and a field number, after F",
-            )),
+            _ => Err(cursor.unexpected("\",\" and the delimiter's decimal code, or \":\" and a field number, after F")),
         };
     }
     let at = cursor.at;
     let Some(code) = cursor.number()? else {
-        return Err(
-            cursor.unexpected("the decimal code of the delimiter (32 is a space, 44 a comma)")
-        );
+        return Err(cursor.unexpected("the decimal code of the delimiter (32 is a space, 44 a comma)"));
     };
     let Ok(delimiter) = u8::try_from(code) else {
         return Err(cursor.error(at, format!("delimiter {code} is not an octet (0 to 255)")));
     };
     if cursor.peek() == Some(b'+') {
-        return Err(cursor.error(
-            cursor.at,
-            "\"+\" after a delimiter is not supported (nor is it by Debian's rsyslog)",
-        ));
+        return Err(cursor.error(cursor.at, "\"+\" after a delimiter is not supported (nor is it by Debian's rsyslog)"));
     }
     if cursor.eat(b',') {
         shape.from = cursor.number()?.unwrap_or(0);
@@ -294,11 +252,7 @@ fn regex(cursor: &mut Cursor<'_>, shape: &mut Shape) -> Result<(), TemplateError
         };
     }
     let submatch = if cursor.eat(b',') { digit(cursor) } else { 0 };
-    let no_match = if cursor.eat(b',') {
-        no_match(cursor)?
-    } else {
-        NoMatch::Default
-    };
+    let no_match = if cursor.eat(b',') { no_match(cursor)? } else { NoMatch::Default };
     let match_number = if cursor.eat(b',') { digit(cursor) } else { 0 };
     if !cursor.eat(b':') {
         return Err(cursor.unexpected("\":\" and the regular expression"));
@@ -308,18 +262,14 @@ fn regex(cursor: &mut Cursor<'_>, shape: &mut Shape) -> Result<(), TemplateError
         return Err(cursor.error(start, "the regular expression is not ended by \"--end\""));
     };
     let expression = cursor.rest().get(..len).unwrap_or_default();
-    let regex = Posix::new(expression, dialect, submatch)
-        .map_err(|fault| cursor.error(start + fault.at, fault.message))?;
+    let regex =
+        Posix::new(expression, dialect, submatch).map_err(|fault| cursor.error(start + fault.at, fault.message))?;
     cursor.at += len + b"--end".len();
     match cursor.peek() {
         Some(b':' | b'%') => {}
         _ => return Err(cursor.unexpected("\":\" or \"%\" after --end")),
     }
-    shape.extract = Extract::Regex {
-        regex: Box::new(regex),
-        no_match,
-        match_number,
-    };
+    shape.extract = Extract::Regex { regex: Box::new(regex), no_match, match_number };
     Ok(())
 }
 
@@ -347,16 +297,8 @@ fn no_match(cursor: &mut Cursor<'_>) -> Result<NoMatch, TemplateError> {
     Err(cursor.unexpected("DFLT, BLANK, ZERO or FIELD"))
 }
 
-/// `to`: a position, `$`, or a field's number; after a regular expression there is none.
-fn to(
-    cursor: &mut Cursor<'_>,
-    shape: &mut Shape,
-    has_delimiter: bool,
-) -> Result<(), TemplateError> {
-    if matches!(shape.extract, Extract::Regex { .. }) {
-        // The expression stood in its place: what follows are options already.
-        return options(cursor, shape);
-    }
+/// `to`: a position, `$`, or a field's number.
+fn to(cursor: &mut Cursor<'_>, shape: &mut Shape, has_delimiter: bool) -> Result<(), TemplateError> {
     if has_delimiter {
         let wanted = cursor.number()?.unwrap_or(0);
         if let Extract::Field { number, .. } = &mut shape.extract {
@@ -416,10 +358,7 @@ fn option(name: &str, shape: &mut Shape) -> Result<(), String> {
         _ => {
             let format = name.strip_prefix("date-").and_then(date_format);
             let Some(format) = format else {
-                return Err(format!(
-                    "unknown option \"{name}\"{}",
-                    suggestion(name, OPTIONS.iter().copied())
-                ));
+                return Err(format!("unknown option \"{name}\"{}", suggestion(name, OPTIONS.iter().copied())));
             };
             shape.date = Some(format);
         }
@@ -461,7 +400,5 @@ fn suggestion<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
         .filter(|(similarity, _)| *similarity >= SIMILARITY_MIN)
         .max_by(|(left, _), (right, _)| left.total_cmp(right));
-    closest.map_or_else(String::new, |(_, candidate)| {
-        format!(" (did you mean \"{candidate}\"?)")
-    })
+    closest.map_or_else(String::new, |(_, candidate)| format!(" (did you mean \"{candidate}\"?)"))
 }

@@ -4,10 +4,10 @@ use jiff::tz::TimeZone;
 
 use crate::syslog::Timestamp;
 
-const MONTHS: [&[u8; 3]; 12] = [
-    b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
-];
+const MONTHS: [&[u8; 3]; 12] =
+    [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 const WEEKDAYS: [&[u8; 3]; 7] = [b"Sun", b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat"];
+const POWERS_OF_TEN: [u32; 7] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000];
 const SECONDS_A_DAY: i64 = 86_400;
 
 /// The `date-*` options of rsyslog's property replacer.
@@ -50,12 +50,7 @@ pub(super) struct ZoneCache {
 
 impl ZoneCache {
     pub(super) const fn new(zone: TimeZone) -> Self {
-        Self {
-            zone,
-            from: 0,
-            until: 0,
-            offset_seconds: 0,
-        }
+        Self { zone, from: 0, until: 0, offset_seconds: 0 }
     }
 
     /// The local civil time of an instant, with six fraction digits as rsyslog keeps its own clock.
@@ -64,11 +59,7 @@ impl ZoneCache {
         if seconds < self.from || seconds >= self.until {
             self.look_up(seconds);
         }
-        civil(
-            seconds,
-            unix_us.rem_euclid(1_000_000) as u32,
-            self.offset_seconds,
-        )
+        civil(seconds, unix_us.rem_euclid(1_000_000) as u32, self.offset_seconds)
     }
 
     #[cold]
@@ -76,18 +67,9 @@ impl ZoneCache {
         let instant = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
         self.offset_seconds = self.zone.to_offset(instant).seconds();
         // A transition lies on a second; `preceding` excludes its argument.
-        let next_second =
-            jiff::Timestamp::from_second(seconds.saturating_add(1)).unwrap_or(instant);
-        self.from = self
-            .zone
-            .preceding(next_second)
-            .next()
-            .map_or(i64::MIN, |found| found.timestamp().as_second());
-        self.until = self
-            .zone
-            .following(instant)
-            .next()
-            .map_or(i64::MAX, |found| found.timestamp().as_second());
+        let next_second = jiff::Timestamp::from_second(seconds.saturating_add(1)).unwrap_or(instant);
+        self.from = self.zone.preceding(next_second).next().map_or(i64::MIN, |found| found.timestamp().as_second());
+        self.until = self.zone.following(instant).next().map_or(i64::MAX, |found| found.timestamp().as_second());
     }
 }
 
@@ -107,6 +89,7 @@ pub(super) fn civil(unix_seconds: i64, microseconds: u32, offset_seconds: i32) -
         fraction: microseconds,
         offset_minutes: (offset_seconds / 60) as i16,
         zulu: false,
+        minus_zero: false,
     }
 }
 
@@ -115,21 +98,12 @@ fn civil_from_days(days: i64) -> (i64, u8, u8) {
     let shifted = days.saturating_add(719_468);
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    (
-        year_of_era + era * 400 + i64::from(month <= 2),
-        month as u8,
-        day as u8,
-    )
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month as u8, day as u8)
 }
 
 /// The inverse of [`civil_from_days`].
@@ -154,28 +128,22 @@ pub(super) fn unix_seconds(stamp: &Timestamp) -> i64 {
 /// The same instant in UTC (`date-utc`). As rsyslog prints it: with six fraction digits, and `+00:00`, never `Z`.
 pub(super) fn to_utc(stamp: &Timestamp) -> Timestamp {
     let missing = 6_u32.saturating_sub(u32::from(stamp.fraction_digits));
-    civil(
-        unix_seconds(stamp),
-        stamp.fraction.saturating_mul(10_u32.pow(missing)),
-        0,
-    )
+    civil(unix_seconds(stamp), stamp.fraction.saturating_mul(10_u32.pow(missing)), 0)
 }
 
 /// Appends `stamp` in `format`.
 pub(super) fn write(stamp: &Timestamp, format: DateFormat, out: &mut Vec<u8>) {
     match format {
-        DateFormat::Rfc3339 => rfc3339(stamp, out),
+        DateFormat::Rfc3339 => {
+            let mut text = [0; RFC3339_LEN];
+            let len = rfc3339(stamp, &mut text);
+            out.extend_from_slice(text.get(..len).unwrap_or_default());
+        }
         DateFormat::Rfc3164 => rfc3164(stamp, b' ', out),
         DateFormat::Rfc3164BuggyDay => rfc3164(stamp, b'0', out),
         DateFormat::Mysql => {
             out.extend_from_slice(&four(stamp.year));
-            for part in [
-                stamp.month,
-                stamp.day,
-                stamp.hour,
-                stamp.minute,
-                stamp.second,
-            ] {
+            for part in [stamp.month, stamp.day, stamp.hour, stamp.minute, stamp.second] {
                 out.extend_from_slice(&two(part));
             }
         }
@@ -184,8 +152,7 @@ pub(super) fn write(stamp: &Timestamp, format: DateFormat, out: &mut Vec<u8>) {
             let [(m1, m2), (d1, d2)] = [stamp.month, stamp.day].map(pair);
             let [(h1, h2), (n1, n2), (s1, s2)] = [stamp.hour, stamp.minute, stamp.second].map(pair);
             out.extend_from_slice(&[
-                y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b' ', h1, h2, b':', n1, n2, b':', s1,
-                s2,
+                y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b' ', h1, h2, b':', n1, n2, b':', s1, s2,
             ]);
         }
         DateFormat::Unix => number(unix_seconds(stamp), out),
@@ -197,63 +164,83 @@ pub(super) fn write(stamp: &Timestamp, format: DateFormat, out: &mut Vec<u8>) {
         DateFormat::Hour => out.extend_from_slice(&two(stamp.hour)),
         DateFormat::Minute => out.extend_from_slice(&two(stamp.minute)),
         DateFormat::Second => out.extend_from_slice(&two(stamp.second)),
-        DateFormat::OffsetHour => {
-            out.extend_from_slice(&two((stamp.offset_minutes.unsigned_abs() / 60) as u8))
-        }
-        DateFormat::OffsetMinute => {
-            out.extend_from_slice(&two((stamp.offset_minutes.unsigned_abs() % 60) as u8))
-        }
-        DateFormat::OffsetDirection => out.push(if stamp.offset_minutes < 0 { b'-' } else { b'+' }),
+        DateFormat::OffsetHour => out.extend_from_slice(&two((stamp.offset_minutes.unsigned_abs() / 60) as u8)),
+        DateFormat::OffsetMinute => out.extend_from_slice(&two((stamp.offset_minutes.unsigned_abs() % 60) as u8)),
+        // rsyslog says so of "Z" as well.
+        DateFormat::OffsetDirection => out.push(if stamp.zulu { b'-' } else { sign(stamp) }),
         DateFormat::Ordinal | DateFormat::Week | DateFormat::IsoWeek | DateFormat::IsoWeekYear => {
             calendar(stamp, format, out);
         }
         DateFormat::Wday => out.push(b'0' + weekday(stamp)),
         DateFormat::WdayName => {
-            out.extend_from_slice(
-                WEEKDAYS
-                    .get(usize::from(weekday(stamp)))
-                    .copied()
-                    .unwrap_or(b"Sun"),
-            );
+            out.extend_from_slice(WEEKDAYS.get(usize::from(weekday(stamp))).copied().unwrap_or(b"Sun"));
         }
     }
 }
 
-/// RFC 3339 with the sender's own precision and zone.
-fn rfc3339(stamp: &Timestamp, out: &mut Vec<u8>) {
-    let [y1, y2, y3, y4] = four(stamp.year);
-    let [(m1, m2), (d1, d2)] = [stamp.month, stamp.day].map(pair);
-    let [(h1, h2), (n1, n2), (s1, s2)] = [stamp.hour, stamp.minute, stamp.second].map(pair);
-    out.extend_from_slice(&[
-        y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', n1, n2, b':', s1, s2,
-    ]);
+/// Longest: `2003-08-24T05:14:15.000003-07:00`.
+pub(super) const RFC3339_LEN: usize = 32;
+
+/// Writes RFC 3339 with the sender's own precision (at most six digits) and zone; how many octets of it.
+///
+/// Straight to where it stays, two digits at a time: a copy just after such small writes would wait for them.
+#[inline]
+pub(super) fn rfc3339(stamp: &Timestamp, text: &mut [u8; RFC3339_LEN]) -> usize {
+    put(text, 0, two((stamp.year / 100) as u8));
+    put(text, 2, two((stamp.year % 100) as u8));
+    for (at, mark, part) in [
+        (4, b'-', stamp.month),
+        (7, b'-', stamp.day),
+        (10, b'T', stamp.hour),
+        (13, b':', stamp.minute),
+        (16, b':', stamp.second),
+    ] {
+        put(text, at, [mark]);
+        put(text, at + 1, two(part));
+    }
+    let mut len = 19;
     if stamp.fraction_digits > 0 {
-        out.push(b'.');
-        fraction(stamp, out);
+        let fraction_digits = usize::from(stamp.fraction_digits.min(6));
+        // All six are written; what follows overwrites those that were not sent.
+        let scale = POWERS_OF_TEN.get(6 - fraction_digits).copied().unwrap_or(1);
+        let micros = stamp.fraction.saturating_mul(scale);
+        put(text, len, *b".");
+        put(text, len + 1, two((micros / 10_000 % 100) as u8));
+        put(text, len + 3, two((micros / 100 % 100) as u8));
+        put(text, len + 5, two((micros % 100) as u8));
+        len += 1 + fraction_digits;
     }
     if stamp.zulu {
-        out.push(b'Z');
-        return;
+        return put(text, len, *b"Z");
     }
     let minutes = stamp.offset_minutes.unsigned_abs();
-    let sign = if stamp.offset_minutes < 0 { b'-' } else { b'+' };
-    let [(h1, h2), (n1, n2)] = [(minutes / 60) as u8, (minutes % 60) as u8].map(pair);
-    out.extend_from_slice(&[sign, h1, h2, b':', n1, n2]);
+    put(text, len, [sign(stamp)]);
+    put(text, len + 1, two((minutes / 60) as u8));
+    put(text, len + 3, *b":");
+    put(text, len + 4, two((minutes % 60) as u8))
+}
+
+/// Writes `part` at `at`; the offset behind it.
+#[inline(always)]
+fn put<const N: usize>(text: &mut [u8; RFC3339_LEN], at: usize, part: [u8; N]) -> usize {
+    if let Some(target) = text.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<N>()) {
+        *target = part;
+    }
+    at + N
+}
+
+fn sign(stamp: &Timestamp) -> u8 {
+    if stamp.offset_minutes < 0 || stamp.minus_zero { b'-' } else { b'+' }
 }
 
 /// `Mar  1 12:34:56`; `blank` stands before a day of one digit.
 fn rfc3164(stamp: &Timestamp, blank: u8, out: &mut Vec<u8>) {
-    let month = MONTHS
-        .get(usize::from(stamp.month.wrapping_sub(1)))
-        .copied()
-        .unwrap_or(b"Jan");
+    let month = MONTHS.get(usize::from(stamp.month.wrapping_sub(1))).copied().unwrap_or(b"Jan");
     let (tens, ones) = pair(stamp.day);
     let tens = if tens == b'0' { blank } else { tens };
     let [m1, m2, m3] = *month;
     let [(h1, h2), (n1, n2), (s1, s2)] = [stamp.hour, stamp.minute, stamp.second].map(pair);
-    out.extend_from_slice(&[
-        m1, m2, m3, b' ', tens, ones, b' ', h1, h2, b':', n1, n2, b':', s1, s2,
-    ]);
+    out.extend_from_slice(&[m1, m2, m3, b' ', tens, ones, b' ', h1, h2, b':', n1, n2, b':', s1, s2]);
 }
 
 /// Counts of days and weeks within the year.
@@ -261,14 +248,10 @@ fn calendar(stamp: &Timestamp, format: DateFormat, out: &mut Vec<u8>) {
     let ordinal = ordinal(stamp);
     match format {
         DateFormat::Ordinal => digits(ordinal as u32, 3, out),
-        // rsyslog counts weeks from the one that holds 1 January, beginning on Sundays.
+        // rsyslog's own count, beginning on Sundays; the days before the first one are week 0 or 1.
         DateFormat::Week => {
-            let first = weekday(&Timestamp {
-                month: 1,
-                day: 1,
-                ..*stamp
-            });
-            digits((ordinal as u32 - 1 + u32::from(first)) / 7 + 1, 2, out);
+            let new_year = weekday(&Timestamp { month: 1, day: 1, ..*stamp });
+            digits((ordinal as u32 + 5) / 7 + u32::from(weekday(stamp) < new_year), 2, out);
         }
         DateFormat::IsoWeek => digits(iso_week(stamp).1, 2, out),
         _ => digits(iso_week(stamp).0, 4, out),
@@ -324,9 +307,24 @@ fn pair(value: u8) -> (u8, u8) {
     (b'0' + value / 10 % 10, b'0' + value % 10)
 }
 
+/// "00" to "99".
+static TWO: [[u8; 2]; 100] = {
+    let mut table = [[b'0'; 2]; 100];
+    let mut value = 0;
+    while value < 100 {
+        let (tens, ones) = (b'0' + value / 10, b'0' + value % 10);
+        #[expect(clippy::indexing_slicing, reason = "value < 100, evaluated at compile time")]
+        {
+            table[value as usize] = [tens, ones];
+        }
+        value += 1;
+    }
+    table
+};
+
+#[inline(always)]
 pub(super) fn two(value: u8) -> [u8; 2] {
-    let (tens, ones) = pair(value);
-    [tens, ones]
+    TWO.get(usize::from(value)).copied().unwrap_or(*b"00")
 }
 
 pub(super) fn four(value: u16) -> [u8; 4] {

@@ -5,8 +5,7 @@ const OURS: &[u8] = b"SEKOIA@53288";
 
 /// Whether a template's literal begins an element of ours.
 pub(super) fn mentions_ours(text: &[u8]) -> bool {
-    text.windows(OURS.len())
-        .any(|window| window.eq_ignore_ascii_case(OURS))
+    text.windows(OURS.len()).any(|window| window.eq_ignore_ascii_case(OURS))
 }
 
 /// Appends STRUCTURED-DATA without the elements that carry our SD-ID, in any case; `-` where nothing is left.
@@ -14,9 +13,7 @@ pub(super) fn append_without_ours(structured_data: &[u8], out: &mut Vec<u8>) {
     let before = out.len();
     let mut rest = structured_data;
     while !rest.is_empty() {
-        let (element, after) = rest
-            .split_at_checked(element_len(rest))
-            .unwrap_or((rest, &[]));
+        let (element, after) = rest.split_at_checked(element_len(rest)).unwrap_or((rest, &[]));
         if !is_ours(element) {
             out.extend_from_slice(element);
         }
@@ -44,10 +41,7 @@ fn element_len(text: &[u8]) -> usize {
 }
 
 fn is_ours(element: &[u8]) -> bool {
-    let Some((id, after)) = element
-        .strip_prefix(b"[")
-        .and_then(|inner| inner.split_at_checked(OURS.len()))
-    else {
+    let Some((id, after)) = element.strip_prefix(b"[").and_then(|inner| inner.split_at_checked(OURS.len())) else {
         return false;
     };
     id.eq_ignore_ascii_case(OURS) && matches!(after.first(), None | Some(b' ' | b']'))

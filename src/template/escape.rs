@@ -38,10 +38,7 @@ pub(super) fn unescape(text: &str) -> Result<Unescaped, TemplateError> {
             continue;
         }
         let Some(escaped) = bytes.get(at + 1).copied() else {
-            return Err(TemplateError {
-                at,
-                message: "a backslash ends the template".to_owned(),
-            });
+            return Err(TemplateError { at, message: "a backslash ends the template".to_owned() });
         };
         let (value, len) = match escaped {
             b'a' => (Some(0x07), 2),
@@ -53,16 +50,11 @@ pub(super) fn unescape(text: &str) -> Result<Unescaped, TemplateError> {
             b'\\' | b'"' | b'\'' | b'?' => (Some(escaped), 2),
             b'0'..=b'7' => octal(bytes, at + 1),
             // rsyslog refuses these; only a regular expression's author writes them, and means them as they stand.
-            b'(' | b')' | b'{' | b'}' | b'[' | b']' | b'.' | b'*' | b'+' | b'^' | b'$' | b'|' => {
-                (Some(b'\\'), 1)
-            }
+            b'(' | b')' | b'{' | b'}' | b'[' | b']' | b'.' | b'*' | b'+' | b'^' | b'$' | b'|' => (Some(b'\\'), 1),
             _ => (None, 0),
         };
         let Some(value) = value else {
-            let message = format!(
-                "unknown escape \"\\{}\" (a backslash is written \\\\)",
-                char::from(escaped)
-            );
+            let message = format!("unknown escape \"\\{}\" (a backslash is written \\\\)", char::from(escaped));
             return Err(TemplateError { at, message });
         };
         out.push(value, at);
@@ -73,18 +65,9 @@ pub(super) fn unescape(text: &str) -> Result<Unescaped, TemplateError> {
 
 /// Two or three octal digits at `at`: their value, and the length of the whole escape.
 fn octal(bytes: &[u8], at: usize) -> (Option<u8>, usize) {
-    let digits = bytes
-        .get(at..)
-        .unwrap_or_default()
-        .iter()
-        .take(3)
-        .take_while(|octet| matches!(octet, b'0'..=b'7'));
-    let (value, count) = digits.fold((0, 0), |(value, count), digit| {
-        (value * 8 + u32::from(digit - b'0'), count + 1)
-    });
+    let digits = bytes.get(at..).unwrap_or_default().iter().take(3).take_while(|octet| matches!(octet, b'0'..=b'7'));
+    let (value, count) = digits.fold((0, 0), |(value, count), digit| (value * 8 + u32::from(digit - b'0'), count + 1));
     // NUL ends a template in rsyslog; a single digit makes it swallow what follows.
-    let value = u8::try_from(value)
-        .ok()
-        .filter(|value| *value != 0 && count >= 2);
+    let value = u8::try_from(value).ok().filter(|value| *value != 0 && count >= 2);
     (value, 1 + count)
 }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use memchr::memmem;
 use regex::bytes::{Regex, RegexBuilder};
 use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::util::pool::Pool;
@@ -37,6 +38,8 @@ pub(super) struct Fault {
 pub(super) enum Posix {
     /// [`TRIM_START`], submatch 1.
     TrimStart,
+    /// `.*(text.*)$`, submatch 1 (so does Sekoia's documentation find CEF): from the last `text` to the end.
+    FromLast(Arc<memmem::FinderRev<'static>>),
     /// First alternative and longest match are the same.
     Plain { regex: Regex, submatch: usize },
     /// They may differ.
@@ -47,10 +50,7 @@ pub(super) enum Posix {
 pub(super) struct Longest {
     leftmost: Regex,
     longest: DFA,
-    caches: Pool<
-        Cache,
-        Box<dyn Fn() -> Cache + Send + Sync + std::panic::UnwindSafe + std::panic::RefUnwindSafe>,
-    >,
+    caches: Pool<Cache, Box<dyn Fn() -> Cache + Send + Sync + std::panic::UnwindSafe + std::panic::RefUnwindSafe>>,
     /// The same expression, bound to the end of what it is given.
     whole: Regex,
     submatch: usize,
@@ -61,6 +61,9 @@ impl Posix {
         if expression == TRIM_START && dialect == Dialect::Extended && submatch == 1 {
             return Ok(Self::TrimStart);
         }
+        if let (Dialect::Extended, 1, Some(text)) = (dialect, submatch, from_last(expression)) {
+            return Ok(Self::FromLast(Arc::new(memmem::FinderRev::new(text).into_owned())));
+        }
         let Translated { pattern, ambiguous } = translate::translate(expression, dialect)?;
         let submatch = usize::from(submatch);
         let regex = build(&pattern)?;
@@ -69,34 +72,15 @@ impl Posix {
         }
         let whole = build(&format!("(?:{pattern})\\z"))?;
         let longest = DFA::builder()
-            .configure(
-                DFA::config()
-                    .match_kind(MatchKind::All)
-                    .skip_cache_capacity_check(true),
-            )
-            .syntax(
-                syntax::Config::new()
-                    .unicode(false)
-                    .utf8(false)
-                    .dot_matches_new_line(true),
-            )
+            .configure(DFA::config().match_kind(MatchKind::All).skip_cache_capacity_check(true))
+            .syntax(syntax::Config::new().unicode(false).utf8(false).dot_matches_new_line(true))
             .thompson(thompson::Config::new().utf8(false))
             .build(&pattern)
-            .map_err(|error| Fault {
-                at: 0,
-                message: format!("cannot use this regular expression: {error}"),
-            })?;
+            .map_err(|error| Fault { at: 0, message: format!("cannot use this regular expression: {error}") })?;
         let for_caches = longest.clone();
-        let caches: Box<
-            dyn Fn() -> Cache + Send + Sync + std::panic::UnwindSafe + std::panic::RefUnwindSafe,
-        > = Box::new(move || for_caches.create_cache());
-        Ok(Self::Longest(Arc::new(Longest {
-            leftmost: regex,
-            longest,
-            caches: Pool::new(caches),
-            whole,
-            submatch,
-        })))
+        let caches: Box<dyn Fn() -> Cache + Send + Sync + std::panic::UnwindSafe + std::panic::RefUnwindSafe> =
+            Box::new(move || for_caches.create_cache());
+        Ok(Self::Longest(Arc::new(Longest { leftmost: regex, longest, caches: Pool::new(caches), whole, submatch })))
     }
 
     /// Where the wanted submatch of match `number` (from 0) lies. As in rsyslog, each further match is sought as if the
@@ -118,9 +102,8 @@ impl Posix {
     fn whole_match(&self, value: &[u8]) -> Option<(usize, usize)> {
         match self {
             Self::TrimStart => Some((0, value.len())),
-            Self::Plain { regex, .. } => {
-                regex.find(value).map(|found| (found.start(), found.end()))
-            }
+            Self::FromLast(text) => text.rfind(value).map(|_| (0, value.len())),
+            Self::Plain { regex, .. } => regex.find(value).map(|found| (found.start(), found.end())),
             Self::Longest(longest) => longest.find(value),
         }
     }
@@ -128,27 +111,20 @@ impl Posix {
     fn submatch(&self, value: &[u8]) -> Found {
         match self {
             Self::TrimStart => {
-                let blanks = value
-                    .iter()
-                    .take_while(|octet| matches!(octet, b' ' | b'\t'))
-                    .count();
+                let blanks = value.iter().take_while(|octet| matches!(octet, b' ' | b'\t')).count();
                 Found::At(blanks, value.len())
             }
+            Self::FromLast(text) => text.rfind(value).map_or(Found::Nothing, |start| Found::At(start, value.len())),
             Self::Plain { regex, submatch: 0 } => {
-                regex.find(value).map_or(Found::Nothing, |found| {
-                    Found::At(found.start(), found.end())
-                })
+                regex.find(value).map_or(Found::Nothing, |found| Found::At(found.start(), found.end()))
             }
             Self::Plain { regex, submatch } => captured(regex, value, 0, *submatch),
             Self::Longest(longest) => match longest.find(value) {
                 None => Found::Nothing,
                 Some((start, end)) if longest.submatch == 0 => Found::At(start, end),
-                Some((start, end)) => captured(
-                    &longest.whole,
-                    value.get(..end).unwrap_or(value),
-                    start,
-                    longest.submatch,
-                ),
+                Some((start, end)) => {
+                    captured(&longest.whole, value.get(..end).unwrap_or(value), start, longest.submatch)
+                }
             },
         }
     }
@@ -167,17 +143,18 @@ impl Longest {
     fn find(&self, value: &[u8]) -> Option<(usize, usize)> {
         let first = self.leftmost.find(value)?;
         let mut cache = self.caches.get();
-        let input = Input::new(value)
-            .range(first.start()..)
-            .anchored(Anchored::Yes);
+        let input = Input::new(value).range(first.start()..).anchored(Anchored::Yes);
         // The automaton gives up only on a cache that is thrashed: the first alternative's match is then the answer.
-        let end = self
-            .longest
-            .try_search_fwd(&mut cache, &input)
-            .ok()
-            .flatten();
+        let end = self.longest.try_search_fwd(&mut cache, &input).ok().flatten();
         Some((first.start(), end.map_or(first.end(), |half| half.offset())))
     }
+}
+
+/// The plain text in `.*(text.*)$`.
+fn from_last(expression: &[u8]) -> Option<&[u8]> {
+    let text = expression.strip_prefix(b".*(")?.strip_suffix(b".*)$")?;
+    let plain = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b' ' | b'_' | b'-' | b':' | b'=');
+    (!text.is_empty() && text.iter().all(plain)).then_some(text)
 }
 
 fn build(pattern: &str) -> Result<Regex, Fault> {
@@ -185,21 +162,13 @@ fn build(pattern: &str) -> Result<Regex, Fault> {
         .unicode(false)
         .dot_matches_new_line(true)
         .build()
-        .map_err(|error| Fault {
-            at: 0,
-            message: format!("cannot use this regular expression: {error}"),
-        })
+        .map_err(|error| Fault { at: 0, message: format!("cannot use this regular expression: {error}") })
 }
 
 fn captured(regex: &Regex, value: &[u8], start: usize, submatch: usize) -> Found {
     let mut locations = regex.capture_locations();
-    if regex
-        .captures_read_at(&mut locations, value, start)
-        .is_none()
-    {
+    if regex.captures_read_at(&mut locations, value, start).is_none() {
         return Found::Nothing;
     }
-    locations
-        .get(submatch)
-        .map_or(Found::NoSubmatch, |(start, end)| Found::At(start, end))
+    locations.get(submatch).map_or(Found::NoSubmatch, |(start, end)| Found::At(start, end))
 }

@@ -3,16 +3,16 @@
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::date::{self, DateFormat};
+use super::Context;
+use super::date::{self, DateFormat, ZoneCache};
 use super::element;
-use super::{Context, Renderer};
 use crate::syslog::{Message, Protocol, Span, Timestamp};
 
 /// Where a message came from when it came through a unix socket, as rsyslog says it.
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Text of each PRI: `PRI_TEXT[p]` holds `PRI_LEN[p]` digits. A table, since every message prints one.
-const PRI_TEXT: [([u8; 3], u8); 192] = pri_table();
+static PRI_TEXT: [([u8; 3], u8); 192] = pri_table();
 
 const fn pri_table() -> [([u8; 3], u8); 192] {
     let mut table = [([b'0'; 3], 1); 192];
@@ -26,10 +26,7 @@ const fn pri_table() -> [([u8; 3], u8); 192] {
         } else {
             ([ones, 0, 0], 1)
         };
-        #[expect(
-            clippy::indexing_slicing,
-            reason = "pri < 192, evaluated at compile time"
-        )]
+        #[expect(clippy::indexing_slicing, reason = "pri < 192, evaluated at compile time")]
         {
             table[pri as usize] = row;
         }
@@ -143,10 +140,7 @@ pub(super) const NAMES: &[(&str, Property)] = &[
 
 /// The property of that name, whatever its case.
 pub(super) fn by_name(name: &str) -> Option<Property> {
-    NAMES
-        .iter()
-        .find(|(known, _)| known.eq_ignore_ascii_case(name))
-        .map(|(_, property)| *property)
+    NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, property)| *property)
 }
 
 impl Property {
@@ -155,115 +149,100 @@ impl Property {
         matches!(self, Self::TimeGenerated | Self::TimeReported)
     }
 
-    /// The time of a time property in `format`, in UTC when asked for.
-    pub(super) fn append_time(
-        self,
-        format: DateFormat,
-        utc: bool,
-        message: &Message<'_>,
-        renderer: &mut Renderer,
-        out: &mut Vec<u8>,
-    ) {
-        let of_message = if self == Self::TimeReported {
-            message.fields.timestamp
-        } else {
-            None
-        };
-        let stamp = of_message.unwrap_or_else(|| renderer.zone.local(message.received_at_us));
-        let stamp = if utc { date::to_utc(&stamp) } else { stamp };
-        date::write(&stamp, format, out);
+    /// The time of a time property, in UTC when asked for.
+    #[inline]
+    pub(super) fn time(self, utc: bool, message: &Message<'_>, zone: &mut ZoneCache) -> Timestamp {
+        let of_message = if self == Self::TimeReported { message.fields.timestamp } else { None };
+        let stamp = of_message.unwrap_or_else(|| zone.local(message.received_at_us));
+        if utc { date::to_utc(&stamp) } else { stamp }
     }
 
-    /// The value without options. `own_element`: the template prints a SEKOIA@53288 element itself.
+    /// The value without options where it lies somewhere already: nearly always. `own_element` as in [`Self::append`].
+    #[inline(always)]
+    pub(super) fn borrow<'a>(
+        self,
+        own_element: bool,
+        message: &Message<'a>,
+        context: &Context<'a>,
+    ) -> Option<&'a [u8]> {
+        let fields = message.fields;
+        Some(match self {
+            Self::Msg => message.msg(),
+            Self::RawMsg => message.raw,
+            Self::RawMsgAfterPri => message.raw.get(fields.after_pri as usize..).unwrap_or_default(),
+            Self::Hostname => message.hostname()?,
+            Self::ProgramName => message.program_name(),
+            Self::Pri => pri_text(fields.pri.prival()),
+            Self::Iut => b"1",
+            Self::FacilityText => fields.pri.facility().name().as_bytes(),
+            Self::SeverityText => fields.pri.severity().name().as_bytes(),
+            Self::ProtocolVersion if fields.protocol == Protocol::Rfc5424 => b"1",
+            Self::ProtocolVersion => b"0",
+            Self::StructuredData if own_element && fields.structured_data.is_some() => return None,
+            Self::StructuredData => or_nil(fields.structured_data, message.raw),
+            Self::AppName => or_nil(fields.app_name, message.raw),
+            Self::Procid => or_nil(fields.procid, message.raw),
+            Self::Msgid => or_nil(fields.msgid, message.raw),
+            Self::InputName => message.input.as_bytes(),
+            // What rsyslog says as long as no normalizing module ran.
+            Self::ParseSuccess => b"FAIL",
+            Self::MyHostname => context.my_hostname.as_bytes(),
+            Self::Bom => b"\xEF\xBB\xBF",
+            Self::IntakeKey => context.intake_key,
+            Self::SyslogTag if fields.protocol == Protocol::Rfc3164 => fields.tag.of(message.raw),
+            _ => return None,
+        })
+    }
+
+    /// Appends the value without options. `own_element`: the template prints a SEKOIA@53288 element itself.
     pub(super) fn append(
         self,
         own_element: bool,
         message: &Message<'_>,
         context: &Context<'_>,
-        renderer: &mut Renderer,
+        zone: &mut ZoneCache,
         out: &mut Vec<u8>,
     ) {
+        if let Some(value) = self.borrow(own_element, message, context) {
+            out.extend_from_slice(value);
+            return;
+        }
         let fields = message.fields;
         match self {
-            Self::Msg => out.extend_from_slice(message.msg()),
-            Self::RawMsg => out.extend_from_slice(message.raw),
-            Self::RawMsgAfterPri => {
-                out.extend_from_slice(
-                    message
-                        .raw
-                        .get(fields.after_pri as usize..)
-                        .unwrap_or_default(),
-                );
-            }
-            Self::Hostname => match message.hostname() {
-                Some(hostname) => out.extend_from_slice(hostname),
-                None => append_peer(message.peer, out),
-            },
-            Self::FromHost => append_peer(message.peer, out),
+            Self::Hostname | Self::FromHost => append_peer(message.peer, out),
             Self::SyslogTag => append_tag(message, out),
-            Self::ProgramName => out.extend_from_slice(message.program_name()),
-            Self::Pri => append_pri(message, out),
             Self::PriText => {
                 out.extend_from_slice(fields.pri.facility().name().as_bytes());
                 out.push(b'.');
                 out.extend_from_slice(fields.pri.severity().name().as_bytes());
             }
-            Self::Iut => out.push(b'1'),
             Self::Facility => date::number(i64::from(fields.pri.facility().code()), out),
-            Self::FacilityText => out.extend_from_slice(fields.pri.facility().name().as_bytes()),
             Self::Severity => date::number(i64::from(fields.pri.severity().code()), out),
-            Self::SeverityText => out.extend_from_slice(fields.pri.severity().name().as_bytes()),
             Self::TimeGenerated | Self::TimeReported => {
-                self.append_time(DateFormat::Rfc3164, false, message, renderer, out);
+                date::write(&self.time(false, message, zone), DateFormat::Rfc3164, out);
             }
-            Self::ProtocolVersion => out.push(if fields.protocol == Protocol::Rfc5424 {
-                b'1'
-            } else {
-                b'0'
-            }),
-            Self::StructuredData => match fields.structured_data {
-                Some(span) if own_element => {
-                    element::append_without_ours(span.of(message.raw), out)
-                }
-                span => append_or_nil(span, message.raw, out),
-            },
-            Self::AppName => append_or_nil(fields.app_name, message.raw, out),
-            Self::Procid => append_or_nil(fields.procid, message.raw, out),
-            Self::Msgid => append_or_nil(fields.msgid, message.raw, out),
-            Self::InputName => out.extend_from_slice(message.input.as_bytes()),
-            // What rsyslog says as long as no normalizing module ran.
-            Self::ParseSuccess => out.extend_from_slice(b"FAIL"),
-            Self::Now(part, utc) => append_now(part, utc, message.received_at_us, renderer, out),
-            Self::MyHostname => out.extend_from_slice(context.my_hostname.as_bytes()),
-            Self::Bom => out.extend_from_slice(b"\xEF\xBB\xBF"),
-            Self::IntakeKey => out.extend_from_slice(context.intake_key),
+            Self::StructuredData => {
+                element::append_without_ours(or_nil(fields.structured_data, message.raw), out);
+            }
+            Self::Now(part, utc) => append_now(part, utc, message.received_at_us, zone, out),
+            // The others are borrowed.
+            _ => {}
         }
     }
 }
 
-fn append_pri(message: &Message<'_>, out: &mut Vec<u8>) {
-    let (text, len) = PRI_TEXT
-        .get(usize::from(message.fields.pri.prival()))
-        .copied()
-        .unwrap_or((*b"13\0", 2));
-    out.extend_from_slice(text.get(..usize::from(len)).unwrap_or_default());
+fn pri_text(prival: u8) -> &'static [u8] {
+    PRI_TEXT.get(usize::from(prival)).and_then(|(text, len)| text.get(..usize::from(*len))).unwrap_or(b"13")
 }
 
-fn append_or_nil(span: Option<Span>, raw: &[u8], out: &mut Vec<u8>) {
-    match span {
-        Some(span) => out.extend_from_slice(span.of(raw)),
-        None => out.push(b'-'),
-    }
+fn or_nil(span: Option<Span>, raw: &[u8]) -> &[u8] {
+    span.map_or(b"-", |span| span.of(raw))
 }
 
 /// For RFC 5424 rsyslog makes one: APP-NAME, or APP-NAME[PROCID] where there is a PROCID (msg.c, tryEmulateTAG).
 fn append_tag(message: &Message<'_>, out: &mut Vec<u8>) {
     let fields = message.fields;
-    if fields.protocol == Protocol::Rfc3164 {
-        out.extend_from_slice(fields.tag.of(message.raw));
-        return;
-    }
-    append_or_nil(fields.app_name, message.raw, out);
+    out.extend_from_slice(or_nil(fields.app_name, message.raw));
     if let Some(procid) = fields.procid {
         out.push(b'[');
         out.extend_from_slice(procid.of(message.raw));
@@ -289,18 +268,9 @@ fn append_peer(peer: Option<IpAddr>, out: &mut Vec<u8>) {
     }
 }
 
-fn append_now(
-    part: NowPart,
-    utc: bool,
-    received_at_us: i64,
-    renderer: &mut Renderer,
-    out: &mut Vec<u8>,
-) {
-    let now: Timestamp = if utc {
-        date::civil(received_at_us.div_euclid(1_000_000), 0, 0)
-    } else {
-        renderer.zone.local(received_at_us)
-    };
+fn append_now(part: NowPart, utc: bool, received_at_us: i64, zone: &mut ZoneCache, out: &mut Vec<u8>) {
+    let now: Timestamp =
+        if utc { date::civil(received_at_us.div_euclid(1_000_000), 0, 0) } else { zone.local(received_at_us) };
     match part {
         NowPart::Date => {
             out.extend_from_slice(&date::four(now.year));

@@ -1,14 +1,17 @@
 //! What options do to a property's value, in rsyslog's order (msg.c, MsgGetProp): date, field or regular expression,
 //! substring, blank or case, control characters, path, last LF, spaces, CSV or JSON.
 
-use super::date::{self, DateFormat};
+use super::date::{self, DateFormat, ZoneCache};
 use super::posix::{Found, Posix};
 use super::property::Property;
-use super::{Context, Renderer, Segment};
+use super::{Context, Segment};
 use crate::syslog::Message;
 
 /// rsyslog's "to the end" (`$`), and its largest position: no value is longer.
 pub(super) const POSITION_MAX: u32 = 9_999_999;
+
+/// Widest column that `fixed-width` fills: what a template prints is bounded by its message.
+const WIDTH_MAX: u32 = 65_536;
 
 /// A property with its options.
 #[derive(Clone)]
@@ -40,15 +43,8 @@ pub(super) struct Shape {
 #[derive(Clone)]
 pub(super) enum Extract {
     Whole,
-    Field {
-        delimiter: u8,
-        number: u32,
-    },
-    Regex {
-        regex: Box<Posix>,
-        no_match: NoMatch,
-        match_number: u8,
-    },
+    Field { delimiter: u8, number: u32 },
+    Regex { regex: Box<Posix>, no_match: NoMatch, match_number: u8 },
 }
 
 /// What stands in for a regular expression's match where there is none.
@@ -128,10 +124,14 @@ impl Shape {
     }
 
     /// rsyslog swaps positions that stand the wrong way round.
-    pub(super) fn order_positions(&mut self) {
+    pub(super) fn order_positions(&mut self) -> Result<(), String> {
         if (self.to < self.from) != self.end_relative && self.to != self.from {
             std::mem::swap(&mut self.from, &mut self.to);
         }
+        if self.fixed_width && self.from.max(self.to) > WIDTH_MAX {
+            return Err(format!("fixed-width needs a last position, at most {WIDTH_MAX}"));
+        }
+        Ok(())
     }
 
     /// The plainest segment that does what this shape says.
@@ -141,11 +141,7 @@ impl Shape {
         }
         if self.property.is_time() {
             let format = self.date.unwrap_or(DateFormat::Rfc3164);
-            return Segment::Time {
-                property: self.property,
-                format,
-                utc: self.utc,
-            };
+            return Segment::Time { property: self.property, format, utc: self.utc };
         }
         Segment::Plain(self.property)
     }
@@ -162,32 +158,35 @@ impl Shape {
             || self.format.is_some()
     }
 
-    /// Appends the shaped value. Works in place on the end of `out`.
+    /// Appends the shaped value, made in `value`.
     pub(super) fn append(
         &self,
         own_element: bool,
         message: &Message<'_>,
         context: &Context<'_>,
-        renderer: &mut Renderer,
+        zone: &mut ZoneCache,
+        value: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) {
-        let mut value = std::mem::take(&mut renderer.value);
         value.clear();
         if self.property.is_time() {
             let format = self.date.unwrap_or(DateFormat::Rfc3164);
-            self.property
-                .append_time(format, self.utc, message, renderer, &mut value);
+            date::write(&self.property.time(self.utc, message, zone), format, value);
         } else {
-            self.property
-                .append(own_element, message, context, renderer, &mut value);
+            self.property.append(own_element, message, context, zone, value);
         }
-        if self.extract(&mut value) {
-            self.transform(&mut value, out);
+        if self.extract(value) {
+            self.transform(value, out);
         } else {
             // rsyslog leaves at once: no option applies to this text.
             out.extend_from_slice(b"**FIELD NOT FOUND**");
         }
-        renderer.value = value;
+    }
+
+    /// The most that comes of a value of `len` octets: JSON makes six of one, `fixed-width` fills up.
+    pub(super) fn len_max(&self, len: usize) -> usize {
+        let width = if self.fixed_width { self.to.max(self.from) as usize } else { 0 };
+        len.max(width).max(b"**FIELD NOT FOUND**".len()).saturating_mul(6).saturating_add(self.json_prefix.len() + 2)
     }
 
     /// Field or regular expression. False: there is no such field.
@@ -201,13 +200,11 @@ impl Shape {
                 }
                 None => false,
             },
-            Extract::Regex {
-                regex,
-                no_match,
-                match_number,
-            } => {
+            Extract::Regex { regex, no_match, match_number } => {
                 match (regex.find(value, *match_number), no_match) {
                     (Found::At(start, end), _) => keep(value, start, end),
+                    // rsyslog prints nothing then, whatever was asked for.
+                    (Found::NoSubmatch, _) => value.clear(),
                     (_, NoMatch::Field) => {}
                     (_, NoMatch::Default) => replace(value, b"**NO MATCH**"),
                     (_, NoMatch::Blank) => value.clear(),
@@ -223,11 +220,7 @@ impl Shape {
             self.substring(value);
         }
         if self.space_if_no_first_space && !value.is_empty() {
-            let blank: &[u8] = if value.first() == Some(&b' ') {
-                b""
-            } else {
-                b" "
-            };
+            let blank: &[u8] = if value.first() == Some(&b' ') { b"" } else { b" " };
             replace(value, blank);
         }
         match self.uppercase {
@@ -241,10 +234,7 @@ impl Shape {
         if let Some(secure_path) = self.secure_path {
             secure(secure_path, value);
         }
-        if self.drop_last_lf
-            && self.controls != Some(Controls::Escape)
-            && value.last() == Some(&b'\n')
-        {
+        if self.drop_last_lf && self.controls != Some(Controls::Escape) && value.last() == Some(&b'\n') {
             value.pop();
         }
         if self.compress_space {
@@ -261,14 +251,13 @@ impl Shape {
         } else {
             (from.saturating_sub(1), to.saturating_sub(1))
         };
-        keep(value, start.min(len), last.saturating_add(1).min(len));
-        if self.fixed_width && !self.end_relative {
-            value.resize(
-                last.saturating_add(1)
-                    .saturating_sub(start)
-                    .max(value.len()),
-                b' ',
-            );
+        if start >= len {
+            value.clear();
+            return;
+        }
+        keep(value, start, last.saturating_add(1).min(len));
+        if self.fixed_width {
+            value.resize(last.saturating_add(1).saturating_sub(start), b' ');
         }
     }
 
@@ -313,10 +302,7 @@ fn field(value: &[u8], delimiter: u8, number: u32) -> Option<(usize, usize)> {
         return None;
     }
     let rest = value.get(start..)?;
-    Some((
-        start,
-        start + memchr::memchr(delimiter, rest).unwrap_or(rest.len()),
-    ))
+    Some((start, start + memchr::memchr(delimiter, rest).unwrap_or(rest.len())))
 }
 
 /// Only `start..end` of `value` stays.
@@ -381,8 +367,6 @@ fn json(value: &[u8], out: &mut Vec<u8>) {
 
 fn json_octet(octet: u8, out: &mut Vec<u8>) {
     let short = match octet {
-        b'\0' => b'0',
-        0x07 => b'a',
         0x08 => b'b',
         b'\n' => b'n',
         b'\t' => b't',
@@ -392,11 +376,7 @@ fn json_octet(octet: u8, out: &mut Vec<u8>) {
         0..0x20 => {
             out.extend_from_slice(b"\\u00");
             out.push(b'0' + (octet >> 4));
-            out.push(
-                *b"0123456789ABCDEF"
-                    .get(usize::from(octet & 15))
-                    .unwrap_or(&b'0'),
-            );
+            out.push(*b"0123456789ABCDEF".get(usize::from(octet & 15)).unwrap_or(&b'0'));
             return;
         }
         _ => {
@@ -407,13 +387,14 @@ fn json_octet(octet: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'\\', short]);
 }
 
-/// As [`json`], but a backslash is taken as already escaping what follows.
+/// As [`json`], but what is escaped already is left as it is.
 fn json_raw(value: &[u8], out: &mut Vec<u8>) {
-    for octet in value {
-        if *octet == b'\\' {
-            out.push(*octet);
-        } else {
-            json_octet(*octet, out);
+    let mut octets = value.iter().peekable();
+    while let Some(octet) = octets.next() {
+        let escaped = octets.next_if(|next| *octet == b'\\' && br#""/\bfnrtu"#.contains(next));
+        match escaped {
+            Some(next) => out.extend_from_slice(&[*octet, *next]),
+            None => json_octet(*octet, out),
         }
     }
 }

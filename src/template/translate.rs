@@ -6,6 +6,8 @@ use super::posix::{Dialect, Fault};
 
 /// glibc's limit (RE_DUP_MAX) is 32767; automata of that size are not built here.
 const REPEAT_MAX: u32 = 1000;
+/// Repetitions of one thing behind each other (`a**`).
+const STACK_MAX: usize = 10;
 /// Groups within groups.
 const DEPTH_MAX: usize = 50;
 
@@ -18,19 +20,11 @@ pub(super) struct Translated {
 
 /// Translates; a fault carries its offset.
 pub(super) fn translate(expression: &[u8], dialect: Dialect) -> Result<Translated, Fault> {
-    let mut translator = Translator {
-        text: expression,
-        at: 0,
-        extended: dialect == Dialect::Extended,
-        depth: 0,
-        ambiguous: false,
-    };
+    let mut translator =
+        Translator { text: expression, at: 0, extended: dialect == Dialect::Extended, depth: 0, ambiguous: false };
     let mut pattern = String::with_capacity(expression.len() * 2);
     translator.alternatives(&mut pattern)?;
-    Ok(Translated {
-        pattern,
-        ambiguous: translator.ambiguous,
-    })
+    Ok(Translated { pattern, ambiguous: translator.ambiguous })
 }
 
 struct Translator<'a> {
@@ -66,10 +60,7 @@ impl Translator<'_> {
     }
 
     fn fault<T>(&self, at: usize, message: impl Into<String>) -> Result<T, Fault> {
-        Err(Fault {
-            at,
-            message: message.into(),
-        })
+        Err(Fault { at, message: message.into() })
     }
 
     /// The token at the cursor and its length. `first`: `^` is an anchor here even in a BRE.
@@ -123,10 +114,7 @@ impl Translator<'_> {
 
     /// BRE: `$` is an anchor at the end, before `\)` and before `\|`.
     fn dollar_ends(&self) -> bool {
-        matches!(
-            (self.octet(1), self.octet(2)),
-            (None, _) | (Some(b'\\'), Some(b')' | b'|'))
-        )
+        matches!((self.octet(1), self.octet(2)), (None, _) | (Some(b'\\'), Some(b')' | b'|')))
     }
 
     /// Alternatives up to the end or the closing parenthesis.
@@ -148,7 +136,6 @@ impl Translator<'_> {
     }
 
     fn sequence(&mut self, out: &mut String) -> Result<(), Fault> {
-        // Nothing that can be repeated stands before the cursor: at the start, and after an assertion.
         let mut first = true;
         while let Some((token, len)) = self.peek(first) {
             if matches!(token, Token::Or | Token::Close) {
@@ -161,7 +148,7 @@ impl Translator<'_> {
                 Token::Assert(assertion) => {
                     self.at += len;
                     out.push_str(assertion);
-                    first = true;
+                    first = false;
                     continue;
                 }
                 Token::Repeat(_) | Token::OpenBrace if self.extended => {
@@ -199,10 +186,7 @@ impl Translator<'_> {
             Token::Class(class) => atom.push_str(class),
             Token::Bracket => self.bracket(at, atom)?,
             Token::BackReference => {
-                return self.fault(
-                    at,
-                    "back-references (\\1 to \\9) are not supported in regular expressions",
-                );
+                return self.fault(at, "back-references (\\1 to \\9) are not supported in regular expressions");
             }
             _ => return self.fault(at, "the regular expression ends in a backslash"),
         }
@@ -212,10 +196,7 @@ impl Translator<'_> {
     /// After the opening parenthesis.
     fn group(&mut self, at: usize, atom: &mut String) -> Result<(), Fault> {
         if self.depth >= DEPTH_MAX {
-            return self.fault(
-                at,
-                format!("more than {DEPTH_MAX} groups within each other in the regular expression"),
-            );
+            return self.fault(at, format!("more than {DEPTH_MAX} groups within each other in the regular expression"));
         }
         self.depth += 1;
         atom.push('(');
@@ -231,8 +212,11 @@ impl Translator<'_> {
 
     /// All repetitions after an atom.
     fn repeats(&mut self, group: bool, atom: &mut String) -> Result<(), Fault> {
-        loop {
+        for repeated in 0.. {
             let suffix = match self.peek(false) {
+                Some((Token::Repeat(b'*') | Token::OpenBrace, _)) if repeated > 0 && !self.extended => {
+                    return self.fault(self.at, "a repetition of a repetition in a basic regular expression");
+                }
                 Some((Token::Repeat(octet), len)) => {
                     self.at += len;
                     char::from(octet).to_string()
@@ -244,10 +228,14 @@ impl Translator<'_> {
                 }
                 _ => return Ok(()),
             };
+            if repeated >= STACK_MAX {
+                return self.fault(self.at, format!("more than {STACK_MAX} repetitions behind each other"));
+            }
             self.ambiguous |= group;
             // In its own group: "a*?" would be a lazy repetition.
             *atom = format!("(?:{atom}){suffix}");
         }
+        Ok(())
     }
 
     /// After `{`: `m}`, `m,}`, `,n}` or `m,n}`.
@@ -257,26 +245,16 @@ impl Translator<'_> {
         self.at += usize::from(comma);
         let most = if comma { self.count(at)? } else { least };
         let close: &[u8] = if self.extended { b"}" } else { b"\\}" };
-        if !self
-            .text
-            .get(self.at..)
-            .unwrap_or_default()
-            .starts_with(close)
-            || (least.is_none() && !comma)
-        {
-            return self.fault(
-                at,
-                "not a repetition: expected {m}, {m,} or {m,n} (BRE: with \\ before the braces)",
-            );
+        if !self.text.get(self.at..).unwrap_or_default().starts_with(close) || (least.is_none() && !comma) {
+            return self.fault(at, "not a repetition: expected {m}, {m,} or {m,n} (BRE: with \\ before the braces)");
         }
         self.at += close.len();
         let least = least.unwrap_or(0);
         match most {
             None => Ok(format!("{{{least},}}")),
-            Some(most) if most < least => self.fault(
-                at,
-                format!("repetition {{{least},{most}}} is the wrong way round"),
-            ),
+            Some(most) if most < least => {
+                self.fault(at, format!("repetition {{{least},{most}}} is the wrong way round"))
+            }
             Some(most) => Ok(format!("{{{least},{most}}}")),
         }
     }
@@ -286,10 +264,7 @@ impl Translator<'_> {
         while let Some(digit) = self.octet(0).filter(u8::is_ascii_digit) {
             let next = value.unwrap_or(0) * 10 + u32::from(digit - b'0');
             if next > REPEAT_MAX {
-                return self.fault(
-                    at,
-                    format!("repetition over {REPEAT_MAX} in the regular expression"),
-                );
+                return self.fault(at, format!("repetition over {REPEAT_MAX} in the regular expression"));
             }
             value = Some(next);
             self.at += 1;
@@ -311,6 +286,9 @@ impl Translator<'_> {
                 self.at += 1;
                 break;
             }
+            if octet == b'-' && !first && self.octet(1) != Some(b']') {
+                return self.fault(self.at, "a - that is no range belongs first or last in a bracket expression");
+            }
             first = false;
             if octet == b'[' && self.octet(1) == Some(b':') {
                 self.class(&mut members)?;
@@ -318,24 +296,16 @@ impl Translator<'_> {
             }
             let low_at = self.at;
             let low = self.member(at)?;
-            let is_range =
-                self.octet(0) == Some(b'-') && self.octet(1).is_some_and(|next| next != b']');
+            let is_range = self.octet(0) == Some(b'-') && self.octet(1).is_some_and(|next| next != b']');
             let mut high = low;
             if is_range {
                 self.at += 1;
                 high = self.member(at)?;
             }
             if high < low {
-                return self.fault(
-                    low_at,
-                    "the range in this bracket expression is the wrong way round",
-                );
+                return self.fault(low_at, "the range in this bracket expression is the wrong way round");
             }
-            members
-                .iter_mut()
-                .take(usize::from(high) + 1)
-                .skip(usize::from(low))
-                .for_each(|slot| *slot = true);
+            members.iter_mut().take(usize::from(high) + 1).skip(usize::from(low)).for_each(|slot| *slot = true);
         }
         emit_set(&members, negated, atom);
         Ok(())
@@ -345,14 +315,9 @@ impl Translator<'_> {
     fn member(&mut self, at: usize) -> Result<u8, Fault> {
         let octet = self.octet(0);
         if let (Some(b'['), Some(mark @ (b'.' | b'='))) = (octet, self.octet(1)) {
-            let (Some(member), true) = (
-                self.octet(2),
-                self.octet(3) == Some(mark) && self.octet(4) == Some(b']'),
-            ) else {
-                return self.fault(
-                    self.at,
-                    "collating elements of more than one octet are not supported",
-                );
+            let (Some(member), true) = (self.octet(2), self.octet(3) == Some(mark) && self.octet(4) == Some(b']'))
+            else {
+                return self.fault(self.at, "collating elements of more than one octet are not supported");
             };
             self.at += 5;
             return Ok(member);
@@ -387,13 +352,7 @@ impl Translator<'_> {
             b"upper" => |octet| octet.is_ascii_uppercase(),
             b"xdigit" => |octet| octet.is_ascii_hexdigit(),
             name => {
-                return self.fault(
-                    at,
-                    format!(
-                        "unknown character class [:{}:]",
-                        String::from_utf8_lossy(name)
-                    ),
-                );
+                return self.fault(at, format!("unknown character class [:{}:]", String::from_utf8_lossy(name)));
             }
         };
         for (octet, slot) in (0..=u8::MAX).zip(members.iter_mut()) {
