@@ -1,10 +1,37 @@
 //! Which routes a message takes. Pure: no I/O, no waiting, no logging, no counting.
+//!
+//! [`Conditions`] say what a message must be like and can be asked one by one ([`Conditions::matches`]); [`Matcher`] gives
+//! the same answer for all rules at once, at a cost that does not grow with the number of routes by program name.
+
+mod conditions;
+mod name;
+mod set;
+mod shadow;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
 
 use crate::syslog::Message;
+use conditions::View;
 
-/// What a message must be like; all parts must hold, an empty part always does.
-#[derive(Debug, Clone, Default)]
-pub struct Conditions {}
+pub use conditions::{Conditions, TextTest, parse_net};
+pub use name::Name;
+pub use set::{FacilitySet, SeveritySet};
+pub use shadow::shadowed;
+
+/// Program names whose candidates are remembered. A machine runs some hundreds; a sender that invents more than this many
+/// makes all be found again, which costs time but no memory: 4,096 × (255 + 48) octets = 1.2 MiB a shard at the very most.
+const CACHED_NAMES_MAX: usize = 4096;
+
+/// Longer program names are not remembered: RFC 5424 section 6 ends APP-NAME at 48 octets.
+const CACHED_NAME_LEN_MAX: usize = 255;
+
+/// Indices in all remembered lists of candidates together: 128 KiB a shard.
+const CACHED_INDICES_MAX: usize = 65_536;
 
 /// One route's rule: its place in the list is its index.
 #[derive(Debug, Clone, Default)]
@@ -16,17 +43,118 @@ pub struct Rule {
 }
 
 /// All rules, compiled; with a cache by program name. One a shard.
+///
+/// No allocation per message, once the program names that occur have been seen.
 #[derive(Debug)]
-pub struct Matcher {}
+pub struct Matcher {
+    rules: Vec<Compiled>,
+    cache: HashMap<Box<[u8]>, Candidates, RandomState>,
+    /// The lists in `cache`, each kept once: most names share theirs.
+    lists: HashSet<Arc<[u16]>, RandomState>,
+    /// Indices in `lists` together.
+    listed: usize,
+    /// Of a name that is not remembered.
+    scratch: Vec<u16>,
+}
+
+#[derive(Debug)]
+struct Compiled {
+    conditions: Conditions,
+    continues: bool,
+    /// Nothing but the program name is asked for.
+    by_program_only: bool,
+}
+
+/// The rules whose program part holds for one program name, in order, up to the first that surely ends the search.
+#[derive(Debug, Clone)]
+enum Candidates {
+    /// The first one takes them all.
+    One(u16),
+    List(Arc<[u16]>),
+}
 
 impl Matcher {
-    /// Compiles.
-    pub fn new(_rules: &[Rule]) -> Self {
-        Self {}
+    /// Compiles. Rules beyond 65,536 have no index and are never taken; the configuration allows far fewer.
+    pub fn new(rules: &[Rule]) -> Self {
+        let compile = |rule: &Rule| Compiled {
+            conditions: rule.conditions.clone(),
+            continues: rule.continues,
+            by_program_only: rule.conditions.is_by_program_only(),
+        };
+        Self {
+            rules: rules.iter().take(usize::from(u16::MAX) + 1).map(compile).collect(),
+            cache: HashMap::default(),
+            lists: HashSet::default(),
+            listed: 0,
+            scratch: Vec::new(),
+        }
     }
 
     /// Puts the indices of the rules that `message` takes into `hits` (cleared first), in order.
-    pub fn route(&mut self, _message: &Message<'_>, hits: &mut Vec<u16>) {
+    pub fn route(&mut self, message: &Message<'_>, hits: &mut Vec<u16>) {
         hits.clear();
+        let program = message.program_name();
+        if let Some(candidates) = self.cache.get(program) {
+            match candidates {
+                Candidates::One(index) => hits.push(*index),
+                Candidates::List(list) => self.evaluate(list, message, hits),
+            }
+            return;
+        }
+        self.find(program);
+        self.evaluate(&self.scratch, message, hits);
+        self.remember(program);
+    }
+
+    /// Asks the candidates for all but the program name.
+    fn evaluate(&self, candidates: &[u16], message: &Message<'_>, hits: &mut Vec<u16>) {
+        let view = View::new(message);
+        for index in candidates {
+            let Some(rule) = self.rules.get(usize::from(*index)) else { continue };
+            if rule.by_program_only || rule.conditions.hold_but_for_program(&view) {
+                hits.push(*index);
+                if !rule.continues {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Puts the candidates for `program` into `scratch`.
+    fn find(&mut self, program: &[u8]) {
+        self.scratch.clear();
+        for (index, rule) in (0..=u16::MAX).zip(&self.rules) {
+            if rule.conditions.program_holds(program) {
+                self.scratch.push(index);
+                if rule.by_program_only && !rule.continues {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Remembers what is in `scratch` as the candidates for `program`.
+    fn remember(&mut self, program: &[u8]) {
+        if program.len() > CACHED_NAME_LEN_MAX || self.scratch.len() > CACHED_INDICES_MAX {
+            return;
+        }
+        if self.cache.len() >= CACHED_NAMES_MAX || self.listed + self.scratch.len() > CACHED_INDICES_MAX {
+            self.cache.clear();
+            self.lists.clear();
+            self.listed = 0;
+        }
+        let first_takes_all = |index: &u16| {
+            self.rules.get(usize::from(*index)).is_some_and(|rule| rule.by_program_only && !rule.continues)
+        };
+        let candidates = match self.scratch.as_slice() {
+            [index] if first_takes_all(index) => Candidates::One(*index),
+            indices => Candidates::List(self.lists.get(indices).cloned().unwrap_or_else(|| {
+                let list: Arc<[u16]> = indices.into();
+                self.listed += list.len();
+                self.lists.insert(Arc::clone(&list));
+                list
+            })),
+        };
+        self.cache.insert(program.into(), candidates);
     }
 }

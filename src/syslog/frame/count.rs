@@ -104,14 +104,10 @@ fn starts_with_pri(data: &[u8], len: usize) -> Answer {
     let more = if data.len() < len { Answer::Wait(1) } else { Answer::No };
     match data {
         [] => more,
-        [b'<', digits @ ..] => {
-            let count = digits.iter().take(4).take_while(|octet| octet.is_ascii_digit()).count();
-            match digits.get(count) {
-                Some(b'>') if (1..=3).contains(&count) => Answer::Yes,
-                None if count <= 3 => more,
-                _ => Answer::No,
-            }
-        }
+        [b'<', b'0'..=b'9', b'>', ..]
+        | [b'<', b'0'..=b'9', b'0'..=b'9', b'>', ..]
+        | [b'<', b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', b'>', ..] => Answer::Yes,
+        [b'<', digits @ ..] if digits.len() <= 3 && digits.iter().all(u8::is_ascii_digit) => more,
         _ => Answer::No,
     }
 }
