@@ -109,7 +109,12 @@ fn main() -> anyhow::Result<ExitCode> {
 fn compare(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let cores = system::keep_to_cores(CORES)?;
     system::raise_open_files()?;
-    println!("{cores} cores, {} octets a message, {} runs of {} s", message::MESSAGE_LEN, arguments.runs, arguments.seconds);
+    println!(
+        "{cores} cores, {} octets a message, {} runs of {} s",
+        message::MESSAGE_LEN,
+        arguments.runs,
+        arguments.seconds
+    );
     let mut relays = Vec::new();
     for name in &arguments.relay {
         match Relay::find(name) {

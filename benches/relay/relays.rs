@@ -73,14 +73,18 @@ impl Relay {
             "syslog-ng" => {
                 let root = std::env::var_os("SYSLOG_NG_ROOT").map(PathBuf::from);
                 let unpacked = root.as_ref().map(|root| root.join("usr/sbin/syslog-ng")).filter(|path| path.is_file());
-                let path = unpacked.or_else(|| on_path("SYSLOG_NG", "syslog-ng")).ok_or("syslog-ng is not installed")?;
+                let path =
+                    unpacked.or_else(|| on_path("SYSLOG_NG", "syslog-ng")).ok_or("syslog-ng is not installed")?;
                 Kind::SyslogNg(path, root)
             }
             other => match other.split_once('=') {
                 Some((name, path)) => {
                     return Ok(Self { name: name.to_owned(), kind: Kind::Forebay(path.into()) });
                 }
-                None => return Err("unknown; expected floor, forebay, rsyslog, rsyslog-documented, syslog-ng or NAME=PATH".to_owned()),
+                None => {
+                    return Err("unknown; expected floor, forebay, rsyslog, rsyslog-documented, syslog-ng or NAME=PATH"
+                        .to_owned());
+                }
             },
         };
         Ok(Self { name: text.to_owned(), kind })
