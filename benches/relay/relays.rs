@@ -82,8 +82,10 @@ impl Relay {
                     return Ok(Self { name: name.to_owned(), kind: Kind::Forebay(path.into()) });
                 }
                 None => {
-                    return Err("unknown; expected floor, forebay, rsyslog, rsyslog-documented, syslog-ng or NAME=PATH"
-                        .to_owned());
+                    return Err(
+                        "unknown; expected floor, forebay, rsyslog, rsyslog-documented, syslog-ng or NAME=PATH"
+                            .to_owned(),
+                    );
                 }
             },
         };
