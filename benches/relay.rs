@@ -81,7 +81,7 @@ struct Arguments {
     /// Messages a second of the latency scenario.
     #[arg(long, default_value_t = 1_000)]
     latency_rate: u64,
-    /// Ends with 1 where a target is missed or a relay failed.
+    /// Ends with 1 where a target is missed or a run of ours failed.
     #[arg(long)]
     check: bool,
     /// `cargo bench` says so.
@@ -109,7 +109,12 @@ fn main() -> anyhow::Result<ExitCode> {
 fn compare(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let cores = system::keep_to_cores(CORES)?;
     system::raise_open_files()?;
-    println!("{cores} cores, {} octets a message, {} runs of {} s", message::MESSAGE_LEN, arguments.runs, arguments.seconds);
+    println!(
+        "{cores} cores, {} octets a message, {} runs of {} s",
+        message::MESSAGE_LEN,
+        arguments.runs,
+        arguments.seconds
+    );
     let mut relays = Vec::new();
     for name in &arguments.relay {
         match Relay::find(name) {
@@ -127,7 +132,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 Ok(Some(line)) => lines.push(line),
                 Ok(None) => {}
                 Err(error) => {
-                    failed = true;
+                    failed |= matches!(relay.kind, relays::Kind::Forebay(_) | relays::Kind::Floor);
                     eprintln!("{}, {}: {error:#}", scenario.name(), relay.name);
                 }
             }

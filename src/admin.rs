@@ -22,7 +22,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
-use crate::metrics::Meters;
 use crate::shard::Common;
 
 mod status;
@@ -61,26 +60,9 @@ pub fn bind(address: SocketAddr) -> std::io::Result<(StdTcpListener, SocketAddr)
 /// When the runtime cannot be built.
 pub fn serve(listener: Option<StdTcpListener>, admin: Arc<Admin>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let upkeep = upkeep(&admin.common.meters);
-        match listener {
-            Some(listener) => tokio::select! {
-                () = upkeep => Ok(()),
-                served = accept(listener, Arc::clone(&admin)) => served,
-            },
-            None => {
-                upkeep.await;
-                Ok(())
-            }
-        }
-    })
-}
-
-async fn upkeep(meters: &Meters) {
-    let mut ticks = tokio::time::interval(Meters::UPKEEP_EVERY);
-    loop {
-        ticks.tick().await;
-        meters.upkeep();
+    match listener {
+        Some(listener) => runtime.block_on(accept(listener, admin)),
+        None => Ok(()),
     }
 }
 

@@ -100,7 +100,9 @@ impl Forwarder {
             };
             self.connected(&connection);
             let established = Instant::now();
+            queue.set_flowing(true);
             let end = connection::run(&self, queue, connection, &mut flight).await;
+            queue.set_flowing(false);
             self.meters(|meters| meters.connections.add(-1));
             self.disconnected(&end, &mut flight);
             // A peer that accepts and at once hangs up must not be hammered: only a connection that worked resets it.

@@ -5,15 +5,16 @@
 //! in flight + waiting + dropped.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 use metrics::{Counter, Gauge, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use crate::config::{Action, Config};
+use crate::config::Config;
 
+use histogram::Histogram;
 pub use unmatched::UnmatchedPrograms;
 
+mod histogram;
 mod unmatched;
 
 /// A count that only grows.
@@ -233,37 +234,25 @@ struct Names {
     shards: usize,
 }
 
+#[derive(Debug, Default)]
 struct RouteHistograms {
-    acknowledge: metrics::Histogram,
-    release: metrics::Histogram,
-}
-
-impl std::fmt::Debug for RouteHistograms {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("RouteHistograms")
-    }
+    acknowledge: Histogram,
+    release: Histogram,
 }
 
 const METADATA: Metadata<'static> = Metadata::new("forebay", Level::INFO, None);
 
-/// From a loopback hop to the default replay quiet time and a long outage.
-const SECONDS_BUCKETS: [f64; 15] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3600.0];
-
 impl Meters {
     /// Meters for all that `config` names.
-    ///
-    /// # Errors
-    /// When the recorder cannot be built.
-    pub fn new(config: &Config) -> Result<Self, metrics_exporter_prometheus::BuildError> {
-        let seconds = Matcher::Suffix("_seconds".into());
-        let recorder = PrometheusBuilder::new().set_buckets_for_metric(seconds, &SECONDS_BUCKETS)?.build_recorder();
+    pub fn new(config: &Config) -> Self {
+        let recorder = PrometheusBuilder::new().build_recorder();
         for metric in described() {
             let (name, unit, help) = (KeyName::from(metric.name), Some(metric.unit), metric.help.into());
             match metric.kind {
                 Kind::Count => recorder.describe_counter(name, unit, help),
                 Kind::Amount => recorder.describe_gauge(name, unit, help),
-                Kind::Histogram => recorder.describe_histogram(name, unit, help),
+                // Rendered beside the recorder, see [`Histogram`].
+                Kind::Histogram => {}
             }
         }
         let names = Names {
@@ -272,39 +261,30 @@ impl Meters {
             outputs: config.outputs.iter().map(|output| Label::new("output", output.name.clone())).collect(),
             shards: config.cores,
         };
-        let histograms = config.routes.iter().zip(&names.routes).map(|(route, label)| match route.action {
-            Action::Forward { .. } => RouteHistograms {
-                acknowledge: recorder.register_histogram(&key(ACKNOWLEDGE_SECONDS.name, label, &[]), &METADATA),
-                release: recorder.register_histogram(&key(RELEASE_SECONDS.name, label, &[]), &METADATA),
-            },
-            Action::Discard => {
-                RouteHistograms { acknowledge: metrics::Histogram::noop(), release: metrics::Histogram::noop() }
-            }
-        });
-        Ok(Self {
+        Self {
             inputs: config.inputs.iter().map(|_| InputMeters::default()).collect(),
             routes: config.routes.iter().map(|_| RouteMeters::default()).collect(),
             outputs: config.outputs.iter().map(|_| OutputMeters::default()).collect(),
             unmatched_programs: UnmatchedPrograms::default(),
             ready: AtomicBool::new(false),
-            histograms: histograms.collect(),
+            histograms: config.routes.iter().map(|_| RouteHistograms::default()).collect(),
             handle: recorder.handle(),
             names,
             recorder,
-        })
+        }
     }
 
     /// A batch of `count` messages of `route` was acknowledged `seconds` after its first message's arrival.
     pub fn acknowledged(&self, route: usize, seconds: f64, count: usize) {
         if let Some(histograms) = self.histograms.get(route) {
-            histograms.acknowledge.record_many(seconds, count);
+            histograms.acknowledge.record(seconds, count as u64);
         }
     }
 
     /// A batch of `count` messages of `route` was released `seconds` after its first message's arrival.
     pub fn released(&self, route: usize, seconds: f64, count: usize) {
         if let Some(histograms) = self.histograms.get(route) {
-            histograms.release.record_many(seconds, count);
+            histograms.release.record(seconds, count as u64);
         }
     }
 
@@ -321,16 +301,20 @@ impl Meters {
         gauge(BUILD.name, vec![version], 1.0);
         gauge(READY.name, vec![], f64::from(u8::from(self.ready.load(Relaxed))));
         gauge(SHARDS.name, vec![], self.names.shards as f64);
-        self.handle.render()
+        let mut text = self.handle.render();
+        self.render_histograms(ACKNOWLEDGE_SECONDS, |histograms| &histograms.acknowledge, &mut text);
+        self.render_histograms(RELEASE_SECONDS, |histograms| &histograms.release, &mut text);
+        text
     }
 
-    /// Folds recorded samples into the histograms' buckets; without it they pile up between scrapes.
-    pub fn upkeep(&self) {
-        self.handle.run_upkeep();
+    fn render_histograms(&self, metric: Described, which: impl Fn(&RouteHistograms) -> &Histogram, text: &mut String) {
+        let Described { name, help, .. } = metric;
+        text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} histogram\n"));
+        for (histograms, route) in self.histograms.iter().zip(&self.names.routes) {
+            which(histograms).render(name, route, text);
+        }
+        text.push('\n');
     }
-
-    /// How often [`Self::upkeep`] wants to be called.
-    pub const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 }
 
 fn export_all<M>(meters: &[M], labels: &[Label], export: impl Fn(&M, &Label)) {

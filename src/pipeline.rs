@@ -7,9 +7,10 @@
 use std::cell::{Cell, RefCell, RefMut};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::config::{Action, Config, Oversize};
 use crate::lane::{BATCH_BYTES, Batch, Budget, Lane, charge_of};
@@ -50,7 +51,17 @@ pub struct Queue {
     wake_above: Cell<usize>,
     wake: Notify,
     next: Cell<usize>,
+    /// A connection is up and takes what it is given.
+    flowing: Cell<bool>,
+    thinned: Notify,
 }
+
+/// While a forwarder writes, streams whose messages it gets are not read beyond this: what is read would wait anyway,
+/// outside of the core's cache. When it cannot write, streams are read on until the lanes are full.
+const PLENTY_BYTES: usize = 512 * 1024;
+
+/// How long a stream waits for that at most: its messages may be for a faster destination as well.
+const PACE_MAX: Duration = Duration::from_millis(5);
 
 /// One shard's parsing, routing and queues.
 pub struct Pipeline {
@@ -60,6 +71,8 @@ pub struct Pipeline {
     /// By lane: route and queue.
     lanes: Vec<(usize, usize)>,
     queues: Vec<Queue>,
+    /// The queue that the last turn gave plenty to.
+    plenty: Cell<Option<usize>>,
     oversize: Vec<Oversize>,
     input_names: Vec<String>,
     meters: Arc<Meters>,
@@ -155,6 +168,7 @@ impl Pipeline {
             rooms: lanes.iter().map(|_| Notify::new()).collect(),
             lanes,
             queues,
+            plenty: Cell::new(None),
             oversize: config.inputs.iter().map(|input| input.oversize).collect(),
             input_names: config.inputs.iter().map(|input| input.name.clone()).collect(),
             meters,
@@ -225,6 +239,18 @@ impl Pipeline {
             queue.waiting.set(queue.waiting.get().saturating_sub(charge));
             self.count_moved(lane, &batch, -1);
             to(lane, batch);
+        }
+        if queue.waiting.get() <= PLENTY_BYTES / 2 {
+            queue.thinned.notify_waiters();
+        }
+    }
+
+    /// Waits a moment where the turn that has just ended gave a forwarder plenty to do. Call it before any other await.
+    pub async fn pace(&self) {
+        let plenty = self.plenty.take().and_then(|queue| self.queues.get(queue));
+        if let Some(queue) = plenty {
+            // Late or not, reading goes on.
+            let _elapsed = timeout(PACE_MAX, queue.thinned.notified()).await;
         }
     }
 
@@ -299,7 +325,15 @@ impl Queue {
             wake_above: Cell::new(usize::MAX),
             wake: Notify::new(),
             next: Cell::new(0),
+            flowing: Cell::new(false),
+            thinned: Notify::new(),
         }
+    }
+
+    /// Tells senders whether a connection is up.
+    pub fn set_flowing(&self, flowing: bool) {
+        self.flowing.set(flowing);
+        self.thinned.notify_waiters();
     }
 
     /// Bytes of memory that wait to be sent.
@@ -439,8 +473,11 @@ impl Pipeline {
             meters.waiting.add((tally.routed - tally.dropped) as i64);
             meters.waiting_bytes.add(tally.bytes as i64);
         }
-        if let Some(queue) = self.queues.get(*queue) {
-            queue.grow(tally.bytes);
+        if let Some(wakes) = self.queues.get(*queue) {
+            wakes.grow(tally.bytes);
+            if wakes.flowing.get() && wakes.waiting.get() > PLENTY_BYTES {
+                self.plenty.set(Some(*queue));
+            }
         }
     }
 }

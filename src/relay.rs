@@ -44,9 +44,6 @@ pub enum StartError {
         /// Why not.
         source: std::io::Error,
     },
-    /// The metrics recorder cannot be built.
-    #[error("metrics: {0}")]
-    Metrics(#[from] metrics_exporter_prometheus::BuildError),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -182,7 +179,7 @@ fn common(config: Config) -> Result<Common, StartError> {
         gates: config.inputs.iter().map(|_| Arc::default()).collect::<Vec<Arc<Gate>>>(),
         outputs: config.outputs.iter().cloned().map(Arc::new).collect(),
         failures: config.outputs.iter().map(|_| Arc::default()).collect(),
-        meters: Arc::new(Meters::new(&config)?),
+        meters: Arc::new(Meters::new(&config)),
         heartbeats: (0..config.cores).map(|_| AtomicU64::new(now_seconds())).collect(),
         config,
     })

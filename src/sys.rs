@@ -22,38 +22,46 @@ pub struct Datagram<'a> {
     pub peer: Option<IpAddr>,
 }
 
+/// Octets of a datagram that lie in the dense part of a batch's memory: nearly all syslog datagrams fit, so that a batch
+/// of 64 stays within 128 KiB of cache.
+const HEAD_BYTES: usize = 2048;
+
 /// Buffers for receiving many datagrams in one system call, allocated and wired up once.
 pub struct DatagramBatch {
-    slot_size: usize,
-    /// One allocation, a slot a datagram. Pages that no datagram ever touched are not resident.
-    memory: Box<[u8]>,
+    /// The beginnings of all datagrams, [`HEAD_BYTES`] each.
+    heads: Box<[u8]>,
+    /// What goes beyond, `tail_bytes` each. Pages that no large datagram ever touched are not resident.
+    tails: Box<[u8]>,
+    tail_bytes: usize,
     addresses: Box<[libc::sockaddr_storage]>,
     headers: Box<[libc::mmsghdr]>,
     /// What the headers point at; boxed slices never move, so that the pointers stay good when this struct does.
-    _vectors: Box<[libc::iovec]>,
+    _vectors: Box<[[libc::iovec; 2]]>,
     received: usize,
+    /// Where a large datagram's two parts are put together.
+    whole: Vec<u8>,
 }
 
 impl DatagramBatch {
-    /// Room for `slots` datagrams of up to `slot_size` octets.
-    pub fn new(slots: usize, slot_size: usize) -> Self {
-        let mut memory = vec![0_u8; slots * slot_size].into_boxed_slice();
+    /// Room for `slots` datagrams of up to `bytes_max` octets.
+    pub fn new(slots: usize, bytes_max: usize) -> Self {
+        let tail_bytes = bytes_max.saturating_sub(HEAD_BYTES).max(1);
+        let mut heads = vec![0_u8; slots * HEAD_BYTES].into_boxed_slice();
+        let mut tails = vec![0_u8; slots * tail_bytes].into_boxed_slice();
         // SAFETY: sockaddr_storage is plain data for which all zeroes is a valid value (family 0, unspecified).
         let mut addresses = vec![unsafe { mem::zeroed::<libc::sockaddr_storage>() }; slots].into_boxed_slice();
-        let mut vectors: Box<[libc::iovec]> = memory
-            .chunks_exact_mut(slot_size)
-            .map(|slot| libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() })
-            .collect();
-        let headers = vectors.iter_mut().zip(&mut addresses).map(|(vector, address)| {
+        let parts = heads.chunks_exact_mut(HEAD_BYTES).zip(tails.chunks_exact_mut(tail_bytes));
+        let mut vectors: Box<[[libc::iovec; 2]]> = parts.map(|(head, tail)| [vector(head), vector(tail)]).collect();
+        let headers = vectors.iter_mut().zip(&mut addresses).map(|(vectors, address)| {
             // SAFETY: mmsghdr is plain data; zeroed means no control data and no flags.
             let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
             header.msg_hdr.msg_name = (&raw mut *address).cast();
-            header.msg_hdr.msg_iov = vector;
-            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_iov = vectors.as_mut_ptr();
+            header.msg_hdr.msg_iovlen = vectors.len();
             header
         });
         let headers = headers.collect();
-        Self { slot_size, memory, addresses, headers, _vectors: vectors, received: 0 }
+        Self { heads, tails, tail_bytes, addresses, headers, _vectors: vectors, received: 0, whole: Vec::new() }
     }
 
     /// Most datagrams that one call can bring.
@@ -66,13 +74,12 @@ impl DatagramBatch {
     /// # Errors
     /// `WouldBlock` when nothing waits; otherwise what the kernel says.
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        // The kernel wrote the lengths of the last call's addresses over the sizes of their buffers.
-        let stale = if self.received == 0 { self.slots() } else { self.received };
-        for header in self.headers.iter_mut().take(stale) {
+        for header in self.headers.iter_mut() {
+            // The kernel writes the length of each address over the size of its buffer.
             header.msg_hdr.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
         }
-        // SAFETY: each header points at one iovec, that at one slot, and at one address: all of them live in boxed
-        // slices of `self`, borrowed mutably for the call.
+        // SAFETY: each header points at two iovecs, those at one head and one tail, and at one address: all of them live
+        // in boxed slices of `self`, borrowed mutably for the call.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -86,15 +93,29 @@ impl DatagramBatch {
         if count < 0 { Err(io::Error::last_os_error()) } else { Ok(self.received) }
     }
 
-    /// The datagrams of the last [`Self::receive`], in order of arrival.
-    pub fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
-        let slots = self.memory.chunks_exact(self.slot_size).zip(&self.addresses);
-        slots.zip(&self.headers).take(self.received).map(|((slot, address), header)| Datagram {
-            bytes: slot.get(..header.msg_len as usize).unwrap_or(slot),
-            truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
-            peer: ip_of(address),
-        })
+    /// Calls `take` with each datagram of the last [`Self::receive`], in order of arrival.
+    pub fn for_each(&mut self, mut take: impl FnMut(Datagram<'_>)) {
+        let Self { heads, tails, tail_bytes, addresses, headers, received, whole, .. } = self;
+        let parts = heads.chunks_exact(HEAD_BYTES).zip(tails.chunks_exact(*tail_bytes));
+        for (((head, tail), address), header) in parts.zip(&*addresses).zip(&*headers).take(*received) {
+            let length = header.msg_len as usize;
+            let bytes = match head.get(..length) {
+                Some(bytes) => bytes,
+                None => {
+                    whole.clear();
+                    whole.extend_from_slice(head);
+                    whole.extend_from_slice(tail.get(..length - HEAD_BYTES).unwrap_or(tail));
+                    &*whole
+                }
+            };
+            let truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+            take(Datagram { bytes, truncated, peer: ip_of(address) });
+        }
     }
+}
+
+fn vector(slot: &mut [u8]) -> libc::iovec {
+    libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() }
 }
 
 fn ip_of(address: &libc::sockaddr_storage) -> Option<IpAddr> {

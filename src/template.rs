@@ -5,7 +5,7 @@
 
 use jiff::tz::TimeZone;
 
-use crate::syslog::Message;
+use crate::syslog::{Clock, Message};
 
 mod compile;
 mod date;
@@ -15,6 +15,8 @@ mod posix;
 mod property;
 mod shape;
 mod stage;
+#[cfg(test)]
+mod tests;
 mod translate;
 
 use date::{DateFormat, ZoneCache};
@@ -30,12 +32,24 @@ pub struct Template {
     own_element: bool,
 }
 
+/// Longest literal that is kept in its segment.
+const SHORT_MAX: usize = 32;
+
 /// One piece of a template.
 #[derive(Clone)]
 enum Segment {
     Literal(Box<[u8]>),
+    /// A literal of at most [`SHORT_MAX`] octets, in place: copied whole, whatever its length.
+    Short {
+        text: [u8; SHORT_MAX],
+        len: u8,
+    },
     Plain(Property),
-    Time { property: Property, format: DateFormat, utc: bool },
+    Time {
+        property: Property,
+        format: DateFormat,
+        utc: bool,
+    },
     Shaped(Box<Shape>),
 }
 
@@ -86,8 +100,7 @@ impl Template {
     /// Compiles the text between the quotes of rsyslog's `string="..."`, escapes (`\n`, `\"`) included.
     pub fn compile(text: &str) -> Result<Self, TemplateError> {
         let segments = compile::compile(text)?;
-        let own_element =
-            segments.iter().any(|segment| matches!(segment, Segment::Literal(text) if element::mentions_ours(text)));
+        let own_element = segments.iter().any(|segment| segment.literal().is_some_and(element::mentions_ours));
         Ok(Self { segments: segments.into(), own_element })
     }
 
@@ -96,11 +109,26 @@ impl Template {
         self.segments.iter().any(|segment| segment.property() == Some(Property::IntakeKey))
     }
 
+    /// No message of `frame_len` octets renders to more than this, as long as the context's texts and the input's name
+    /// are no longer than 256 octets each.
+    fn rendered_len_max(&self, frame_len: usize) -> usize {
+        let of_segment = |segment: &Segment| match segment {
+            Segment::Literal(_) | Segment::Short { .. } => segment.literal().map_or(0, <[u8]>::len),
+            Segment::Plain(_) | Segment::Time { .. } => frame_len.saturating_add(256),
+            Segment::Shaped(shape) => shape.len_max(frame_len.saturating_add(256)),
+        };
+        self.segments.iter().map(of_segment).fold(0, usize::saturating_add)
+    }
+
     /// Appends the rendered message to `out`, which alone may grow.
     pub fn render(&self, message: &Message<'_>, context: &Context<'_>, renderer: &mut Renderer, out: &mut Vec<u8>) {
         let Renderer { zone, stage, value } = renderer;
         for segment in &self.segments {
             match segment {
+                Segment::Short { text, len } => stage.push_with(out, |slot| {
+                    *slot = *text;
+                    usize::from(*len)
+                }),
                 Segment::Literal(text) => stage.push(text, out),
                 Segment::Plain(property) => match property.borrow(self.own_element, message, context) {
                     Some(value) => stage.push(value, out),
@@ -110,8 +138,16 @@ impl Template {
                     }
                 },
                 Segment::Time { property, format: DateFormat::Rfc3339, utc } => {
-                    let (text, len) = date::rfc3339(&property.time(*utc, message, zone));
-                    stage.push(text.get(..len).unwrap_or_default(), out);
+                    // Nearly always the message's own: read where it lies, not copied.
+                    match &message.fields.timestamp {
+                        Some(stamp) if !*utc && *property == Property::TimeReported => {
+                            stage.push_with(out, |text| date::rfc3339(stamp, text));
+                        }
+                        _ => {
+                            let stamp = property.time(*utc, message, zone);
+                            stage.push_with(out, |text| date::rfc3339(&stamp, text));
+                        }
+                    }
                 }
                 Segment::Time { property, format, utc } => {
                     stage.flush(out);
@@ -127,10 +163,44 @@ impl Template {
     }
 }
 
+/// For fuzzing: a template up to the first NUL, a frame after it. Panics where an invariant does not hold.
+#[doc(hidden)]
+pub fn fuzz(data: &[u8]) {
+    let (source, frame) =
+        data.iter().position(|octet| *octet == 0).map_or((data, [].as_slice()), |at| data.split_at(at));
+    let Ok(template) = Template::compile(&String::from_utf8_lossy(source)) else { return };
+    let clock = Clock { now_us: 1_767_225_600_000_000, year: 2026, month: 1, day: 1, offset_minutes: 0 };
+    let fields = crate::syslog::parse(frame, &clock);
+    let message = Message { fields: &fields, raw: frame, received_at_us: clock.now_us, peer: None, input: "fuzz" };
+    let context = Context { intake_key: b"key", my_hostname: "relay" };
+    let mut out = Vec::new();
+    template.render(&message, &context, &mut Renderer::new(TimeZone::UTC), &mut out);
+    assert!(out.len() <= template.rendered_len_max(frame.len()), "{} octets of {}", out.len(), frame.len());
+}
+
 impl Segment {
+    fn from_literal(text: &[u8]) -> Self {
+        let mut short = [0; SHORT_MAX];
+        match (short.get_mut(..text.len()), u8::try_from(text.len())) {
+            (Some(target), Ok(len)) => {
+                target.copy_from_slice(text);
+                Self::Short { text: short, len }
+            }
+            _ => Self::Literal(text.into()),
+        }
+    }
+
+    fn literal(&self) -> Option<&[u8]> {
+        match self {
+            Self::Literal(text) => Some(text),
+            Self::Short { text, len } => text.get(..usize::from(*len)),
+            _ => None,
+        }
+    }
+
     fn property(&self) -> Option<Property> {
         match self {
-            Self::Literal(_) => None,
+            Self::Literal(_) | Self::Short { .. } => None,
             Self::Plain(property) | Self::Time { property, .. } => Some(*property),
             Self::Shaped(shape) => Some(shape.property),
         }
@@ -153,49 +223,5 @@ impl std::fmt::Debug for Renderer {
 impl std::fmt::Debug for Context<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Context").field("my_hostname", &self.my_hostname).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::syslog::{Fields, Span, Timestamp};
-
-    #[test]
-    fn the_faqs_template_renders_the_faqs_line() {
-        let raw = b"<30>Jan 13 14:52:06 ote unbound: [596451:0] info: hello";
-        let at = |text: &[u8]| {
-            let start = memchr::memmem::find(raw, text).expect("the text is in the frame");
-            Span::between(start, start + text.len())
-        };
-        let fields = Fields {
-            pri: crate::syslog::Pri::new(30).expect("30 is a PRI"),
-            timestamp: Some(Timestamp {
-                year: 2021,
-                month: 1,
-                day: 13,
-                hour: 14,
-                minute: 52,
-                second: 6,
-                fraction_digits: 6,
-                fraction: 34_860,
-                offset_minutes: 60,
-                zulu: false,
-                minus_zero: false,
-            }),
-            hostname: Some(at(b"ote")),
-            app_name: Some(at(b"unbound")),
-            msg: at(b" [596451:0] info: hello"),
-            ..Fields::default()
-        };
-        let message = Message { fields: &fields, raw, received_at_us: 0, peer: None, input: "lan" };
-        let template = Template::compile(Template::FAQ).expect("it compiles");
-        let context = Context { intake_key: b"KEY", my_hostname: "relay" };
-        let mut out = Vec::new();
-        template.render(&message, &context, &mut Renderer::new(TimeZone::UTC), &mut out);
-        assert_eq!(
-            String::from_utf8(out).expect("it is text"),
-            "<30>1 2021-01-13T14:52:06.034860+01:00 ote unbound - LOG [SEKOIA@53288 intake_key=\"KEY\"]  [596451:0] info: hello\n"
-        );
     }
 }

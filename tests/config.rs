@@ -384,8 +384,20 @@ const LINES: &str = include_str!("../deploy/forebay.yaml");
 /// Places of the reference configuration where a secret may stand.
 fn with_secret_at(place: usize, good: bool) -> String {
     let secret = if good { "${SECRET}" } else { "${SECRET}(\\\\[%" };
-    let values =
-        ["fra1", "auto", "250KiB", "truncate", "unbound*", "10s", "30s", "64MiB", "127.0.0.1:9514", "info", "text", "sekoia"];
+    let values = [
+        "fra1",
+        "auto",
+        "250KiB",
+        "truncate",
+        "unbound*",
+        "10s",
+        "30s",
+        "64MiB",
+        "127.0.0.1:9514",
+        "info",
+        "text",
+        "sekoia",
+    ];
     let value = values[place % values.len()];
     reference().replace(&format!(": {value}\n"), &format!(": \"{secret}\"\n"))
 }
@@ -393,21 +405,39 @@ fn with_secret_at(place: usize, good: bool) -> String {
 proptest! {
     #[test]
     fn no_text_makes_the_loader_panic(text in any::<String>()) {
-        let _ = load_with(&text, &[]);
+        let report = load_with(&text, &[]).map(|loaded| loaded.config).expect_err("no text as short is a configuration");
+        let lines = report.to_string().lines().count();
+        prop_assert_eq!(lines, report.mistakes().len());
     }
 
     #[test]
-    fn no_shuffled_configuration_makes_the_loader_panic(
-        picks in proptest::collection::vec((0..LINES.lines().count(), "[ ]{0,4}[-?:&*!|>'\"{}\\[\\],#%@$a-c\\t]{0,3}", 0..60usize), 0..60)
+    fn no_damaged_configuration_makes_the_loader_panic_or_tell_a_key(
+        with_examples: bool,
+        damages in proptest::collection::vec(
+            (0..LINES.lines().count(), 0..6usize, "[ ]{0,4}[-?:&*!|>'\"{}\\[\\],#%@$a-c\\t]{0,3}", 0..40usize),
+            1..6,
+        ),
     ) {
-        let lines: Vec<&str> = LINES.lines().collect();
-        let mut text = String::new();
-        for (line, junk, cut) in picks {
-            let line = lines[line].replace("#:", "");
-            let cut: String = line.chars().take(if cut > 40 { usize::MAX } else { cut }).collect();
-            text += &format!("{cut}{junk}\n");
+        let text = if with_examples { LINES.replace("#:", "") } else { LINES.to_owned() };
+        let text = text.replace("${UNBOUND_INTAKE_KEY}", SECRET);
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        for (at, damage, junk, count) in damages {
+            let other = lines[count].clone();
+            let line = &mut lines[at];
+            match damage {
+                0 => line.clear(),
+                1 => line.push_str(&junk),
+                2 => line.insert_str(0, &" ".repeat(count % 7)),
+                3 => *line = line.chars().take(count).collect(),
+                4 => *line = format!("{line}\n{line}"),
+                _ => *line = other,
+            }
         }
-        let _ = load_with(&text, &KEYS);
+        let shown = match load_with(&lines.join("\n"), &KEYS) {
+            Ok(loaded) => format!("{:?} {:?}", loaded.config, loaded.warnings),
+            Err(report) => report.to_string(),
+        };
+        prop_assert!(!shown.contains(SECRET), "{shown}");
     }
 
     #[test]

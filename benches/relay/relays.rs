@@ -73,14 +73,20 @@ impl Relay {
             "syslog-ng" => {
                 let root = std::env::var_os("SYSLOG_NG_ROOT").map(PathBuf::from);
                 let unpacked = root.as_ref().map(|root| root.join("usr/sbin/syslog-ng")).filter(|path| path.is_file());
-                let path = unpacked.or_else(|| on_path("SYSLOG_NG", "syslog-ng")).ok_or("syslog-ng is not installed")?;
+                let path =
+                    unpacked.or_else(|| on_path("SYSLOG_NG", "syslog-ng")).ok_or("syslog-ng is not installed")?;
                 Kind::SyslogNg(path, root)
             }
             other => match other.split_once('=') {
                 Some((name, path)) => {
                     return Ok(Self { name: name.to_owned(), kind: Kind::Forebay(path.into()) });
                 }
-                None => return Err("unknown; expected floor, forebay, rsyslog, rsyslog-documented, syslog-ng or NAME=PATH".to_owned()),
+                None => {
+                    return Err(
+                        "unknown; expected floor, forebay, rsyslog, rsyslog-documented, syslog-ng or NAME=PATH"
+                            .to_owned(),
+                    );
+                }
             },
         };
         Ok(Self { name: text.to_owned(), kind })
@@ -88,7 +94,12 @@ impl Relay {
 
     /// Whether it can do such a thing at all.
     pub fn takes(&self, udp: bool, idle: usize) -> bool {
-        !matches!(self.kind, Kind::Floor) || (!udp && idle == 0)
+        match self.kind {
+            Kind::Floor => !udp && idle == 0,
+            // Its accept queue is short: opening thousands of connections takes it minutes.
+            Kind::RsyslogDocumented(_) => idle == 0,
+            Kind::Forebay(_) | Kind::Rsyslog(_) | Kind::SyslogNg(..) => true,
+        }
     }
 
     /// Whether it gives each message its key.
@@ -203,7 +214,7 @@ fn rsyslog(setting: &Setting<'_>) -> String {
     } else {
         format!(
             "module(load=\"imptcp\" threads=\"1\")\n\
-             input(type=\"imptcp\" address=\"127.0.0.1\" port=\"{port}\")\n"
+             input(type=\"imptcp\" address=\"127.0.0.1\" port=\"{port}\" socketBacklog=\"4096\")\n"
         )
     };
     format!(

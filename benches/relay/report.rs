@@ -148,11 +148,12 @@ pub fn verdicts(lines: &[Line]) -> Vec<Verdict> {
         let floor = base(lines, *scenario, is_floor);
         match scenario {
             Scenario::Tcp => {
-                rsyslog.inspect(|base| judge("CPU of rsyslog's", outcome.cpu_us / base, TCP_OF_RSYSLOG_MAX));
-                floor.inspect(|base| judge("CPU of the floor's", outcome.cpu_us / base, TCP_OF_FLOOR_MAX));
+                rsyslog.inspect(|base| judge("CPU as a share of rsyslog's", outcome.cpu_us / base, TCP_OF_RSYSLOG_MAX));
+                floor
+                    .inspect(|base| judge("CPU as a multiple of the floor's", outcome.cpu_us / base, TCP_OF_FLOOR_MAX));
             }
             Scenario::Udp => {
-                rsyslog.inspect(|base| judge("CPU of rsyslog's", outcome.cpu_us / base, UDP_OF_RSYSLOG_MAX));
+                rsyslog.inspect(|base| judge("CPU as a share of rsyslog's", outcome.cpu_us / base, UDP_OF_RSYSLOG_MAX));
             }
             Scenario::Latency => judge("p99 in ms", outcome.p99_ms.unwrap_or(f64::INFINITY), P99_MS_MAX),
             Scenario::Crowd | Scenario::Idle => {}

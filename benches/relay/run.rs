@@ -22,6 +22,10 @@ const START_MAX: Duration = Duration::from_secs(15);
 const STOP_MAX: Duration = Duration::from_secs(10);
 /// Threads start, libraries load: all that is not the work itself should be over.
 const SETTLE: Duration = Duration::from_millis(500);
+/// How long the generator may take to open its connections.
+const OPEN_MAX: Duration = Duration::from_secs(30);
+/// What a relay has not delivered so long after the last message was sent is lost, even where some still trickles.
+const DRAIN_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
 
 /// What is asked of a relay.
@@ -201,17 +205,18 @@ fn send(relay: &Running, sink: &Sink, order: &Order, outcome: &mut Outcome) -> a
     let out = generator.0.stdout.take().context("the generator's output")?;
     thread::spawn(move || BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| lines_tx.send(line)));
     let mut input = generator.0.stdin.take().context("the generator's input")?;
-    lines_rx.recv().context("the generator could not open its connections")?;
+    lines_rx.recv_timeout(OPEN_MAX).context("the generator could not open its connections")?;
     thread::sleep(SETTLE);
     let before = system::cpu_time(pid)?;
     writeln!(input, "go")?;
     let mut sent: Option<Sent> = None;
+    let mut sent_at = Instant::now();
     let (mut received, mut progress) = (0, Instant::now());
     loop {
         thread::sleep(POLL);
         if sent.is_none() {
             match lines_rx.try_recv() {
-                Ok(line) => sent = Some(serde_json::from_str(&line)?),
+                Ok(line) => (sent, sent_at) = (Some(serde_json::from_str(&line)?), Instant::now()),
                 Err(mpsc::TryRecvError::Empty) => {}
                 Err(mpsc::TryRecvError::Disconnected) => bail!("the generator failed"),
             }
@@ -220,7 +225,8 @@ fn send(relay: &Running, sink: &Sink, order: &Order, outcome: &mut Outcome) -> a
         if now != received {
             (received, progress) = (now, Instant::now());
         }
-        if let Some(sent) = sent.take_if(|sent| received >= sent.total() || progress.elapsed() > SILENCE_MAX) {
+        let over = progress.elapsed() > SILENCE_MAX || sent_at.elapsed() > DRAIN_MAX;
+        if let Some(sent) = sent.take_if(|sent| received >= sent.total() || over) {
             let cpu = system::cpu_time(pid).context("the relay has died")?.saturating_sub(before);
             outcome.memory_kib = status_kib(pid, "VmHWM")?;
             return Ok((sent, cpu));

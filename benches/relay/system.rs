@@ -1,5 +1,8 @@
 //! What only the kernel's own calls can do: the one file of the benches with `unsafe` in it.
-#![expect(unsafe_code, reason = "libc: sendmmsg, CPU clocks, affinity and limits have no safe wrapper among our dependencies")]
+#![expect(
+    unsafe_code,
+    reason = "libc: sendmmsg, CPU clocks, affinity and limits have no safe wrapper among our dependencies"
+)]
 
 use std::io;
 use std::mem;

@@ -22,8 +22,7 @@ const READ: usize = 64 * 1024;
 const MESSAGE_SIZE_MAX: usize = 250 * 1024;
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 /// 2026-11-22 12:00:00 UTC.
-const CLOCK: Clock =
-    Clock { now_us: 1_795_348_800_000_000, year: 2026, month: 11, day: 22, offset_minutes: 0 };
+const CLOCK: Clock = Clock { now_us: 1_795_348_800_000_000, year: 2026, month: 11, day: 22, offset_minutes: 0 };
 
 /// The input of every stage, and what each stage keeps between messages.
 pub struct Workload {

@@ -3,6 +3,8 @@
 
 use std::collections::HashSet;
 
+use super::leaf::mask_keys;
+use super::limits;
 use super::path::Path;
 use super::report::Mistakes;
 use super::tree::{Node, Scalar, Value};
@@ -79,8 +81,14 @@ fn expand(text: &str, environment: Environment<'_>) -> Result<(String, Vec<Strin
             None => (inside, None),
         };
         if !is_variable_name(name) {
+            // An unclosed "${" takes in whatever comes before the next "}".
+            let found = match name.chars().count() <= limits::NAME_LEN_MAX {
+                true => format!("${{{}}}", mask_keys(name)),
+                false => "${...}".to_owned(),
+            };
             return Err(format!(
-                "found \"${{{name}}}\", expected \"${{VARIABLE}}\" or \"${{VARIABLE:-default}}\" (a literal \"${{\" is written \"$${{\")"
+                "found \"{found}\", expected \"${{VARIABLE}}\" or \"${{VARIABLE:-default}}\" (a literal \"${{\" is \
+                 written \"$${{\")"
             ));
         }
         match (environment(name).filter(|value| !value.is_empty()), default) {

@@ -412,12 +412,13 @@ impl Leaf for Template {
     }
 }
 
-/// A template may hold a key, and a stray `%` before it makes it a part of what is taken for a property's name.
-fn mask_keys(message: &str) -> String {
+/// Masks what could be an intake key. A template may hold one, and a stray `%` before it makes it a part of what is taken
+/// for a property's name; a colon too many makes one a key of the file.
+pub(crate) fn mask_keys(message: &str) -> String {
     let mut masked = String::with_capacity(message.len());
     for part in message.split_inclusive(|each: char| !each.is_ascii_alphanumeric()) {
         let word = part.trim_end_matches(|each: char| !each.is_ascii_alphanumeric());
-        // No property or option of rsyslog's has a word that long.
+        // No property or option of rsyslog's and no key of ours has a word that long.
         if word.len() >= limits::KEY_LEN_MIN {
             masked.push_str("****");
             masked.push_str(part.strip_prefix(word).unwrap_or_default());

@@ -83,8 +83,18 @@ pub(crate) struct Mistakes(pub(crate) Vec<Mistake>);
 
 impl Mistakes {
     pub(crate) fn add(&mut self, at: &Position, path: &impl fmt::Display, message: impl Into<String>) {
-        self.0.push(Mistake { at: at.clone(), path: path.to_string(), message: message.into() });
+        let (path, message) = (on_one_line(path.to_string()), on_one_line(message.into()));
+        self.0.push(Mistake { at: at.clone(), path, message });
     }
+}
+
+/// A mistake is one line, and what a file holds does not steer the terminal that shows it.
+fn on_one_line(text: String) -> String {
+    if !text.chars().any(char::is_control) {
+        return text;
+    }
+    let escape = |each: char| if each.is_control() { each.escape_default().to_string() } else { each.to_string() };
+    text.chars().map(escape).collect()
 }
 
 /// ` (did you mean "…"?)` where one of `known` is near, nothing otherwise.

@@ -257,7 +257,11 @@ impl Resolver<'_> {
         let Is(file) = raw?;
         let file = self.directory.join(file);
         match std::fs::metadata(&file) {
-            Ok(metadata) if metadata.is_file() => Some(file),
+            // Opened only where that does not wait for a writer.
+            Ok(metadata) if metadata.is_file() => match std::fs::File::open(&file) {
+                Ok(_) => Some(file),
+                Err(error) => self.no_file(path, &file, &format!("cannot be read: {error}")),
+            },
             Ok(_) => self.no_file(path, &file, "is not a file"),
             Err(error) => self.no_file(path, &file, &format!("cannot be read: {error}")),
         }
@@ -278,7 +282,9 @@ impl Resolver<'_> {
         let good = |each: char| each.is_ascii_alphanumeric() || matches!(each, '-' | '_' | '.');
         if name.is_empty() || name.len() > limits::NAME_LEN_MAX || !name.chars().all(good) {
             let max = limits::NAME_LEN_MAX;
-            self.mistake(path, format!("expected a name of at most {max} letters, digits, \"-\", \"_\" and \".\""));
+            let message = format!("not a name, expected at most {max} letters, digits, \"-\", \"_\" and \".\"");
+            let at = self.key_position(path);
+            self.mistakes.add(&at, path, message);
         }
     }
 
@@ -336,7 +342,18 @@ impl Resolver<'_> {
     }
 
     fn node(&self, path: &Path) -> Option<&Node> {
-        path.steps().iter().try_fold(self.tree, |node, step| child(node, step))
+        path.steps().iter().try_fold(self.tree, child)
+    }
+
+    /// Where the key of `path` stands.
+    fn key_position(&self, path: &Path) -> Position {
+        let split = path.steps().split_last();
+        let parent = split.and_then(|(_, parents)| parents.iter().try_fold(self.tree, child));
+        let entry = match (parent.map(|node| &node.value), split) {
+            (Some(Value::Map(entries)), Some((Step::Key(key), _))) => entries.iter().find(|entry| entry.key == *key),
+            _ => None,
+        };
+        entry.map_or_else(|| self.position(path), |entry| entry.key_at.clone())
     }
 
     /// Where the value of `path` stands, or the nearest value around it.

@@ -9,7 +9,9 @@ use ipnet::IpNet;
 use jiff::tz::TimeZone;
 use serde_yaml::Value as Yaml;
 
-use super::leaf::{Contains, Idle, Leaf, LogLevel, Off, Or, Pattern, Region, SecretText, Text, Timeout, Wrong};
+use super::leaf::{
+    Contains, Idle, Leaf, LogLevel, Off, Or, Pattern, Region, SecretText, Text, Timeout, Wrong, mask_keys,
+};
 use super::path::Path;
 use super::raw;
 use super::report::{Mistakes, nearest};
@@ -205,7 +207,9 @@ impl Check<'_> {
             Ok(()) => return Some(Yaml::String(scalar.text.clone())),
             Err(wrong) => wrong,
         };
-        if let Some(masked) = masked(scalar) {
+        // A template's mistake does not show the template.
+        let shown = wrong.at.is_some() && scalar.variables.is_empty();
+        if let Some(masked) = masked(scalar).filter(|_| !shown) {
             return self.refuse(node, path, format!("found {masked}, {}", (kind.expected)()));
         }
         let Some(octet) = wrong.at else {
@@ -255,7 +259,7 @@ impl Check<'_> {
                         }
                         None => format!("unknown key, expected one of {}", names().collect::<Vec<_>>().join(", ")),
                     };
-                    self.mistakes.add(key_at, &path, message);
+                    self.mistakes.add(key_at, &parent.key(&mask_keys(key)), message);
                 }
             }
         }
@@ -272,7 +276,11 @@ impl Check<'_> {
 /// How a report speaks of a scalar that it must not show.
 pub(crate) fn masked(scalar: &Scalar) -> Option<String> {
     let names: Vec<String> = scalar.variables.iter().map(|name| format!("${{{name}}}")).collect();
-    (!names.is_empty()).then(|| format!("the value of {}", names.join(" and ")))
+    match (names.is_empty(), scalar.one_line) {
+        (false, _) => Some(format!("the value of {}", names.join(" and "))),
+        (true, false) => Some("a text of several lines".to_owned()),
+        (true, true) => None,
+    }
 }
 
 fn expected(shape: &Shape) -> String {

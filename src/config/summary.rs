@@ -12,7 +12,7 @@ impl Config {
     pub fn summary(&self) -> String {
         let mut out = String::new();
         // Writing to a string does not fail.
-        let _ = self.write_summary(&mut out);
+        self.write_summary(&mut out).unwrap_or(());
         out
     }
 

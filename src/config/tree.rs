@@ -23,16 +23,16 @@ const OCTETS_PER_NODE: usize = 256;
 
 /// A value and its place.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Node {
+pub(crate) struct Node {
     /// The first character of the value.
-    pub at: Position,
+    pub(crate) at: Position,
     /// The value.
-    pub value: Value,
+    pub(crate) value: Value,
 }
 
 /// What a value can be.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Value {
+pub(crate) enum Value {
     /// Nothing after the colon, `~` or `null`.
     Nothing,
     /// A number, word or text: all are text until the schema says otherwise.
@@ -45,29 +45,32 @@ pub enum Value {
 
 /// One scalar's text.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Scalar {
+pub(crate) struct Scalar {
     /// Variables expanded.
-    pub text: String,
+    pub(crate) text: String,
     /// Variables whose values are in `text`: a report names them and does not show the text.
-    pub variables: Vec<String>,
+    pub(crate) variables: Vec<String>,
+    /// It begins and ends in one line of the file. A text that does not may be a quote that was never closed, with
+    /// anything in it.
+    pub(crate) one_line: bool,
     /// Column of the text's first octet where the text stands in one line of the file exactly as it is here.
-    pub text_column: Option<usize>,
+    pub(crate) text_column: Option<usize>,
 }
 
 /// A key and its value.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// The key.
-    pub key: String,
+    pub(crate) key: String,
     /// The key's first character.
-    pub key_at: Position,
+    pub(crate) key_at: Position,
     /// Its value.
-    pub node: Node,
+    pub(crate) node: Node,
 }
 
 impl Node {
     /// What a report calls it. Does not show scalars: a key in the wrong place is still a key.
-    pub fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self.value {
             Value::Nothing => "nothing",
             Value::Scalar(_) => "a single value",
@@ -77,7 +80,7 @@ impl Node {
     }
 
     /// The value of `key`, where this is a map.
-    pub fn get(&self, key: &str) -> Option<&Self> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Self> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node),
             _ => None,
@@ -114,6 +117,7 @@ pub(crate) fn read(text: &str, file: &Arc<str>, rank: usize, mistakes: &mut Mist
         rank,
         anchors: HashMap::new(),
         nodes: 0,
+        one_line: true,
         mistakes,
     };
     reader.document()
@@ -126,6 +130,8 @@ struct Reader<'a, 'm> {
     rank: usize,
     anchors: HashMap<usize, Node>,
     nodes: usize,
+    /// The last event began and ended in one line.
+    one_line: bool,
     mistakes: &'m mut Mistakes,
 }
 
@@ -146,7 +152,10 @@ impl<'a> Reader<'a, '_> {
 
     fn next(&mut self) -> Result<(Event<'a>, Position), Mistake> {
         match self.parser.next_event() {
-            Some(Ok((event, span))) => Ok((event, self.place(&span.start))),
+            Some(Ok((event, span))) => {
+                self.one_line = span.start.line() == span.end.line();
+                Ok((event, self.place(&span.start)))
+            }
             Some(Err(error)) => Err(self.fault(self.place(error.marker()), &format!("not YAML: {}", error.info()))),
             None => Ok((Event::StreamEnd, self.position(1, 1))),
         }
@@ -225,7 +234,12 @@ impl<'a> Reader<'a, '_> {
         let line = self.lines.get(at.line.saturating_sub(1)).copied().unwrap_or_default();
         let here = line.char_indices().nth(column.saturating_sub(1)).and_then(|(octet, _)| line.get(octet..));
         let as_it_is = here.is_some_and(|here| here.starts_with(text));
-        Value::Scalar(Scalar { text: text.to_owned(), variables: Vec::new(), text_column: as_it_is.then_some(column) })
+        Value::Scalar(Scalar {
+            text: text.to_owned(),
+            variables: Vec::new(),
+            one_line: self.one_line,
+            text_column: as_it_is.then_some(column),
+        })
     }
 
     fn anchored(&mut self, anchor: usize, node: Node) -> Node {

@@ -63,7 +63,7 @@ pub fn show_size(octets: u64) -> String {
     let binary = SIZES.iter().filter(|(name, _)| name.ends_with("iB"));
     let fitting = binary.chain(SIZES.iter().filter(|(name, _)| !name.ends_with("iB")));
     for (name, unit) in fitting {
-        if octets > 0 && octets % unit == 0 && *name != "B" {
+        if octets > 0 && octets.is_multiple_of(*unit) && *name != "B" {
             return format!("{}{name}", octets / unit);
         }
     }
@@ -74,7 +74,7 @@ pub fn show_size(octets: u64) -> String {
 pub fn show_duration(duration: Duration) -> String {
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     for (name, unit) in DURATIONS {
-        if ms > 0 && ms % unit == 0 {
+        if ms > 0 && ms.is_multiple_of(unit) {
             return format!("{}{name}", ms / unit);
         }
     }

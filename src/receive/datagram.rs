@@ -21,8 +21,11 @@ use super::gate::is_allowed;
 /// Datagrams that one system call may bring.
 const BATCH: usize = 64;
 
-/// Room for one: the largest that UDP can carry, and for unix sockets more than their default send buffer allows.
-const SLOT_BYTES: usize = 256 * 1024;
+/// The largest datagram that UDP can carry.
+pub(super) const UDP_BYTES_MAX: usize = 64 * 1024;
+
+/// More than a unix socket's default send buffer lets through (`net.core.wmem_default`, 208 KiB).
+pub(super) const UNIX_BYTES_MAX: usize = 256 * 1024;
 
 /// After a read that brought several, the socket is left alone for so long: at a high rate the next read brings
 /// hundreds instead of two, which is what a datagram's cost is made of. The kernel's buffer holds far more.
@@ -40,6 +43,11 @@ const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// How long a socket whose reads fail is left alone.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
+/// A datagram that holds a line end and nothing else is no message.
+fn is_empty(bytes: &[u8]) -> bool {
+    matches!(bytes, [] | b"\n" | b"\r\n" | [0])
+}
+
 struct Receiver {
     receivers: Receivers,
     socket: AsyncFd<OwnedFd>,
@@ -48,10 +56,10 @@ struct Receiver {
     errors: u64,
 }
 
-/// Starts receiving from `socket`, which is non-blocking.
-pub(super) fn spawn(receivers: Receivers, socket: OwnedFd) -> io::Result<()> {
+/// Starts receiving from `socket`, which is non-blocking and whose datagrams have at most `bytes_max` octets.
+pub(super) fn spawn(receivers: Receivers, socket: OwnedFd, bytes_max: usize) -> io::Result<()> {
     let socket = sys::watch(socket)?;
-    let batch = DatagramBatch::new(BATCH, SLOT_BYTES);
+    let batch = DatagramBatch::new(BATCH, bytes_max);
     let receiver = Receiver { receivers, socket, batch, drops: 0, errors: 0 };
     spawn_local(receiver.run());
     Ok(())
@@ -73,7 +81,7 @@ impl Receiver {
                     }
                 }
             }
-            match self.receive() {
+            match self.receive_all().await {
                 Ok(count) if count > GATHER_ABOVE => sleep(GATHER).await,
                 Ok(_) => {}
                 Err(error) => self.failed(&error).await,
@@ -81,6 +89,20 @@ impl Receiver {
         }
         self.drain().await;
         self.count_drops();
+    }
+
+    /// Takes what waits, until the socket's queue is empty. Returns how many.
+    async fn receive_all(&mut self) -> io::Result<usize> {
+        let mut received = 0;
+        loop {
+            let count = self.receive()?;
+            received += count;
+            if count < self.batch.slots() {
+                return Ok(received);
+            }
+            // More waits: the forwarders and the other connections of this core come in between.
+            yield_now().await;
+        }
     }
 
     /// Takes what waits, up to a batch. 0 when nothing did.
@@ -97,19 +119,22 @@ impl Receiver {
         }
     }
 
-    fn offer(&self) {
+    fn offer(&mut self) {
         let input = &self.receivers.input;
         let mut turn = self.receivers.pipeline.turn(self.receivers.input_index);
-        for datagram in self.batch.datagrams() {
+        self.batch.for_each(|datagram| {
+            if is_empty(datagram.bytes) {
+                return;
+            }
             if !is_allowed(input, datagram.peer) {
                 turn.reject_peer(datagram.bytes);
-                continue;
+                return;
             }
             let cut = truncate(datagram.bytes, input.max_message_size);
             let oversize = datagram.truncated || cut.len() < datagram.bytes.len();
             let frame = Frame { bytes: cut, flaw: oversize.then_some(Flaw::Oversize) };
             turn.offer(frame, datagram.peer, WhenFull::Drop);
-        }
+        });
     }
 
     /// The stop: takes what has arrived already.

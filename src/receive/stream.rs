@@ -79,7 +79,7 @@ impl<S: AsyncRead + Unpin> Connection<S> {
                 }
             };
             match step {
-                Step::Taken => {}
+                Step::Taken => self.receivers.pipeline.pace().await,
                 Step::Full(lane) => self.wait_for_room(lane).await,
                 Step::End => return Ok(()),
             }

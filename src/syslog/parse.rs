@@ -38,3 +38,6 @@ pub fn parse(frame: &[u8], clock: &Clock) -> Fields {
     }
     fields
 }
+
+#[cfg(test)]
+mod tests;

@@ -416,3 +416,6 @@ impl<'a> Cursor<'a> {
         Some(Zone { offset_minutes: if west { -east } else { east }, zulu: false, minus_zero: west && east == 0 })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,7 +65,7 @@ pub(super) fn compile(text: &str) -> Result<Vec<Segment>, TemplateError> {
     while cursor.peek().is_some() {
         let literal = cursor.until(b"%");
         if !literal.is_empty() {
-            segments.push(Segment::Literal(literal.into()));
+            segments.push(Segment::from_literal(literal));
         }
         if cursor.eat(b'%') {
             segments.push(parameter(&mut cursor)?);

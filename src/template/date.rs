@@ -135,7 +135,8 @@ pub(super) fn to_utc(stamp: &Timestamp) -> Timestamp {
 pub(super) fn write(stamp: &Timestamp, format: DateFormat, out: &mut Vec<u8>) {
     match format {
         DateFormat::Rfc3339 => {
-            let (text, len) = rfc3339(stamp);
+            let mut text = [0; RFC3339_LEN];
+            let len = rfc3339(stamp, &mut text);
             out.extend_from_slice(text.get(..len).unwrap_or_default());
         }
         DateFormat::Rfc3164 => rfc3164(stamp, b' ', out),
@@ -178,34 +179,45 @@ pub(super) fn write(stamp: &Timestamp, format: DateFormat, out: &mut Vec<u8>) {
 }
 
 /// Longest: `2003-08-24T05:14:15.000003-07:00`.
-const RFC3339_LEN: usize = 32;
+pub(super) const RFC3339_LEN: usize = 32;
 
-/// RFC 3339 with the sender's own precision (at most six digits) and zone; and how many octets of it.
+/// Writes RFC 3339 with the sender's own precision (at most six digits) and zone; how many octets of it.
+///
+/// Straight to where it stays, two digits at a time: a copy just after such small writes would wait for them.
 #[inline]
-pub(super) fn rfc3339(stamp: &Timestamp) -> ([u8; RFC3339_LEN], usize) {
-    let [y1, y2, y3, y4] = four(stamp.year);
-    let [(m1, m2), (d1, d2)] = [stamp.month, stamp.day].map(pair);
-    let [(h1, h2), (n1, n2), (s1, s2)] = [stamp.hour, stamp.minute, stamp.second].map(pair);
-    let date = [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', n1, n2, b':', s1, s2];
-    let mut text = [0; RFC3339_LEN];
-    let mut len = put(&mut text, 0, date);
+pub(super) fn rfc3339(stamp: &Timestamp, text: &mut [u8; RFC3339_LEN]) -> usize {
+    put(text, 0, two((stamp.year / 100) as u8));
+    put(text, 2, two((stamp.year % 100) as u8));
+    for (at, mark, part) in [
+        (4, b'-', stamp.month),
+        (7, b'-', stamp.day),
+        (10, b'T', stamp.hour),
+        (13, b':', stamp.minute),
+        (16, b':', stamp.second),
+    ] {
+        put(text, at, [mark]);
+        put(text, at + 1, two(part));
+    }
+    let mut len = 19;
     if stamp.fraction_digits > 0 {
         let fraction_digits = usize::from(stamp.fraction_digits.min(6));
         // All six are written; what follows overwrites those that were not sent.
         let scale = POWERS_OF_TEN.get(6 - fraction_digits).copied().unwrap_or(1);
         let micros = stamp.fraction.saturating_mul(scale);
-        let [(a, b), (c, d), (e, f)] = [micros / 10_000, micros / 100, micros].map(|part| pair((part % 100) as u8));
-        put(&mut text, len, [b'.', a, b, c, d, e, f]);
+        put(text, len, *b".");
+        put(text, len + 1, two((micros / 10_000 % 100) as u8));
+        put(text, len + 3, two((micros / 100 % 100) as u8));
+        put(text, len + 5, two((micros % 100) as u8));
         len += 1 + fraction_digits;
     }
     if stamp.zulu {
-        len = put(&mut text, len, *b"Z");
-        return (text, len);
+        return put(text, len, *b"Z");
     }
     let minutes = stamp.offset_minutes.unsigned_abs();
-    let [(h1, h2), (n1, n2)] = [(minutes / 60) as u8, (minutes % 60) as u8].map(pair);
-    len = put(&mut text, len, [sign(stamp), h1, h2, b':', n1, n2]);
-    (text, len)
+    put(text, len, [sign(stamp)]);
+    put(text, len + 1, two((minutes / 60) as u8));
+    put(text, len + 3, *b":");
+    put(text, len + 4, two((minutes % 60) as u8))
 }
 
 /// Writes `part` at `at`; the offset behind it.
@@ -295,9 +307,24 @@ fn pair(value: u8) -> (u8, u8) {
     (b'0' + value / 10 % 10, b'0' + value % 10)
 }
 
+/// "00" to "99".
+static TWO: [[u8; 2]; 100] = {
+    let mut table = [[b'0'; 2]; 100];
+    let mut value = 0;
+    while value < 100 {
+        let (tens, ones) = (b'0' + value / 10, b'0' + value % 10);
+        #[expect(clippy::indexing_slicing, reason = "value < 100, evaluated at compile time")]
+        {
+            table[value as usize] = [tens, ones];
+        }
+        value += 1;
+    }
+    table
+};
+
+#[inline(always)]
 pub(super) fn two(value: u8) -> [u8; 2] {
-    let (tens, ones) = pair(value);
-    [tens, ones]
+    TWO.get(usize::from(value)).copied().unwrap_or(*b"00")
 }
 
 pub(super) fn four(value: u16) -> [u8; 4] {

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use memchr::memmem;
 use regex::bytes::{Regex, RegexBuilder};
 use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::util::pool::Pool;
@@ -37,6 +38,8 @@ pub(super) struct Fault {
 pub(super) enum Posix {
     /// [`TRIM_START`], submatch 1.
     TrimStart,
+    /// `.*(text.*)$`, submatch 1 (so does Sekoia's documentation find CEF): from the last `text` to the end.
+    FromLast(Arc<memmem::FinderRev<'static>>),
     /// First alternative and longest match are the same.
     Plain { regex: Regex, submatch: usize },
     /// They may differ.
@@ -57,6 +60,9 @@ impl Posix {
     pub(super) fn new(expression: &[u8], dialect: Dialect, submatch: u8) -> Result<Self, Fault> {
         if expression == TRIM_START && dialect == Dialect::Extended && submatch == 1 {
             return Ok(Self::TrimStart);
+        }
+        if let (Dialect::Extended, 1, Some(text)) = (dialect, submatch, from_last(expression)) {
+            return Ok(Self::FromLast(Arc::new(memmem::FinderRev::new(text).into_owned())));
         }
         let Translated { pattern, ambiguous } = translate::translate(expression, dialect)?;
         let submatch = usize::from(submatch);
@@ -96,6 +102,7 @@ impl Posix {
     fn whole_match(&self, value: &[u8]) -> Option<(usize, usize)> {
         match self {
             Self::TrimStart => Some((0, value.len())),
+            Self::FromLast(text) => text.rfind(value).map(|_| (0, value.len())),
             Self::Plain { regex, .. } => regex.find(value).map(|found| (found.start(), found.end())),
             Self::Longest(longest) => longest.find(value),
         }
@@ -107,6 +114,7 @@ impl Posix {
                 let blanks = value.iter().take_while(|octet| matches!(octet, b' ' | b'\t')).count();
                 Found::At(blanks, value.len())
             }
+            Self::FromLast(text) => text.rfind(value).map_or(Found::Nothing, |start| Found::At(start, value.len())),
             Self::Plain { regex, submatch: 0 } => {
                 regex.find(value).map_or(Found::Nothing, |found| Found::At(found.start(), found.end()))
             }
@@ -140,6 +148,13 @@ impl Longest {
         let end = self.longest.try_search_fwd(&mut cache, &input).ok().flatten();
         Some((first.start(), end.map_or(first.end(), |half| half.offset())))
     }
+}
+
+/// The plain text in `.*(text.*)$`.
+fn from_last(expression: &[u8]) -> Option<&[u8]> {
+    let text = expression.strip_prefix(b".*(")?.strip_suffix(b".*)$")?;
+    let plain = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b' ' | b'_' | b'-' | b':' | b'=');
+    (!text.is_empty() && text.iter().all(plain)).then_some(text)
 }
 
 fn build(pattern: &str) -> Result<Regex, Fault> {

@@ -183,6 +183,12 @@ impl Shape {
         }
     }
 
+    /// The most that comes of a value of `len` octets: JSON makes six of one, `fixed-width` fills up.
+    pub(super) fn len_max(&self, len: usize) -> usize {
+        let width = if self.fixed_width { self.to.max(self.from) as usize } else { 0 };
+        len.max(width).max(b"**FIELD NOT FOUND**".len()).saturating_mul(6).saturating_add(self.json_prefix.len() + 2)
+    }
+
     /// Field or regular expression. False: there is no such field.
     fn extract(&self, value: &mut Vec<u8>) -> bool {
         match &self.extract {

@@ -33,6 +33,18 @@ impl Stage {
         }
     }
 
+    /// Lets `write` write up to `N` octets in place; it tells how many.
+    #[inline(always)]
+    pub(super) fn push_with<const N: usize>(&mut self, out: &mut Vec<u8>, write: impl FnOnce(&mut [u8; N]) -> usize) {
+        const { assert!(N <= STAGE_LEN) };
+        if self.len > STAGE_LEN - N {
+            self.flush(out);
+        }
+        if let Some(target) = self.buffer.get_mut(self.len..).and_then(|rest| rest.first_chunk_mut::<N>()) {
+            self.len += write(target).min(N);
+        }
+    }
+
     /// Hands everything to the output.
     #[inline]
     pub(super) fn flush(&mut self, out: &mut Vec<u8>) {
@@ -68,6 +80,7 @@ fn overlapping<const N: usize>(target: &mut [u8], text: &[u8]) {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test may")]
 mod tests {
     use super::*;
 

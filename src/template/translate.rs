@@ -6,6 +6,8 @@ use super::posix::{Dialect, Fault};
 
 /// glibc's limit (RE_DUP_MAX) is 32767; automata of that size are not built here.
 const REPEAT_MAX: u32 = 1000;
+/// Repetitions of one thing behind each other (`a**`).
+const STACK_MAX: usize = 10;
 /// Groups within groups.
 const DEPTH_MAX: usize = 50;
 
@@ -210,10 +212,9 @@ impl Translator<'_> {
 
     /// All repetitions after an atom.
     fn repeats(&mut self, group: bool, atom: &mut String) -> Result<(), Fault> {
-        let mut repeated = false;
-        loop {
+        for repeated in 0.. {
             let suffix = match self.peek(false) {
-                Some((Token::Repeat(b'*') | Token::OpenBrace, _)) if repeated && !self.extended => {
+                Some((Token::Repeat(b'*') | Token::OpenBrace, _)) if repeated > 0 && !self.extended => {
                     return self.fault(self.at, "a repetition of a repetition in a basic regular expression");
                 }
                 Some((Token::Repeat(octet), len)) => {
@@ -227,11 +228,14 @@ impl Translator<'_> {
                 }
                 _ => return Ok(()),
             };
-            repeated = true;
+            if repeated >= STACK_MAX {
+                return self.fault(self.at, format!("more than {STACK_MAX} repetitions behind each other"));
+            }
             self.ambiguous |= group;
             // In its own group: "a*?" would be a lazy repetition.
             *atom = format!("(?:{atom}){suffix}");
         }
+        Ok(())
     }
 
     /// After `{`: `m}`, `m,}`, `,n}` or `m,n}`.

@@ -23,6 +23,8 @@ pub struct Difference {
 
 /// All of them. A frame may need several: a year and a missing field.
 pub const ALL: [Difference; 11] = [
+    // First: the next ones ask for all other fields to be equal.
+    Difference { name: "No octet from behind the frame", settle: behind_the_frame },
     Difference { name: "PRI 13 instead of `invld`", settle: pri_invalid },
     Difference { name: "An empty PRI and leading zeros are no PRI", settle: pri_unidentifiable },
     Difference { name: "A nil APP-NAME is `-`", settle: app_name_nil },
@@ -33,7 +35,6 @@ pub const ALL: [Difference; 11] = [
     Difference { name: "Fields that a header does not reach are nil", settle: header_short },
     Difference { name: "STRUCTURED-DATA that is never closed is MSG", settle: sd_unclosed },
     Difference { name: "STRUCTURED-DATA of 64 KiB and more is whole", settle: sd_long },
-    Difference { name: "No octet from behind the frame", settle: behind_the_frame },
 ];
 
 fn pri_invalid(compared: &Compared<'_>, ours: &mut Outcome) -> bool {

@@ -131,9 +131,19 @@ pub enum Transport {
     Udp,
 }
 
-/// rsyslogd's executable, where it is installed.
-pub fn installed() -> Option<&'static Path> {
-    ["/usr/sbin/rsyslogd", "/usr/local/sbin/rsyslogd"].into_iter().map(Path::new).find(|path| path.exists())
+/// The version that is the judge; others differ from it.
+const VERSION: &str = "8.2302";
+
+/// rsyslogd's executable, where that version is installed; else what is there instead.
+pub fn installed() -> Result<&'static Path, String> {
+    let paths = ["/usr/sbin/rsyslogd", "/usr/local/sbin/rsyslogd"].into_iter().map(Path::new);
+    let Some(executable) = paths.into_iter().find(|path| path.exists()) else {
+        return Err("rsyslogd is not installed".to_owned());
+    };
+    let answer = Command::new(executable).arg("-v").output().map_err(|error| format!("rsyslogd -v: {error}"))?;
+    let answer = String::from_utf8_lossy(&answer.stdout).into_owned();
+    let line = answer.lines().next().unwrap_or_default();
+    if line.contains(VERSION) { Ok(executable) } else { Err(format!("this is {line}, not {VERSION}")) }
 }
 
 /// Ends the process when it goes out of scope.

@@ -153,7 +153,8 @@ impl Resolver<'_> {
         // The default compiles: a test of the templates says so.
         let Some(template) = template else { return Action::Discard };
         match (template.uses_intake_key(), key_given) {
-            _ if template_refused => {}
+            // What was meant is not known.
+            _ if template_refused || self.is_refused(&path.key("discard")) => {}
             (true, false) => {
                 let message =
                     "no \"intake_key\" and no \"intake_key_file\", expected one of them (or \"discard: true\")";

@@ -19,6 +19,7 @@ const TAG: u8 = 8;
 /// Which octets may stand where; C's `isalnum` and `isprint` in the C locale.
 static CLASS: [u8; 256] = classes();
 
+#[expect(clippy::indexing_slicing, reason = "evaluated at compile time, for a table of 256 and an octet")]
 const fn classes() -> [u8; 256] {
     let mut table = [0; 256];
     let mut octet = 0_u8;

@@ -32,3 +32,41 @@ fn escape(frame: &[u8], out: &mut Vec<u8>) {
     }
     out.extend_from_slice(rest);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reception_drops_one_nul_and_one_lf_and_escapes_the_rest_in_octal() {
+        let table: [(&[u8], &[u8]); 14] = [
+            (b"text", b"text"),
+            (b"", b""),
+            (b"text\n", b"text"),
+            (b"text\0", b"text"),
+            (b"text\n\0", b"text"),
+            (b"text\0\n", b"text#000"),
+            (b"text\n\n", b"text#012"),
+            (b"text\0\0", b"text#000"),
+            (b"a\tb", b"a#011b"),
+            (b"\x01", b"#001"),
+            (b"\x1b[1m\x1f", b"#033[1m#037"),
+            (b"del\x7f", b"del\x7f"),
+            (b"gr\xc3\xbc\x80\xff", b"gr\xc3\xbc\x80\xff"),
+            (b"#011", b"#011"),
+        ];
+        for (frame, expected) in table {
+            let mut scratch = b"left over".to_vec();
+            assert_eq!(sanitize(frame, &mut scratch), expected, "{}", frame.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_clean_frame_is_borrowed() {
+        let frame = b"<13>Nov 22 10:11:12 gate app: text\n";
+        let mut scratch = Vec::new();
+        let sanitized = sanitize(frame, &mut scratch);
+        assert!(std::ptr::eq(sanitized.as_ptr(), frame.as_ptr()));
+        assert_eq!(scratch.capacity(), 0);
+    }
+}
