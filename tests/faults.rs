@@ -114,6 +114,9 @@ fn a_collector_that_is_gone_for_a_while_finds_everything_on_its_return() {
     run.bench.collector.stop();
     pause(Duration::from_secs(2));
     run.assert_idles(Duration::from_secs(1));
+    let reason = "output=\"sekoia\",reason=\"connect\"";
+    let attempts = run.bench.relay.metric("forebay_output_connect_failures_total", reason);
+    assert!((3..30).contains(&attempts), "{attempts} attempts in three seconds");
     run.bench.collector.restart();
     run.assert_recovers("outage");
     run.assert_nothing_is_lost();
@@ -125,7 +128,12 @@ fn resets_in_the_middle_of_the_stream_lose_nothing() {
     let mut resets = 0;
     while resets < 9 {
         run.flows_on(100);
-        if run.bench.collector.reset() > 0 {
+        // For a moment its kernel acknowledges what its process does not read any more.
+        run.bench.collector.behave(Manner::Stalls);
+        pause(Duration::from_millis(50));
+        let open = run.bench.collector.reset();
+        run.bench.collector.behave(Manner::Reads);
+        if open > 0 {
             resets += 1;
             run.assert_recovers("reset");
         }
