@@ -1,0 +1,346 @@
+//! Faults of the far end, under load over TCP: nothing is lost, the ledger balances, the relay does not spin, and it
+//! is back within five seconds of the collector's return.
+
+#[path = "support/harness.rs"]
+mod support;
+
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::certificates::Certificates;
+use support::collector::{Collector, Manner};
+use support::load::{Load, missing_and_duplicates, numbered};
+use support::relay::{Relay, count};
+use support::senders::*;
+use support::waiting::{PATIENCE, eventually, pause, within};
+use support::{Bench, ROUTE_ALL};
+
+/// What the issue allows from the collector's return to the first message.
+const RECOVERY_MAX: Duration = Duration::from_secs(5);
+
+const INPUT: &str = "inputs: {lan: {listen: 'tcp://127.0.0.1:0'}}\n";
+
+/// A relay under load with messages flowing.
+struct UnderLoad {
+    bench: Bench,
+    load: Load,
+}
+
+impl UnderLoad {
+    fn start(output: &str) -> Self {
+        let bench = Bench::with_output(&format!("{INPUT}{ROUTE_ALL}"), output);
+        let load = Load::start(bench.relay.address("lan", "tcp"));
+        let mut started = Self { bench, load };
+        started.flows_on(200);
+        started
+    }
+
+    /// Waits until so many more frames have arrived.
+    #[track_caller]
+    fn flows_on(&mut self, frames: usize) {
+        let so_far = || self.bench.collector.look(|seen| seen.frames.len());
+        let goal = so_far() + frames;
+        eventually("messages to flow", || if so_far() >= goal { Ok(()) } else { Err(so_far().to_string()) });
+    }
+
+    /// Lets the outage last, with nothing sent meanwhile, and holds the relay to taking hardly any processor time.
+    #[track_caller]
+    fn assert_idles(&self, time: Duration) {
+        self.load.pause();
+        self.bench.relay.assert_idles(time);
+        self.load.resume();
+    }
+
+    /// The collector is back: measures until messages arrive again.
+    #[track_caller]
+    fn assert_recovers(&self, what: &str) {
+        let before = self.bench.collector.look(|seen| seen.frames.len());
+        let returned = Instant::now();
+        let again = || self.bench.collector.look(|seen| seen.frames.len()) > before;
+        within(PATIENCE, || if again() { Ok(()) } else { Err("nothing arrives".to_owned()) }).unwrap();
+        let passed = returned.elapsed();
+        println!("{what}: messages arrive again after {passed:?}");
+        assert!(passed < RECOVERY_MAX, "{what}: messages arrive again after {passed:?}");
+    }
+
+    /// Ends the load and holds the relay to its promises. Returns how many messages were sent again.
+    #[track_caller]
+    fn assert_nothing_is_lost(self) -> u64 {
+        let Self { mut bench, load } = self;
+        let sent = load.finish();
+        eventually("every message to arrive", || {
+            let (missing, _) = missing_and_duplicates(&bench.collector.numbers(), sent);
+            if missing.is_empty() { Ok(()) } else { Err(format!("missing of {sent}: {missing:?} …")) }
+        });
+        let status = bench.relay.status_when("the queue to be empty", |status| {
+            count(status.route("all"), "waiting") == 0 && count(status.input("lan"), "received") == sent
+        });
+        status.assert_balanced();
+        assert_eq!(count(status.route("all"), "routed"), sent);
+        assert_eq!(count(status.route("all"), "dropped"), 0);
+        let resent = count(status.route("all"), "resent");
+        let duplicates = missing_and_duplicates(&bench.collector.numbers(), sent).1;
+        println!("{sent} sent, {resent} sent again, {duplicates} arrived twice");
+        assert!(duplicates <= resent, "{duplicates} duplicates, {resent} resent");
+        bench.relay.stop_clean();
+        resent
+    }
+}
+
+#[test]
+fn a_collector_that_restarts_again_and_again_costs_nothing() {
+    let mut run = UnderLoad::start("");
+    for restart in 0..4 {
+        run.flows_on(200);
+        run.bench.collector.stop();
+        if restart == 0 {
+            run.assert_idles(Duration::from_millis(500));
+        }
+        pause(Duration::from_millis(200));
+        run.bench.collector.restart();
+        run.assert_recovers("restart");
+    }
+    run.assert_nothing_is_lost();
+}
+
+#[test]
+fn a_collector_that_is_gone_for_a_while_finds_everything_on_its_return() {
+    let run = UnderLoad::start("");
+    run.bench.collector.stop();
+    pause(Duration::from_secs(2));
+    run.assert_idles(Duration::from_secs(1));
+    run.bench.collector.restart();
+    run.assert_recovers("outage");
+    run.assert_nothing_is_lost();
+}
+
+#[test]
+fn resets_in_the_middle_of_the_stream_lose_nothing() {
+    let mut run = UnderLoad::start("");
+    let mut resets = 0;
+    while resets < 9 {
+        run.flows_on(100);
+        if run.bench.collector.reset() > 0 {
+            resets += 1;
+            run.assert_recovers("reset");
+        }
+    }
+    let resent = run.assert_nothing_is_lost();
+    assert!(resent > 0, "a reset while messages are in flight makes some to be sent again");
+}
+
+#[test]
+fn what_a_stalled_collector_had_acknowledged_but_not_read_survives_its_death() {
+    let mut run = UnderLoad::start("");
+    run.bench.collector.behave(Manner::Stalls);
+    pause(Duration::from_millis(500));
+    run.assert_idles(Duration::from_millis(500));
+    // Its kernel has acknowledged all of this, and forgets it now.
+    run.bench.collector.reset();
+    run.bench.collector.behave(Manner::Reads);
+    run.assert_recovers("stall");
+    run.flows_on(200);
+    let resent = run.assert_nothing_is_lost();
+    assert!(resent > 500, "{resent} were sent again; half a second of them had been acknowledged and not read");
+}
+
+#[test]
+fn a_collector_that_reads_nothing_is_left_after_the_write_timeout() {
+    let certificates = Certificates::new();
+    let collector = Collector::start(&certificates);
+    let output = collector.output(&certificates, "write_timeout: 500ms");
+    let relay = Relay::start(&format!("outputs: {{sekoia: {{{output}}}}}\n{INPUT}{ROUTE_ALL}"));
+    collector.behave(Manner::Stalls);
+    let to = relay.address("lan", "tcp");
+    // More than both kernels' buffers hold.
+    let sender = thread::spawn(move || send_tcp(to, &long_messages(LONG_COUNT)));
+    relay.wait_for_log("takes nothing any more");
+    collector.reset();
+    collector.behave(Manner::Reads);
+    sender.join().unwrap();
+    assert_all_long_ones_arrive(&collector);
+    relay.status_when("the queue to be empty", |status| count(status.route("all"), "waiting") == 0).assert_balanced();
+}
+
+#[test]
+fn a_wrong_certificate_gets_nothing_and_the_right_one_everything() {
+    let run = UnderLoad::start("");
+    run.bench.collector.behave(Manner::PresentsAStrangersCertificate);
+    run.bench.collector.reset();
+    run.bench.relay.wait_for_log("TLS handshake with");
+    let before = run.bench.collector.look(|seen| seen.frames.len());
+    run.assert_idles(Duration::from_millis(700));
+    assert_eq!(run.bench.collector.look(|seen| seen.frames.len()), before);
+    run.bench.collector.behave(Manner::Reads);
+    run.assert_recovers("certificate");
+    let reason = "output=\"sekoia\",reason=\"tls_handshake\"";
+    assert!(run.bench.relay.metric("forebay_output_connect_failures_total", reason) > 0);
+    run.assert_nothing_is_lost();
+}
+
+#[test]
+fn a_handshake_that_never_ends_is_given_up_and_tried_again() {
+    let run = UnderLoad::start("handshake_timeout: 800ms");
+    run.bench.collector.behave(Manner::NeverShakesHands);
+    run.bench.collector.reset();
+    run.bench.relay.wait_for_log("did not finish it in time");
+    run.assert_idles(Duration::from_millis(700));
+    run.bench.collector.behave(Manner::Reads);
+    run.assert_recovers("handshake");
+    run.assert_nothing_is_lost();
+}
+
+#[test]
+fn without_a_replay_window_messages_are_released_at_once_and_an_outage_loses_none_of_its_own() {
+    let run = UnderLoad::start("replay_window: 0");
+    run.bench.collector.stop();
+    // What the collector's kernel had acknowledged before may be lost then; nothing after it may.
+    let first = run.load.sent() + 25;
+    pause(Duration::from_millis(300));
+    run.bench.collector.restart();
+    run.assert_recovers("restart");
+    let Bench { relay, collector, .. } = &run.bench;
+    let sent = run.load.finish();
+    assert!(sent > first);
+    let status = relay.status_when("all to be released", |status| count(status.route("all"), "released") == sent);
+    status.assert_balanced();
+    let numbers = eventually("the outage's messages to arrive", || {
+        let numbers = collector.numbers();
+        if numbers.contains_key(&(sent - 1)) { Ok(numbers) } else { Err("the last is missing".to_owned()) }
+    });
+    let missing: Vec<u64> = (first..sent).filter(|number| !numbers.contains_key(number)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn a_name_that_does_not_resolve_makes_messages_wait_and_the_stop_tells_the_loss() {
+    const MESSAGES: u64 = 1_000;
+    let mut relay = Relay::start(&format!(
+        "outputs: {{sekoia: {{to: 'tls://does-not-exist.invalid:6514', connect_timeout: 2s}}}}\nshutdown_timeout: 500ms\n{INPUT}{ROUTE_ALL}"
+    ));
+    let octets: String = (0..MESSAGES).map(numbered).collect();
+    send_tcp(relay.address("lan", "tcp"), octets.as_bytes());
+    relay.wait_for_log("cannot resolve does-not-exist.invalid");
+    relay.assert_idles(Duration::from_secs(1));
+    let status = relay.status();
+    status.assert_balanced();
+    assert_eq!(count(status.input("lan"), "received"), MESSAGES);
+    assert_eq!(count(status.route("all"), "waiting"), MESSAGES);
+    let reason = "output=\"sekoia\",reason=\"resolve\"";
+    assert!(relay.metric("forebay_output_connect_failures_total", reason) > 0);
+    relay.terminate();
+    assert_eq!(relay.wait().code(), Some(1));
+    let told = relay.wait_for_log("not everything could be delivered in time");
+    assert_eq!(told["lost"], MESSAGES);
+}
+
+/// Messages of about a thousand octets: together more than the kernels' buffers and a small queue hold.
+const LONG_COUNT: u64 = 15_000;
+
+fn long_messages(messages: u64) -> Vec<u8> {
+    let filler = "the water waits above the gate ".repeat(30);
+    let line = |number| format!("<134>Nov 22 10:00:00 gate slow[7]: n={number} {filler}\n");
+    (0..messages).map(line).collect::<String>().into_bytes()
+}
+
+#[track_caller]
+fn assert_all_long_ones_arrive(collector: &Collector) {
+    eventually("every message to arrive", || {
+        let (missing, _) = missing_and_duplicates(&collector.numbers(), LONG_COUNT);
+        if missing.is_empty() { Ok(()) } else { Err(format!("missing: {missing:?} …")) }
+    });
+}
+
+#[test]
+fn a_full_lane_makes_a_tcp_sender_wait_and_loses_nothing() {
+    let mut bench = Bench::start(&format!("memory: {{max: 20MiB}}\n{INPUT}{ROUTE_ALL}"));
+    bench.collector.behave(Manner::Stalls);
+    let to = bench.relay.address("lan", "tcp");
+    let sender = thread::spawn(move || send_tcp(to, &long_messages(LONG_COUNT)));
+    let status =
+        bench.relay.status_when("the sender to wait", |status| count(status.input("lan"), "blocked_connections") == 1);
+    status.assert_balanced();
+    bench.relay.assert_idles(Duration::from_millis(500));
+    assert!(!sender.is_finished());
+    assert!(count(bench.relay.status().input("lan"), "received") < LONG_COUNT);
+    bench.collector.behave(Manner::Reads);
+    sender.join().unwrap();
+    assert_all_long_ones_arrive(&bench.collector);
+    let status = bench.relay.status_when("the queue to be empty", |status| count(status.route("all"), "waiting") == 0);
+    status.assert_balanced();
+    assert_eq!(count(status.input("lan"), "blocked_connections"), 0);
+    assert_eq!(count(status.route("all"), "dropped"), 0);
+    assert_eq!(count(status.route("all"), "resent"), 0);
+    bench.relay.stop_clean();
+}
+
+/// A relay with a route to a collector that stalls and one to a collector that reads.
+fn two_outputs() -> (Relay, Collector, Collector) {
+    let certificates = Certificates::new();
+    let (stalled, healthy) = (Collector::start(&certificates), Collector::start(&certificates));
+    stalled.behave(Manner::Stalls);
+    let configuration = format!(
+        "memory: {{max: 24MiB}}\ninputs: {{lan: {{listen: ['tcp://127.0.0.1:0', 'udp://127.0.0.1:0']}}}}\n\
+         outputs:\n  stalled: {{{}}}\n  healthy: {{{}}}\n\
+         routes:\n  - {{name: slow, program: slow, intake_key: key-of-slow, output: stalled}}\n  \
+         - {{name: fast, intake_key: key-of-fast, output: healthy}}\n",
+        stalled.output(&certificates, ""),
+        healthy.output(&certificates, "")
+    );
+    (Relay::start(&configuration), stalled, healthy)
+}
+
+#[test]
+fn a_full_lane_drops_datagrams_on_its_own_account_and_others_go_on() {
+    let (relay, stalled, healthy) = two_outputs();
+    let to = relay.address("lan", "udp");
+    let filler = "the water waits above the gate ".repeat(30);
+    let dropped = eventually("the slow lane to be full", || {
+        let messages: Vec<String> =
+            (0..200).map(|number| format!("<134>Nov 22 10:00:00 gate slow[7]: n={number} {filler}")).collect();
+        send_udp(to, &messages.iter().map(String::as_str).collect::<Vec<_>>());
+        match count(relay.status().route("slow"), "dropped") {
+            0 => Err("nothing is dropped".to_owned()),
+            dropped => Ok(dropped),
+        }
+    });
+    assert!(dropped > 0);
+    for _ in 0..20 {
+        send_udp(to, &["<134>Nov 22 10:00:00 gate fast[7]: in time"; 10]);
+    }
+    healthy.wait_for(200);
+    let settled = relay.status_when("all datagrams to be taken", |status| {
+        pause(Duration::from_millis(50));
+        *status == relay.status()
+    });
+    settled.assert_balanced();
+    assert_eq!(count(settled.route("fast"), "dropped"), 0);
+    stalled.behave(Manner::Reads);
+    let status = relay.status_when("the slow lane to be empty", |status| count(status.route("slow"), "waiting") == 0);
+    status.assert_balanced();
+    stalled.wait_for((count(status.route("slow"), "routed") - count(status.route("slow"), "dropped")) as usize);
+}
+
+#[test]
+fn a_full_lane_blocks_its_own_senders_only() {
+    let (relay, stalled, healthy) = two_outputs();
+    let to = relay.address("lan", "tcp");
+    let sender = thread::spawn(move || send_tcp(to, &long_messages(LONG_COUNT)));
+    relay.status_when("the sender to wait", |status| count(status.input("lan"), "blocked_connections") == 1);
+    let began = Instant::now();
+    // Some of these connections share the shard of the one that waits.
+    for _ in 0..8 {
+        let mut stream = connect(to);
+        for _ in 0..50 {
+            stream.write_all(b"<134>Nov 22 10:00:00 gate fast[7]: in time\n").unwrap();
+        }
+        finish(stream);
+    }
+    healthy.wait_for(400);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(!sender.is_finished());
+    stalled.behave(Manner::Reads);
+    sender.join().unwrap();
+    assert_all_long_ones_arrive(&stalled);
+}

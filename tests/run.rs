@@ -1,0 +1,306 @@
+//! Running: exit codes, configurations of all kinds, the stop, and secrets that show nowhere.
+
+#[path = "support/harness.rs"]
+mod support;
+
+use std::io::Write;
+use std::net::{TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::collector::Collector;
+use support::load::{missing_and_duplicates, numbered};
+use support::relay::{Relay, count};
+use support::senders::*;
+use support::waiting::eventually;
+use support::{Bench, ROUTE_ALL};
+
+const KEY: &str = "wJ4oWn0tKeyThatMustNotShow";
+
+const INPUT: &str = "inputs: {lan: {listen: ['tcp://127.0.0.1:0', 'udp://127.0.0.1:0']}}\n";
+
+/// Runs the program to its end, without any of this process's `FOREBAY_*`.
+fn forebay(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FOREBAY_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).output().unwrap()
+}
+
+fn text(octets: &[u8]) -> String {
+    String::from_utf8(octets.to_vec()).unwrap()
+}
+
+/// A file of this text, in a directory that goes away with it.
+fn file(text: &str) -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("forebay.yaml");
+    std::fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (directory, path)
+}
+
+/// An address of this machine where nobody listens.
+fn nobody() -> std::net::SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[test]
+fn a_wrong_configuration_is_reported_whole_and_ends_with_78() {
+    let (_directory, path) = file(
+        "inputs:\n  lan:\n    listen: tcp://127.0.0.1:0\n    max_mesage_size: 1MiB\noutputs:\n  sekoia: {region: mars}\n\
+         routes:\n  - {program: app, intake_key: k1, output: sekioa}\nmemory: {max: 1KiB}\n",
+    );
+    for command in ["run", "check"] {
+        let output = forebay(&[command, "-c", &path]);
+        assert_eq!(output.status.code(), Some(78));
+        let report = text(&output.stderr);
+        for (place, part) in [
+            (":4:5:", "did you mean \"max_message_size\""),
+            (":6:20:", "mars"),
+            (":8:44:", "did you mean \"sekoia\""),
+            (":9:15:", "1KiB"),
+        ] {
+            let line = report.lines().find(|line| line.contains(&format!("forebay.yaml{place}")));
+            assert!(line.is_some_and(|line| line.contains(part)), "{place} {part} in\n{report}");
+        }
+        assert_eq!(text(&output.stdout), "");
+    }
+}
+
+#[test]
+fn no_configuration_at_all_ends_with_78_and_advice() {
+    let output = forebay(&["run"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(text(&output.stderr).contains("FOREBAY_INTAKE_KEY"), "{}", text(&output.stderr));
+    let output = forebay(&["run", "-c", "/does/not/exist.yaml"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(text(&output.stderr).contains("/does/not/exist.yaml"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_64_and_help_with_0() {
+    for arguments in [&["run", "--no-such-option"][..], &["no-such-command"], &[], &["run", "--log-format", "xml"]] {
+        let output = forebay(arguments);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}");
+        assert!(!output.stderr.is_empty());
+    }
+    for arguments in [&["--help"][..], &["--version"], &["run", "--help"]] {
+        let output = forebay(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(!output.stdout.is_empty() && output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn ports_in_use_end_with_1_and_all_of_them_are_named() {
+    let holders = (TcpListener::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let (tcp, udp) = (holders.0.local_addr().unwrap(), holders.1.local_addr().unwrap());
+    let (_directory, path) = file(&format!(
+        "admin: {{listen: 'off'}}\ninputs: {{lan: {{listen: ['tcp://{tcp}', 'udp://{udp}']}}}}\n\
+         outputs: {{sekoia: {{to: 'tcp://127.0.0.1:1'}}}}\n{ROUTE_ALL}"
+    ));
+    let output = forebay(&["run", "-c", &path]);
+    assert_eq!(output.status.code(), Some(1));
+    let log = text(&output.stderr);
+    for part in [format!("tcp://{tcp}"), format!("udp://{udp}"), "inputs.lan".to_owned(), "ss -lntup".to_owned()] {
+        assert!(log.contains(&part), "{part} in\n{log}");
+    }
+    drop(holders);
+}
+
+#[test]
+fn a_second_relay_does_not_share_the_first_ones_ports() {
+    let bench = Bench::start(&format!("{INPUT}{ROUTE_ALL}"));
+    for scheme in ["tcp", "udp"] {
+        let taken = bench.relay.address("lan", scheme);
+        let (_directory, path) = file(&format!(
+            "admin: {{listen: 'off'}}\ninputs: {{lan: {{listen: '{scheme}://{taken}'}}}}\n\
+             outputs: {{sekoia: {{to: 'tcp://127.0.0.1:1'}}}}\n{ROUTE_ALL}"
+        ));
+        let output = forebay(&["run", "-c", &path]);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    }
+    let (_directory, path) = file(&format!(
+        "admin: {{listen: '{}'}}\n{INPUT}outputs: {{sekoia: {{to: 'tcp://127.0.0.1:1'}}}}\n{ROUTE_ALL}",
+        bench.relay.admin()
+    ));
+    let output = forebay(&["run", "-c", &path]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("admin.listen"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn check_says_what_would_happen_and_masks_keys() {
+    let (directory, path) = file(&format!(
+        "inputs: {{lan: {{listen: ['udp://127.0.0.1:514', 'tcp://127.0.0.1:514']}}}}\noutputs: {{sekoia: {{region: fra1}}}}\n\
+         routes:\n  - {{name: resolver, program: unbound, intake_key: {KEY}}}\n  - {{name: rest, intake_key_file: key}}\n"
+    ));
+    std::fs::write(directory.path().join("key"), format!("{KEY}2\n")).unwrap();
+    let output = forebay(&["check", "-c", &path]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let summary = text(&output.stdout);
+    for part in ["udp://127.0.0.1:514", "tcp://127.0.0.1:514", "resolver", "unbound", "rest", "sekoia", "****"] {
+        assert!(summary.contains(part), "{part} in\n{summary}");
+    }
+    assert!(!summary.contains(KEY) && !text(&output.stderr).contains(KEY));
+}
+
+#[test]
+fn keys_come_from_the_file_a_variable_or_a_file_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let key_file = directory.path().join("key");
+    std::fs::write(&key_file, "key-in-a-file\n").unwrap();
+    let collector = Collector::start_plain();
+    let configuration = format!(
+        "{INPUT}outputs: {{sekoia: {{to: 'tcp://{}'}}}}\nroutes:\n  - {{program: a, intake_key: key-as-written}}\n  \
+         - {{program: b, intake_key: '${{KEY_OF_B}}'}}\n  - {{program: c, intake_key: '${{KEY_OF_C:-key-by-default}}'}}\n  \
+         - {{program: d, intake_key_file: {}}}\n",
+        collector.address,
+        key_file.display()
+    );
+    let relay = Relay::start_as(&configuration, |program| {
+        let mut command = Command::new(program);
+        command.env("KEY_OF_B", "key-in-a-variable").env_remove("KEY_OF_C");
+        command
+    });
+    let lines = ["a", "b", "c", "d"].map(|program| format!("<13>Nov 22 10:00:00 gate {program}: it flows\n"));
+    send_tcp(relay.address("lan", "tcp"), lines.concat().as_bytes());
+    let frames = collector.wait_for(4);
+    for (program, key) in
+        [("a", "key-as-written"), ("b", "key-in-a-variable"), ("c", "key-by-default"), ("d", "key-in-a-file")]
+    {
+        let expected = format!(" gate {program} - LOG [SEKOIA@53288 intake_key=\"{key}\"]  it flows\n");
+        assert!(frames.iter().any(|frame| frame.ends_with(&expected)), "{expected:?} in {frames:#?}");
+    }
+}
+
+#[test]
+fn the_environment_alone_makes_a_sidecar() {
+    let collector = Collector::start_plain();
+    let mut relay = Relay::start_with_environment(&[
+        ("FOREBAY_INTAKE_KEY", KEY),
+        ("FOREBAY_OUTPUT", &format!("tcp://{}", collector.address)),
+        ("FOREBAY_LISTEN", "udp://127.0.0.1:0,tcp://127.0.0.1:0"),
+        ("FOREBAY_ADMIN", "127.0.0.1:0"),
+    ]);
+    send_tcp(relay.address("syslog", "tcp"), b"<13>Nov 22 10:00:00 gate wheel: by stream\n");
+    send_udp(relay.address("syslog", "udp"), &["<13>Nov 22 10:00:00 gate wheel: by datagram"]);
+    let frames = collector.wait_for(2);
+    assert!(frames.iter().all(|frame| frame.contains(&format!("intake_key=\"{KEY}\""))), "{frames:?}");
+    relay.stop_clean();
+}
+
+/// Writes numbered messages as fast as they are taken, until the relay closes the connection.
+fn send_until_refused(to: std::net::SocketAddr) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        let mut stream = connect(to);
+        for number in (0..u64::MAX).step_by(100) {
+            let burst: String = (number..number + 100).map(numbered).collect();
+            if stream.write_all(burst.as_bytes()).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn a_signal_under_load_delivers_what_was_received_and_ends_with_0() {
+    for signal in ["TERM", "INT"] {
+        let mut bench = Bench::start(&format!("{INPUT}{ROUTE_ALL}"));
+        let sender = send_until_refused(bench.relay.address("lan", "tcp"));
+        let status = bench.relay.status_when("load", |status| count(status.input("lan"), "received") > 5_000);
+        bench.relay.signal(signal);
+        let ended = bench.relay.wait();
+        assert_eq!(ended.code(), Some(0), "{}", bench.relay.log_text());
+        sender.join().unwrap();
+        let numbers = bench.collector.numbers();
+        let last = *numbers.keys().next_back().unwrap();
+        assert!(last + 1 >= count(status.input("lan"), "received"), "{last}");
+        assert_eq!(missing_and_duplicates(&numbers, last + 1), (vec![], 0));
+        bench.relay.wait_for_log("everything that was received is delivered");
+        // Every connection to the collector ended with close_notify, between two frames.
+        bench.collector.look(|seen| assert_eq!(seen.closed_in_order, seen.accepted));
+    }
+}
+
+#[test]
+fn the_stop_waits_for_a_collector_that_comes_back_in_time() {
+    let mut bench = Bench::start(&format!("shutdown_timeout: 20s\n{INPUT}{ROUTE_ALL}"));
+    bench.collector.stop();
+    let octets: String = (0..500).map(numbered).collect();
+    send_tcp(bench.relay.address("lan", "tcp"), octets.as_bytes());
+    bench.relay.terminate();
+    bench.relay.wait_for_log("stopping");
+    bench.collector.restart();
+    assert_eq!(bench.relay.wait().code(), Some(0));
+    assert_eq!(missing_and_duplicates(&bench.collector.numbers(), 500), (vec![], 0));
+}
+
+#[test]
+fn a_stop_that_cannot_deliver_ends_at_its_timeout_and_tells_the_loss() {
+    let mut relay = Relay::start(&format!(
+        "shutdown_timeout: 700ms\noutputs: {{sekoia: {{to: 'tcp://{}'}}}}\n{INPUT}{ROUTE_ALL}",
+        nobody()
+    ));
+    let octets: String = (0..250).map(numbered).collect();
+    send_tcp(relay.address("lan", "tcp"), octets.as_bytes());
+    let began = Instant::now();
+    relay.terminate();
+    assert_eq!(relay.wait().code(), Some(1));
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert_eq!(relay.wait_for_log("not everything could be delivered")["lost"], 250);
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let mut relay = Relay::start(&format!(
+        "shutdown_timeout: 60s\noutputs: {{sekoia: {{to: 'tcp://{}'}}}}\n{INPUT}{ROUTE_ALL}",
+        nobody()
+    ));
+    send_tcp(relay.address("lan", "tcp"), numbered(1).as_bytes());
+    relay.terminate();
+    relay.wait_for_log("stopping");
+    assert!(relay.ended().is_none());
+    relay.terminate();
+    let began = Instant::now();
+    assert_eq!(relay.wait().code(), Some(1));
+    assert!(began.elapsed() < Duration::from_secs(5));
+    relay.wait_for_log("second signal");
+}
+
+#[test]
+fn keys_show_in_no_log_metric_or_status() {
+    let mut bench = Bench::start(&format!(
+        "log: {{level: debug}}\n{INPUT}routes: [{{name: all, intake_key: {KEY}}}, {{name: never, program: x, intake_key: {KEY}2}}]\n"
+    ));
+    send_tcp(bench.relay.address("lan", "tcp"), numbered(1).as_bytes());
+    assert!(bench.collector.wait_for(1)[0].contains(KEY));
+    bench.collector.reset();
+    bench.relay.wait_for_log("connection broke");
+    eventually("the message to be sent again", || {
+        if bench.collector.look(|seen| seen.frames.len()) == 2 { Ok(()) } else { Err("once".to_owned()) }
+    });
+    for path in ["/metrics", "/status", "/livez", "/readyz"] {
+        assert!(!bench.relay.request("GET", path).1.contains(KEY), "{path}");
+    }
+    bench.relay.stop_clean();
+    assert!(!bench.relay.log_text().contains(KEY));
+}
+
+#[test]
+fn a_directory_of_fragments_is_one_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(Path::join(directory.path(), name), text).unwrap();
+    write("10-base.yaml", "inputs: {lan: {listen: 'tcp://127.0.0.1:0'}}\noutputs: {sekoia: {region: fra1}}\n");
+    write("20-app.yaml", "routes: [{name: app, program: app, intake_key: k1}]\n");
+    write("90-rest.yaml", "routes: [{name: rest, intake_key: k2}]\n");
+    let output = forebay(&["check", "-c", directory.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let summary = text(&output.stdout);
+    let (app, rest) = (summary.find("app").unwrap(), summary.find("rest").unwrap());
+    assert!(app < rest, "{summary}");
+}

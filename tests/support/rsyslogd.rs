@@ -1,0 +1,106 @@
+//! A real rsyslogd, as a sender to the relay and as its collector.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use tempfile::TempDir;
+
+use super::certificates::Certificates;
+use super::waiting::eventually;
+
+/// A running rsyslogd; dropping it ends it.
+pub struct Rsyslogd {
+    process: Child,
+    directory: TempDir,
+}
+
+/// The network stream drivers that are installed: `gtls` (GnuTLS) and `ossl` (OpenSSL) speak TLS.
+pub fn drivers() -> Vec<&'static str> {
+    let has = |driver: &&str| {
+        let module = format!("lmnsd_{driver}.so");
+        let places = ["/usr/lib/x86_64-linux-gnu/rsyslog", "/usr/lib/aarch64-linux-gnu/rsyslog", "/usr/lib/rsyslog"];
+        let has = places.iter().chain(&["/usr/lib64/rsyslog"]).any(|place| Path::new(place).join(&module).exists());
+        if !has {
+            println!("skipped: rsyslogd has no {driver} driver here");
+        }
+        has
+    };
+    ["gtls", "ossl"].into_iter().filter(has).collect()
+}
+
+/// `global(…)` with a TLS driver and its certificates.
+pub fn with_driver(driver: &str, certificates: &Certificates) -> String {
+    format!(
+        "global(DefaultNetstreamDriver=\"{driver}\" DefaultNetstreamDriverCAFile=\"{}\" \
+         DefaultNetstreamDriverCertFile=\"{}\" DefaultNetstreamDriverKeyFile=\"{}\")\n",
+        certificates.ca.display(),
+        certificates.server.cert.display(),
+        certificates.server.key.display()
+    )
+}
+
+impl Rsyslogd {
+    /// Starts with this configuration, in which `DIRECTORY` stands for a directory of its own, where it keeps what it
+    /// writes.
+    pub fn start(executable: &Path, configuration: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let configuration = configuration.replace("DIRECTORY", directory.path().to_str().unwrap());
+        let global = format!("global(workDirectory=\"{}\" net.enableDNS=\"off\")\n", directory.path().display());
+        std::fs::write(path("rsyslog.conf"), format!("{global}{configuration}")).unwrap();
+        let errors = std::fs::File::create(path("errors")).unwrap();
+        let mut command = Command::new(executable);
+        command.arg("-n").arg("-f").arg(path("rsyslog.conf")).arg("-i").arg(path("pid"));
+        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn().unwrap();
+        Self { process, directory }
+    }
+
+    /// Starts one that takes messages over a unix socket and hands them to `action`; sends it `messages`.
+    pub fn sending(executable: &Path, global: &str, action: &str, messages: &[String]) -> Self {
+        let configuration = format!(
+            "{global}module(load=\"imuxsock\" SysSock.Use=\"off\")\n\
+             input(type=\"imuxsock\" Socket=\"DIRECTORY/log\" RateLimit.Interval=\"0\")\n{action}\n"
+        );
+        let rsyslogd = Self::start(executable, &configuration);
+        let socket = UnixDatagram::unbound().unwrap();
+        eventually("rsyslogd to take messages", || {
+            socket.connect(rsyslogd.path("log")).map_err(|error| error.to_string())
+        });
+        for message in messages {
+            socket.send(message.as_bytes()).unwrap();
+        }
+        rsyslogd
+    }
+
+    /// A file of its directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The number that it writes to a file once it listens.
+    pub fn port(&self, file: &str) -> u16 {
+        eventually("rsyslogd to listen", || {
+            let digits = std::fs::read_to_string(self.path(file)).map_err(|error| error.to_string())?;
+            digits.trim().parse().map_err(|_| format!("found {digits:?}"))
+        })
+    }
+
+    /// Lines of a file that it writes.
+    pub fn lines(&self, file: &str) -> Vec<String> {
+        let text = std::fs::read(self.path(file)).unwrap_or_default();
+        String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Rsyslogd {
+    fn drop(&mut self) {
+        // It may have ended by itself; there is nothing to do about either.
+        drop(self.process.kill());
+        drop(self.process.wait());
+        if thread::panicking() {
+            println!("rsyslogd's errors:\n{}", self.lines("errors").join("\n"));
+        }
+    }
+}
