@@ -128,13 +128,7 @@ async fn beat(common: &Common, index: usize) {
     }
 }
 
-fn start_receivers(
-    common: &Common,
-    pipeline: &Rc<Pipeline>,
-    bound: Vec<Bound>,
-    stop: &Stop,
-    alive: mpsc::Sender<()>,
-) {
+fn start_receivers(common: &Common, pipeline: &Rc<Pipeline>, bound: Vec<Bound>, stop: &Stop, alive: mpsc::Sender<()>) {
     let buffer = SharedBuffer::default();
     for Bound { input, socket, .. } in bound {
         let (Some(config), Some(gate)) = (common.inputs.get(input), common.gates.get(input)) else { continue };

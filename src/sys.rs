@@ -52,7 +52,11 @@ impl DatagramBatch {
         // SAFETY: sockaddr_storage is plain data for which all zeroes is a valid value (family 0, unspecified).
         let mut addresses = vec![unsafe { mem::zeroed::<libc::sockaddr_storage>() }; slots].into_boxed_slice();
         let parts = heads.chunks_exact_mut(HEAD_BYTES).zip(tails.chunks_exact_mut(tail_bytes));
-        let mut vectors: Box<[[libc::iovec; 2]]> = parts.map(|(head, tail)| [vector(head.as_mut_ptr().cast(), head.len()), vector(tail.as_mut_ptr().cast(), tail.len())]).collect();
+        let mut vectors: Box<[[libc::iovec; 2]]> = parts
+            .map(|(head, tail)| {
+                [vector(head.as_mut_ptr().cast(), head.len()), vector(tail.as_mut_ptr().cast(), tail.len())]
+            })
+            .collect();
         let headers = vectors.iter_mut().zip(&mut addresses).map(|(vectors, address)| {
             // SAFETY: mmsghdr is plain data; zeroed means no control data and no flags.
             let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
