@@ -71,12 +71,17 @@ struct Receiver {
 }
 
 /// Starts receiving from `socket`, which is non-blocking and whose datagrams have at most `bytes_max` octets.
-pub(super) fn spawn(receivers: Receivers, socket: OwnedFd, bytes_max: usize) {
+///
+/// # Errors
+/// When it cannot be registered with the reactor.
+pub(super) fn spawn(receivers: Receivers, socket: OwnedFd, bytes_max: usize) -> io::Result<()> {
+    let watch = Some(sys::watch(socket.try_clone()?)?);
     let batch = DatagramBatch::new(BATCH, bytes_max);
     let buffer = socket2::SockRef::from(&socket).recv_buffer_size().unwrap_or(0);
     let gather = if buffer < ROOMY_BYTES { GATHER_CRAMPED } else { GATHER };
-    let receiver = Receiver { receivers, socket, watch: None, gathering: false, gather, batch, drops: 0, errors: 0 };
+    let receiver = Receiver { receivers, socket, watch, gathering: false, gather, batch, drops: 0, errors: 0 };
     spawn_local(receiver.run());
+    Ok(())
 }
 
 impl Receiver {
