@@ -1,5 +1,6 @@
 //! One core's loop: its receivers, its pipeline, its forwarders, on one thread and one current-thread runtime.
 
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -102,7 +103,7 @@ async fn serve(common: Arc<Common>, index: usize, bound: Vec<Bound>, mut stop: S
     start_receivers(&common, &pipeline, bound, &stop, alive);
     let deadline = tokio::select! {
         deadline = stop.ordered() => deadline,
-        () = beat(&common, index) => unreachable!("the heartbeat never ends"),
+        never = beat(&common, index) => match never {},
     };
     // In the order of the flow: receivers end first, then what they left is forwarded. Late ones are let go with the
     // runtime; the deadline stands.
@@ -115,8 +116,8 @@ async fn serve(common: Arc<Common>, index: usize, bound: Vec<Bound>, mut stop: S
     left
 }
 
-/// Says once a second that this shard still turns: `/livez` looks at it.
-async fn beat(common: &Common, index: usize) {
+/// Says once a second that this shard still turns: `/livez` looks at it. Never ends.
+async fn beat(common: &Common, index: usize) -> Infallible {
     let mut ticks = interval(HEARTBEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
