@@ -243,7 +243,7 @@ fn or_nil(span: Option<Span>, raw: &[u8]) -> &[u8] {
     span.map_or(b"-", |span| span.of(raw))
 }
 
-/// For RFC 5424 rsyslog makes one: APP-NAME, or APP-NAME[PROCID] where there is a PROCID (msg.c, tryEmulateTAG).
+/// For RFC 5424 rsyslog makes one: APP-NAME, or `APP-NAME[PROCID]` where there is a PROCID (msg.c, tryEmulateTAG).
 fn append_tag(message: &Message<'_>, out: &mut Vec<u8>) {
     let fields = message.fields;
     out.extend_from_slice(or_nil(fields.app_name, message.raw));

@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may")]
-
 use std::net::IpAddr;
 
 use proptest::prelude::*;

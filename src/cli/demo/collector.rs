@@ -57,6 +57,7 @@ async fn accept(listener: StdTcpListener, acceptor: TlsAcceptor, events: channel
         match listener.accept().await {
             Ok((stream, _)) => {
                 let (acceptor, events) = (acceptor.clone(), events.clone());
+                #[expect(clippy::disallowed_methods, reason = "a thread of its own, which no stop waits for")]
                 tokio::spawn(async move {
                     if let Err(error) = serve(stream, acceptor, events).await {
                         warn!("a connection to the collector ended: {error}");
