@@ -1,6 +1,6 @@
 //! What the documents say is so: metrics, configurations, links, commands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -284,4 +284,59 @@ fn alerts_and_equations_name_metrics_that_exist() {
         }
     }
     assert!(named > known.len(), "{named}");
+}
+
+/// Every file of `src`: its path relative to the repository, and its text.
+fn sources() -> BTreeMap<String, String> {
+    let (mut found, mut folders) = (BTreeMap::new(), vec![root().join("src")]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.insert(path.strip_prefix(root()).expect("inside").display().to_string(), read(&path));
+            }
+        }
+    }
+    assert!(found.len() > 60, "{}", found.len());
+    found
+}
+
+#[test]
+fn the_map_shows_every_module_and_nothing_else() {
+    let map = Regex::new(r"(?m)^\| `src/([a-z]+)(?:/|\.rs)` \|").expect("a regex");
+    let text = read(&root().join("docs/ARCHITECTURE.md"));
+    let shown: BTreeSet<String> = map.captures_iter(&text).map(|found| found[1].to_owned()).collect();
+    let sources = sources();
+    let modules = sources.keys().filter_map(|path| path.strip_prefix("src/")?.strip_suffix(".rs"));
+    let modules: BTreeSet<String> =
+        modules.filter(|name| !name.contains('/') && *name != "lib" && *name != "main").map(str::to_owned).collect();
+    assert_eq!(shown, modules, "the map (left) and src (right)");
+}
+
+#[test]
+fn functions_and_files_that_the_architecture_names_exist() {
+    let text = read(&root().join("docs/ARCHITECTURE.md"));
+    let sources = sources();
+    let file = Regex::new("`((?:src|tests)/[a-z/_]+(?:\\.rs)?)`").expect("a regex");
+    let function = Regex::new("`([A-Za-z]+)::([a-z_]+)`").expect("a regex");
+    let mut named = 0;
+    for found in file.captures_iter(&text) {
+        assert!(root().join(&found[1]).exists(), "nothing is at {}", &found[1]);
+        named += 1;
+    }
+    for found in function.captures_iter(&text) {
+        let (whose, name) = (&found[1], &found[2]);
+        let defines = Regex::new(&format!(r"\bfn {name}\b")).expect("a regex");
+        let is_type = whose.starts_with(char::is_uppercase);
+        let of_type = Regex::new(&format!(r"\b(?:struct|enum) {whose}\b|\bimpl.* {whose}\b")).expect("a regex");
+        let exists = sources.iter().any(|(path, text)| {
+            let home = if is_type { of_type.is_match(text) } else { path.starts_with(&format!("src/{whose}")) };
+            home && defines.is_match(text)
+        });
+        assert!(exists, "nothing in src defines {whose}::{name}");
+        named += 1;
+    }
+    assert!(named > 30, "{named}");
 }
