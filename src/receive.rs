@@ -61,8 +61,8 @@ impl Receivers {
     pub fn start(self, socket: Socket) {
         let name = self.input.name.clone();
         let started = match socket {
-            Socket::Udp(socket) => datagram::spawn(self, socket.into(), datagram::UDP_BYTES_MAX),
-            Socket::UnixDatagram(socket) => datagram::spawn(self, socket.into(), datagram::UNIX_BYTES_MAX),
+            Socket::Udp(socket) => Ok(datagram::spawn(self, socket.into(), datagram::UDP_BYTES_MAX)),
+            Socket::UnixDatagram(socket) => Ok(datagram::spawn(self, socket.into(), datagram::UNIX_BYTES_MAX)),
             Socket::Tcp(listener) => accept::spawn_tcp(self, listener),
             Socket::Tls(listener) => accept::spawn_tls(self, listener),
             Socket::Unix(listener) => accept::spawn_unix(self, listener),
