@@ -9,6 +9,8 @@
     clippy::print_stdout,
     clippy::string_slice,
     clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
     reason = "a bench speaks to its terminal, and may panic"
 )]
 

@@ -9,6 +9,7 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::string_slice,
+    unreachable_pub,
     reason = "a bench sleeps between looks, speaks to its terminal, and may panic: nothing depends on it"
 )]
 

@@ -1,5 +1,12 @@
 //! Nanoseconds a message of each pure stage, and of all in a chain: `cargo bench --bench stages`.
-#![allow(clippy::indexing_slicing, clippy::string_slice, clippy::expect_used, reason = "a bench may panic")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "a bench may panic"
+)]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 

@@ -89,6 +89,7 @@ async fn accept(listener: TcpListener, admin: Arc<Admin>) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let admin = Arc::clone(&admin);
+                #[expect(clippy::disallowed_methods, reason = "a thread of its own, which no stop waits for")]
                 tokio::spawn(async move {
                     converse(stream, admin).await;
                     drop(place);

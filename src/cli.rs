@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Loaded, LogFormat, Source};
 
 mod check;
+mod demo;
 mod log;
 mod run;
 
@@ -38,6 +39,11 @@ enum Command {
     Run(Run),
     /// Checks a configuration and says what would happen, without opening a socket. Exits with 78 on mistakes.
     Check(Configuration),
+    /// Shows the whole of it on this machine: a relay, a TLS collector in Sekoia's place, a stream of messages.
+    ///
+    /// Prints what arrives, with keys masked, then the ledger, and goes on listening for messages of yours until Ctrl-C.
+    /// Needs no configuration, no root and no network.
+    Demo(demo::Demo),
 }
 
 #[derive(Debug, Args)]
@@ -68,6 +74,11 @@ enum Format {
     Json,
 }
 
+/// The command line's definition: commands, options and their help.
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
+
 /// Parses argv and runs the command.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -83,6 +94,7 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Run(run) => run::run(&run),
         Command::Check(configuration) => check::check(&configuration),
+        Command::Demo(options) => demo::demo(&options),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Out: batches of a shard's lanes, rendered, in frames, over the shard's own connection to a destination.
 //!
 //! One [`Forwarder`] a shard and connection. It connects when there is something to send, for as long as it takes, and
-//! forgets nothing: what was written stays in [`flight`] until the peer's kernel has acknowledged it *and* it has left
+//! forgets nothing: what was written stays in `flight` until the peer's kernel has acknowledged it *and* it has left
 //! the replay window; after any end of a connection that was not our own orderly close, all of that is sent again.
 
 use std::rc::Rc;

@@ -329,14 +329,26 @@ fn key(name: &'static str, whose: &Label, more: &[(&'static str, &'static str)])
 }
 
 impl Count {
-    fn export(&self, to: &PrometheusRecorder, name: &'static str, whose: &Label, more: &[(&'static str, &'static str)]) {
+    fn export(
+        &self,
+        to: &PrometheusRecorder,
+        name: &'static str,
+        whose: &Label,
+        more: &[(&'static str, &'static str)],
+    ) {
         let counter: Counter = to.register_counter(&key(name, whose, more), &METADATA);
         counter.absolute(self.value());
     }
 }
 
 impl Amount {
-    fn export(&self, to: &PrometheusRecorder, name: &'static str, whose: &Label, more: &[(&'static str, &'static str)]) {
+    fn export(
+        &self,
+        to: &PrometheusRecorder,
+        name: &'static str,
+        whose: &Label,
+        more: &[(&'static str, &'static str)],
+    ) {
         let gauge: Gauge = to.register_gauge(&key(name, whose, more), &METADATA);
         gauge.set(self.value() as f64);
     }

@@ -226,9 +226,7 @@ impl Pipeline {
         while taken < bytes && empty < queue.lanes.len() {
             let turn = queue.next.get();
             queue.next.set((turn + 1) % queue.lanes.len());
-            let popped = queue.lanes.get(turn).and_then(|lane| {
-                Some((*lane, shelf.lanes.get_mut(*lane)?.pop()?))
-            });
+            let popped = queue.lanes.get(turn).and_then(|lane| Some((*lane, shelf.lanes.get_mut(*lane)?.pop()?)));
             let Some((lane, batch)) = popped else {
                 empty += 1;
                 continue;

@@ -82,9 +82,7 @@ impl Relay {
         tls::install_provider();
         let common = Arc::new(common(config)?);
         let admin_bound = match common.config.admin {
-            Some(address) => {
-                Some(admin::bind(address).map_err(|source| StartError::Admin { address, source })?)
-            }
+            Some(address) => Some(admin::bind(address).map_err(|source| StartError::Admin { address, source })?),
             None => None,
         };
         let bound = receive::bind_all(&common.config).map_err(StartError::Bind)?;

@@ -1,5 +1,6 @@
 //! One core's loop: its receivers, its pipeline, its forwarders, on one thread and one current-thread runtime.
 
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -115,7 +116,7 @@ async fn serve(
     started();
     let deadline = tokio::select! {
         deadline = stop.ordered() => deadline,
-        () = beat(&common, index) => unreachable!("the heartbeat never ends"),
+        never = beat(&common, index) => match never {},
         // Its queue would fill and nobody would empty it.
         Some(_) = forwarders.join_next() => return Err(std::io::Error::other("a forwarder ended by itself")),
     };
@@ -130,8 +131,8 @@ async fn serve(
     Ok(left)
 }
 
-/// Says once a second that this shard still turns: `/livez` looks at it.
-async fn beat(common: &Common, index: usize) {
+/// Says once a second that this shard still turns: `/livez` looks at it. Never ends.
+async fn beat(common: &Common, index: usize) -> Infallible {
     let mut ticks = interval(HEARTBEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -5,7 +5,7 @@
 #![expect(unsafe_code, reason = "system calls without a safe wrapper; see each SAFETY comment")]
 
 use std::io;
-use std::mem;
+use std::mem::{self, MaybeUninit};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -30,8 +30,9 @@ const HEAD_BYTES: usize = 2048;
 pub struct DatagramBatch {
     /// The beginnings of all datagrams, [`HEAD_BYTES`] each.
     heads: Box<[u8]>,
-    /// What goes beyond, `tail_bytes` each. Pages that no large datagram ever touched are not resident.
-    tails: Box<[u8]>,
+    /// What goes beyond, `tail_bytes` each. Left as the allocator gives it: zeroing it would make megabytes resident that
+    /// no datagram may ever touch.
+    tails: Box<[MaybeUninit<u8>]>,
     tail_bytes: usize,
     addresses: Box<[libc::sockaddr_storage]>,
     headers: Box<[libc::mmsghdr]>,
@@ -47,11 +48,15 @@ impl DatagramBatch {
     pub fn new(slots: usize, bytes_max: usize) -> Self {
         let tail_bytes = bytes_max.saturating_sub(HEAD_BYTES).max(1);
         let mut heads = vec![0_u8; slots * HEAD_BYTES].into_boxed_slice();
-        let mut tails = vec![0_u8; slots * tail_bytes].into_boxed_slice();
+        let mut tails = Box::new_uninit_slice(slots * tail_bytes);
         // SAFETY: sockaddr_storage is plain data for which all zeroes is a valid value (family 0, unspecified).
         let mut addresses = vec![unsafe { mem::zeroed::<libc::sockaddr_storage>() }; slots].into_boxed_slice();
         let parts = heads.chunks_exact_mut(HEAD_BYTES).zip(tails.chunks_exact_mut(tail_bytes));
-        let mut vectors: Box<[[libc::iovec; 2]]> = parts.map(|(head, tail)| [vector(head), vector(tail)]).collect();
+        let mut vectors: Box<[[libc::iovec; 2]]> = parts
+            .map(|(head, tail)| {
+                [vector(head.as_mut_ptr().cast(), head.len()), vector(tail.as_mut_ptr().cast(), tail.len())]
+            })
+            .collect();
         let headers = vectors.iter_mut().zip(&mut addresses).map(|(vectors, address)| {
             // SAFETY: mmsghdr is plain data; zeroed means no control data and no flags.
             let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
@@ -62,11 +67,6 @@ impl DatagramBatch {
         });
         let headers = headers.collect();
         Self { heads, tails, tail_bytes, addresses, headers, _vectors: vectors, received: 0, whole: Vec::new() }
-    }
-
-    /// Most datagrams that one call can bring.
-    pub fn slots(&self) -> usize {
-        self.headers.len()
     }
 
     /// Receives what waits in the socket's queue, without blocking; returns the count (`recvmmsg(2)`).
@@ -104,7 +104,9 @@ impl DatagramBatch {
                 None => {
                     whole.clear();
                     whole.extend_from_slice(head);
-                    whole.extend_from_slice(tail.get(..length - HEAD_BYTES).unwrap_or(tail));
+                    let tail = tail.get(..length - HEAD_BYTES).unwrap_or_default();
+                    // SAFETY: the kernel has written `length` octets: the whole head, and then these.
+                    whole.extend_from_slice(unsafe { tail.assume_init_ref() });
                     &*whole
                 }
             };
@@ -114,8 +116,8 @@ impl DatagramBatch {
     }
 }
 
-fn vector(slot: &mut [u8]) -> libc::iovec {
-    libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() }
+fn vector(iov_base: *mut libc::c_void, iov_len: usize) -> libc::iovec {
+    libc::iovec { iov_base, iov_len }
 }
 
 fn ip_of(address: &libc::sockaddr_storage) -> Option<IpAddr> {

@@ -1,4 +1,14 @@
 //! Configurations: good ones load, bad ones are reported, all mistakes at once, secrets never.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test may panic, and says what it skips"
+)]
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

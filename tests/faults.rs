@@ -1,5 +1,15 @@
 //! Faults of the far end, under load over TCP: nothing is lost, the ledger balances, the relay does not spin, and it
 //! is back within five seconds of the collector's return.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test may panic, and says what it skips"
+)]
 
 #[path = "support/harness.rs"]
 mod support;

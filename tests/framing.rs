@@ -1,4 +1,14 @@
 //! Streams that other implementations' test suites send, and the frames they expect of them.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test may panic, and says what it skips"
+)]
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

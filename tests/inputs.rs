@@ -1,4 +1,14 @@
 //! In: every kind of input and framing, and every limit of them, through real sockets, to a TLS collector.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test may panic, and says what it skips"
+)]
 
 #[path = "support/harness.rs"]
 mod support;

@@ -3,6 +3,16 @@
 //!
 //! Where rsyslogd is not installed, `parity/recorded.jsonl` stands in: generated frames and what it made of them.
 //! `FOREBAY_RECORD_PARITY=1` with rsyslogd installed writes that file anew.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test may panic, and says what it skips"
+)]
 
 #[path = "parity/corpus.rs"]
 mod corpus;

@@ -1,6 +1,16 @@
 //! The relay among the programs it meets: util-linux's `logger` and a real rsyslogd, before it and behind it.
 //!
 //! Where one of them is not installed, its tests say so and check nothing.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test may panic, and says what it skips"
+)]
 
 #[path = "support/harness.rs"]
 mod support;

@@ -1,4 +1,14 @@
 //! Running: exit codes, configurations of all kinds, the stop, and secrets that show nowhere.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test may panic, and says what it skips"
+)]
 
 #[path = "support/harness.rs"]
 mod support;

@@ -14,7 +14,7 @@ use crate::sys;
 use super::{Run, log, say};
 
 /// Something is wrong that is not the configuration.
-const EXIT_RUNTIME: u8 = 1;
+pub(super) const EXIT_RUNTIME: u8 = 1;
 
 /// Runs until the first SIGTERM or SIGINT, then stops within `shutdown_timeout`.
 pub(super) fn run(options: &Run) -> ExitCode {
@@ -104,7 +104,7 @@ fn finished(left: Option<u64>) -> ExitCode {
 }
 
 /// A thread that turns signals into messages.
-fn signals() -> std::io::Result<channel::Receiver<&'static str>> {
+pub(super) fn signals() -> std::io::Result<channel::Receiver<&'static str>> {
     /// The first, the second, and none that matters after them.
     const SIGNALS: usize = 4;
     let (signal_tx, signal_rx) = channel::bounded(SIGNALS);

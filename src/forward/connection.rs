@@ -51,21 +51,10 @@ pub(super) enum End {
 }
 
 /// Forwards until the connection ends.
-pub(super) async fn run(
-    forwarder: &Forwarder,
-    queue: &Queue,
-    connection: Connection,
-    flight: &mut Flight,
-) -> End {
+pub(super) async fn run(forwarder: &Forwarder, queue: &Queue, connection: Connection, flight: &mut Flight) -> End {
     let mut stop = forwarder.stop.clone();
-    let mut session = Session {
-        forwarder,
-        queue,
-        stream: connection.stream,
-        flight,
-        used_at: Instant::now(),
-        acknowledged: 0,
-    };
+    let mut session =
+        Session { forwarder, queue, stream: connection.stream, flight, used_at: Instant::now(), acknowledged: 0 };
     tokio::select! {
         biased;
         () = stop.expired() => End::Deadline,

@@ -24,7 +24,12 @@ impl Renderer {
     pub(super) fn new(zone: &TimeZone) -> Self {
         // The kernel's own file: no library call is needed for a name that changes at boot.
         let my_hostname = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        Self { state: template::Renderer::new(zone.clone()), my_hostname: my_hostname.trim().to_owned(), out: Vec::new(), digits: 3 }
+        Self {
+            state: template::Renderer::new(zone.clone()),
+            my_hostname: my_hostname.trim().to_owned(),
+            out: Vec::new(),
+            digits: 3,
+        }
     }
 
     /// Forgets what was rendered.

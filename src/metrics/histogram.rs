@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use metrics::Label;
 
 /// Upper bounds, seconds: from a loopback hop to the default replay quiet time and a long outage.
-const BOUNDS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3600.0];
+const BOUNDS: [f64; 15] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3600.0];
 
 /// How many messages took how long, seconds.
 #[derive(Debug, Default)]
@@ -64,6 +65,9 @@ mod tests {
         histogram.render("x_seconds", &Label::new("route", "a\"b"), &mut text);
         assert!(text.starts_with("x_seconds_bucket{route=\"a\\\"b\",le=\"0.001\"} 4\n"), "{text}");
         assert!(text.contains("le=\"3600\"} 4\n") && text.contains("le=\"+Inf\"} 6\n"), "{text}");
-        assert!(text.ends_with("x_seconds_sum{route=\"a\\\"b\"} 14400.0025\nx_seconds_count{route=\"a\\\"b\"} 6\n"), "{text}");
+        assert!(
+            text.ends_with("x_seconds_sum{route=\"a\\\"b\"} 14400.0025\nx_seconds_count{route=\"a\\\"b\"} 6\n"),
+            "{text}"
+        );
     }
 }

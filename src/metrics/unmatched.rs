@@ -13,7 +13,7 @@ const NAMES_MAX: usize = 1_000;
 pub struct UnmatchedPrograms(Mutex<HashMap<Box<[u8]>, u64, RandomState>>);
 
 impl UnmatchedPrograms {
-    /// Adds one turn's counts. Once [`NAMES_MAX`] names are known the rarest makes room for a new one, which inherits
+    /// Adds one turn's counts. Once `NAMES_MAX` names are known the rarest makes room for a new one, which inherits
     /// its count (the space-saving rule: a count may be too high, a frequent name is never missed).
     pub fn add(&self, seen: &[(Box<[u8]>, u64)]) {
         let Ok(mut counts) = self.0.lock() else { return };

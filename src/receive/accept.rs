@@ -134,12 +134,7 @@ async fn handshake(receivers: Receivers, place: Place, peer: std::net::IpAddr, t
     }
 }
 
-async fn serve(
-    receivers: Receivers,
-    place: Place,
-    peer: Option<std::net::IpAddr>,
-    stream: impl AsyncRead + Unpin,
-) {
+async fn serve(receivers: Receivers, place: Place, peer: Option<std::net::IpAddr>, stream: impl AsyncRead + Unpin) {
     receivers.meters(|meters| meters.connections.add(1));
     let closing = receivers.clone();
     stream::serve(receivers, peer, stream).await;

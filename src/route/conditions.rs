@@ -20,8 +20,8 @@ const ADDRESS_LEN_MAX: usize = 45;
 
 /// What a message must be like; all parts must hold, an empty part always does.
 ///
-/// A further kind of condition is a further field here: [`Conditions::hold_but_for_program`] asks it, and
-/// [`Conditions::is_by_program_only`] knows of it.
+/// A further kind of condition is a further field here: `hold_but_for_program` asks it, and
+/// `is_by_program_only` knows of it.
 #[derive(Debug, Clone, Default)]
 pub struct Conditions {
     /// Program name (rsyslog's `$programname`).

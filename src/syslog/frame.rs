@@ -329,17 +329,20 @@ impl Decoder {
     /// The beginning of an oversize frame that starts at `start`.
     #[cold]
     fn oversize(&self, data: &[u8], start: usize, taken: usize, skip: Skip) -> Step {
-        let kept = truncate(data.get(start..).unwrap_or_default(), self.max).len();
+        let kept = cut(data.get(start..).unwrap_or_default(), self.max).len();
         Step::Frame { frame: start..start + kept, flaw: Some(Flaw::Oversize), taken, skip }
     }
 }
 
 /// The first `max` octets, less a UTF-8 sequence that does not fit whole; all of `octets` where they are not more.
 pub fn truncate(octets: &[u8], max: usize) -> &[u8] {
-    if octets.len() <= max {
-        return octets;
-    }
-    let kept = octets.get(..max).unwrap_or_default();
+    if octets.len() <= max { octets } else { cut(octets, max) }
+}
+
+/// The first `max` octets of something longer, of which no more than `octets` may be at hand, less a UTF-8 sequence that
+/// does not fit whole.
+fn cut(octets: &[u8], max: usize) -> &[u8] {
+    let kept = octets.get(..max).unwrap_or(octets);
     let begun = kept.iter().rev().take(3);
     let back = begun.zip(1_usize..).find(|(octet, _)| **octet & 0xC0 != 0x80).map_or(0, |(octet, back)| {
         let sequence_len = match octet {
@@ -350,7 +353,7 @@ pub fn truncate(octets: &[u8], max: usize) -> &[u8] {
         };
         if sequence_len > back { back } else { 0 }
     });
-    kept.get(..max - back).unwrap_or_default()
+    kept.get(..kept.len() - back).unwrap_or_default()
 }
 
 impl Default for Decoder {

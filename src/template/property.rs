@@ -209,6 +209,10 @@ impl Property {
         }
         let fields = message.fields;
         match self {
+            // A unix socket's sender is on this machine; rsyslog's imuxsock names it too.
+            Self::Hostname if message.peer.is_none() => {
+                out.extend_from_slice(context.my_hostname.as_bytes());
+            }
             Self::Hostname | Self::FromHost => append_peer(message.peer, out),
             Self::SyslogTag => append_tag(message, out),
             Self::PriText => {
@@ -239,7 +243,7 @@ fn or_nil(span: Option<Span>, raw: &[u8]) -> &[u8] {
     span.map_or(b"-", |span| span.of(raw))
 }
 
-/// For RFC 5424 rsyslog makes one: APP-NAME, or APP-NAME[PROCID] where there is a PROCID (msg.c, tryEmulateTAG).
+/// For RFC 5424 rsyslog makes one: APP-NAME, or `APP-NAME[PROCID]` where there is a PROCID (msg.c, tryEmulateTAG).
 fn append_tag(message: &Message<'_>, out: &mut Vec<u8>) {
     let fields = message.fields;
     out.extend_from_slice(or_nil(fields.app_name, message.raw));

@@ -80,7 +80,6 @@ fn overlapping<const N: usize>(target: &mut [u8], text: &[u8]) {
 }
 
 #[cfg(test)]
-#[expect(clippy::indexing_slicing, reason = "a test may")]
 mod tests {
     use super::*;
 

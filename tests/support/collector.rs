@@ -265,6 +265,7 @@ async fn listen(listener: std::net::TcpListener, mut task: Task) {
                     seen.open.insert(number);
                     number
                 };
+                #[expect(clippy::disallowed_methods, reason = "the collector's runtime ends with the test")]
                 tokio::spawn(async move {
                     serve(&mut task, stream).await;
                     task.seen.lock().unwrap().open.remove(&number);

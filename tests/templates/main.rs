@@ -1,6 +1,14 @@
 //! Templates against the corpus, and against a real rsyslogd where one is installed.
-
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test may panic, and says what it skips"
+)]
 
 mod corpus;
 mod rsyslogd;

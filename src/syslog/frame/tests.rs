@@ -37,10 +37,12 @@ fn expected(texts: &[&str]) -> Owned {
     texts.iter().map(one).collect()
 }
 
-#[test]
-fn streams_come_apart_into_these_frames_however_they_are_cut() {
+/// Framing, maximum, stream, frames.
+type Row = (Framing, usize, &'static str, &'static [&'static str]);
+
+const STREAMS: &[Row] = {
     use Framing::{Auto, Lf, Nul, Octet};
-    let table: &[(Framing, usize, &str, &[&str])] = &[
+    &[
         (Auto, 99, "", &[]),
         (Auto, 99, "<13>un\n<14>deux\n", &["<13>un", "<14>deux"]),
         (Auto, 99, "<13>un\r\n\r\n\n<14>deux\r", &["<13>un", "~<14>deux\r"]),
@@ -100,8 +102,13 @@ fn streams_come_apart_into_these_frames_however_they_are_cut() {
         (Lf, 4, "abcé\n", &["!abc"]),
         (Lf, 4, "abéé\nab€€\na€b€\na😀b\n", &["!abé", "!ab", "!a€", "!a"]),
         (Octet, 4, "7 abé€5 a€x", &["!abé", "!a€"]),
-    ];
-    for (framing, max, stream, texts) in table {
+        (Octet, 4, "6 abc€5 ab😀", &["!abc", "!ab"]),
+    ]
+};
+
+#[test]
+fn streams_come_apart_into_these_frames_however_they_are_cut() {
+    for (framing, max, stream, texts) in STREAMS {
         let expected = expected(texts);
         let stream = stream.as_bytes();
         assert_eq!(
