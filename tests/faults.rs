@@ -96,7 +96,8 @@ impl UnderLoad {
         println!("{sent} sent, {resent} sent again, {duplicates} arrived twice");
         assert!(duplicates <= resent, "{duplicates} duplicates, {resent} resent");
         let mut arrived = BTreeSet::new();
-        let firsts: Vec<u64> = bench.collector.in_order().into_iter().filter(|number| arrived.insert(*number)).collect();
+        let firsts: Vec<u64> =
+            bench.collector.in_order().into_iter().filter(|number| arrived.insert(*number)).collect();
         assert!(firsts.is_sorted(), "one source's messages arrive in its order");
         bench.relay.stop_clean();
         resent
@@ -277,7 +278,7 @@ fn assert_all_long_ones_arrive(collector: &Collector) {
 
 #[test]
 fn a_full_lane_makes_a_tcp_sender_wait_and_loses_nothing() {
-    let mut bench = Bench::start(&format!("memory: {{max: 20MiB}}\n{INPUT}{ROUTE_ALL}"));
+    let mut bench = Bench::start(&format!("memory: {{max: 24MiB}}\n{INPUT}{ROUTE_ALL}"));
     bench.collector.behave(Manner::Stalls);
     let to = bench.relay.address("lan", "tcp");
     let sender = thread::spawn(move || send_tcp(to, &long_messages(LONG_COUNT)));
@@ -318,9 +319,10 @@ fn memory_stays_within_its_bound_while_the_collector_is_gone() {
     });
     status.assert_balanced();
     let (waiting, resident) = (count(status.route("all"), "waiting_bytes"), bench.relay.resident());
-    println!("{} messages wait in {} KiB, {} KiB resident", count(status.route("all"), "waiting"), waiting >> 10, resident >> 10);
+    println!("{waiting} bytes wait, {resident} are resident");
     assert!(waiting > 16 << 20, "{waiting} bytes wait: the memory is there to be used");
-    assert!(resident < 64 << 20, "{resident} bytes resident");
+    // Of 64 MiB as much is left for the program itself as it takes when idle.
+    assert!(resident < 52 << 20, "{resident} bytes resident");
     drop(bench);
     senders.into_iter().for_each(|sender| sender.join().unwrap());
 }

@@ -124,7 +124,7 @@ fn nobody() -> std::net::SocketAddr {
 #[test]
 fn datagrams_that_find_no_memory_are_dropped_on_their_routes_account() {
     let relay = Relay::start(&format!(
-        "memory: {{max: 17MiB}}\noutputs: {{down: {{to: 'tcp://{}'}}}}\n\
+        "memory: {{max: 24MiB}}\noutputs: {{down: {{to: 'tcp://{}'}}}}\n\
          inputs: {{edge: {{listen: 'udp://127.0.0.1:0'}}}}\n\
          routes: [{{name: app, program: app, intake_key: k1}}, {{name: rest, intake_key: k2}}]\n",
         nobody()

@@ -298,7 +298,7 @@ fn a_relay_starts_again_at_once_on_the_ports_of_the_last_one() {
 #[test]
 fn a_sender_that_waits_for_room_does_not_hold_the_stop_up() {
     let mut relay = Relay::start(&format!(
-        "shutdown_timeout: 700ms\nmemory: {{max: 17MiB}}\noutputs: {{sekoia: {{to: 'tcp://{}'}}}}\n{INPUT}{ROUTE_ALL}",
+        "shutdown_timeout: 700ms\nmemory: {{max: 24MiB}}\noutputs: {{sekoia: {{to: 'tcp://{}'}}}}\n{INPUT}{ROUTE_ALL}",
         nobody()
     ));
     let sender = send_until_refused(relay.address("lan", "tcp"));
