@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use support::certificates::Certificates;
 use support::relay::{Relay, count};
 use support::senders::*;
-use support::waiting::pause;
+use support::waiting::PATIENCE;
 use support::{Bench, ROUTE_ALL};
 
 /// A message whose text, as the collector gets it, is `text`.
@@ -244,6 +244,44 @@ fn oversize_messages_are_cut_at_a_character_or_rejected_as_configured() {
 }
 
 #[test]
+fn messages_of_the_largest_size_arrive_whole_by_every_way() {
+    /// The default of `max_message_size`: Sekoia's limit.
+    const MAX: usize = 250 * 1024;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let listen = format!("listen: ['tcp://127.0.0.1:0', 'udp://127.0.0.1:0', 'unixgram://{}']", path.display());
+    let bench = bench(&listen);
+    let of = |octets: usize| message(&"~".repeat(octets - message("").len()));
+    // An IPv4 datagram carries 65,507 octets at most, a unix socket what its send buffer holds.
+    let (largest, by_udp, by_unix) = (of(MAX), of(65_507), of(150_000));
+    send_tcp(bench.relay.address("lan", "tcp"), &[counted(&largest), format!("{largest}\n").into_bytes()].concat());
+    send_udp(bench.relay.address("lan", "udp"), &[&by_udp]);
+    send_unixgram(&path, &[&by_unix]);
+    let lengths: Vec<usize> = bench.collector.wait_for_messages(4).iter().map(String::len).collect();
+    let head = message("").len();
+    let mut expected = [MAX - head, MAX - head, 65_507 - head, 150_000 - head];
+    expected.sort_unstable();
+    let mut lengths = lengths;
+    lengths.sort_unstable();
+    assert_eq!(lengths, expected);
+    assert_eq!(count(bench.relay.status().input("lan"), "truncated"), 0);
+}
+
+#[test]
+fn tls_1_2_senders_are_served_too() {
+    let certificates = Certificates::new();
+    let inputs =
+        format!("inputs: {{lan: {{listen: 'tls://127.0.0.1:0', tls: {{{}}}}}}}\n{ROUTE_ALL}", certificates.input_tls());
+    let bench = Bench::with(certificates, &inputs, "");
+    let config = bench.certificates.client_config_of(&[&rustls::version::TLS12], None);
+    let mut sender = connect_tls(bench.relay.address("lan", "tls"), config).unwrap();
+    assert_eq!(sender.conn.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_2));
+    sender.write_all(&counted(&message("by an old device"))).unwrap();
+    finish_tls(sender);
+    assert_eq!(bench.collector.wait_for_messages(1), ["by an old device"]);
+}
+
+#[test]
 fn peers_that_allow_does_not_list_are_refused_and_counted() {
     let bench = bench("listen: ['tcp://127.0.0.1:0', 'udp://127.0.0.1:0'], allow: [127.0.0.2, 192.0.2.0/24]");
     let (tcp, udp) = (bench.relay.address("lan", "tcp"), bench.relay.address("lan", "udp"));
@@ -268,7 +306,7 @@ fn connect_from(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
     socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
     socket.connect(&to.into()).unwrap();
     let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(support::waiting::PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
 }
 
@@ -308,14 +346,17 @@ fn max_connections_per_peer_leaves_room_for_other_peers() {
 
 #[test]
 fn idle_timeout_closes_who_says_nothing_and_nobody_else() {
-    let bench = bench("listen: 'tcp://127.0.0.1:0', idle_timeout: 1s");
+    let bench = bench("listen: 'tcp://127.0.0.1:0', idle_timeout: 2s");
     let to = bench.relay.address("lan", "tcp");
-    let (silent, mut talks, began) = (connect(to), connect(to), Instant::now());
-    while began.elapsed() < Duration::from_millis(1_600) {
+    let (mut silent, mut talks, began) = (connect(to), connect(to), Instant::now());
+    loop {
         talks.write_all(format!("{}\n", message("here")).as_bytes()).unwrap();
-        pause(Duration::from_millis(200));
+        if !stays_open(&mut silent, Duration::from_millis(100)) {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "nobody closes who says nothing");
     }
-    assert_closed(silent);
+    assert!(began.elapsed() >= Duration::from_millis(1_900), "{:?}", began.elapsed());
     assert!(stays_open(&mut talks, Duration::from_millis(1)));
     assert_eq!(bench.relay.metric("forebay_input_idle_closed_connections_total", "input=\"lan\""), 1);
 }

@@ -65,11 +65,20 @@ impl Certificates {
 
     /// How a sender speaks: trusts the authority, presents `pair` when given.
     pub fn client_config(&self, pair: Option<&Pair>) -> Arc<ClientConfig> {
+        self.client_config_of(rustls::ALL_VERSIONS, pair)
+    }
+
+    /// The same, with these versions of TLS only.
+    pub fn client_config_of(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        pair: Option<&Pair>,
+    ) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         for certificate in chain(&self.ca) {
             roots.add(certificate).unwrap();
         }
-        let builder = ClientConfig::builder().with_root_certificates(roots);
+        let builder = ClientConfig::builder_with_protocol_versions(versions).with_root_certificates(roots);
         Arc::new(match pair {
             None => builder.with_no_client_auth(),
             Some(pair) => builder.with_client_auth_cert(chain(&pair.cert), key(&pair.key)).unwrap(),
