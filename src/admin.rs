@@ -19,6 +19,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
@@ -54,23 +55,37 @@ pub fn bind(address: SocketAddr) -> std::io::Result<(StdTcpListener, SocketAddr)
     Ok((listener, address))
 }
 
-/// Serves until the process ends. Runs on the calling thread.
-///
-/// # Errors
-/// When the runtime cannot be built.
-pub fn serve(listener: Option<StdTcpListener>, admin: Arc<Admin>) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match listener {
-        Some(listener) => runtime.block_on(accept(listener, admin)),
-        None => Ok(()),
+/// The server, not serving yet. Everything that can fail is done.
+pub struct Server {
+    runtime: Runtime,
+    listener: TcpListener,
+}
+
+impl Server {
+    /// Prepares to serve on `listener`.
+    ///
+    /// # Errors
+    /// When the process is out of files or memory.
+    pub fn new(listener: StdTcpListener) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = {
+            let _within = runtime.enter();
+            TcpListener::from_std(listener)?
+        };
+        Ok(Self { runtime, listener })
+    }
+
+    /// Serves until the process ends. Runs on the calling thread.
+    pub fn serve(self, admin: Arc<Admin>) {
+        self.runtime.block_on(accept(self.listener, admin));
     }
 }
 
-async fn accept(listener: StdTcpListener, admin: Arc<Admin>) -> std::io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
+async fn accept(listener: TcpListener, admin: Arc<Admin>) {
+    let mut errors: u64 = 0;
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let admin = Arc::clone(&admin);
@@ -81,7 +96,10 @@ async fn accept(listener: StdTcpListener, admin: Arc<Admin>) -> std::io::Result<
                 });
             }
             Err(error) => {
-                warn!("admin server cannot accept a connection: {error}; trying again");
+                errors += 1;
+                if errors.is_power_of_two() {
+                    warn!(errors, "admin server cannot accept a connection: {error}; trying again");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
-use tracing::warn;
 
 use crate::config::Input;
 use crate::pipeline::Pipeline;
@@ -58,18 +57,16 @@ impl Default for SharedBuffer {
 
 impl Receivers {
     /// Starts receiving on one bound socket, in tasks of the current shard.
-    pub fn start(self, socket: Socket) {
-        let name = self.input.name.clone();
-        let started = match socket {
+    ///
+    /// # Errors
+    /// When it cannot be registered with the reactor: the kernel is out of memory or watches.
+    pub fn start(self, socket: Socket) -> std::io::Result<()> {
+        match socket {
             Socket::Udp(socket) => datagram::spawn(self, socket.into(), datagram::UDP_BYTES_MAX),
             Socket::UnixDatagram(socket) => datagram::spawn(self, socket.into(), datagram::UNIX_BYTES_MAX),
             Socket::Tcp(listener) => accept::spawn_tcp(self, listener),
             Socket::Tls(listener) => accept::spawn_tls(self, listener),
             Socket::Unix(listener) => accept::spawn_unix(self, listener),
-        };
-        if let Err(error) = started {
-            // Only the registration with the reactor can fail here: the process is out of files or memory.
-            warn!(input = %name, "cannot start receiving: {error}");
         }
     }
 

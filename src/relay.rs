@@ -92,19 +92,19 @@ impl Relay {
             let name = common.config.inputs.get(*input).map(|input| input.name.as_str()).unwrap_or_default();
             info!(input = %name, address = %url, "listening");
         }
+        let (admin_listener, admin_address) = admin_bound.unzip();
+        // Before the first connection: a crowd of senders may take every open file there is.
+        let server = admin_listener.map(admin::Server::new).transpose().map_err(StartError::Thread)?;
         let (stopper, stop) = stop::channel();
         let ended = start_shards(&common, bound, &stop).map_err(StartError::Thread)?;
-        let (admin_listener, admin_address) = admin_bound.unzip();
         if let Some(address) = admin_address {
             info!(address = %format_args!("http://{address}"), "admin server listening");
         }
-        let admin = Arc::new(Admin { common: Arc::clone(&common), listening: listening.clone() });
-        let serve = move || {
-            if let Err(error) = admin::serve(admin_listener, admin) {
-                error!("admin server ended: {error}");
-            }
-        };
-        thread::Builder::new().name("admin".into()).spawn(serve).map_err(StartError::Thread)?;
+        if let Some(server) = server {
+            let admin = Arc::new(Admin { common: Arc::clone(&common), listening: listening.clone() });
+            let serve = move || server.serve(admin);
+            thread::Builder::new().name("admin".into()).spawn(serve).map_err(StartError::Thread)?;
+        }
         common.meters.ready.store(true, Relaxed);
         Ok(Self { common, stopper, ended, listening, admin: admin_address })
     }
@@ -187,7 +187,7 @@ fn now_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// Starts a thread a shard. Each tells when it ends, whatever ends it.
+/// Starts a thread a shard; returns once each of them reads its sockets. Each tells when it ends, whatever ends it.
 fn start_shards(common: &Arc<Common>, bound: Vec<Bound>, stop: &Stop) -> std::io::Result<channel::Receiver<Ended>> {
     let shards = common.config.cores;
     let mut by_shard: Vec<Vec<Bound>> = (0..shards).map(|_| Vec::new()).collect();
@@ -197,10 +197,14 @@ fn start_shards(common: &Arc<Common>, bound: Vec<Bound>, stop: &Stop) -> std::io
         }
     }
     let (ended_tx, ended_rx) = channel::bounded(shards);
+    let (started_tx, started_rx) = channel::bounded(shards);
     for (shard, sockets) in by_shard.into_iter().enumerate() {
-        let (common, stop, ended_tx) = (Arc::clone(common), stop.clone(), ended_tx.clone());
+        let (common, stop, ended_tx, started_tx) =
+            (Arc::clone(common), stop.clone(), ended_tx.clone(), started_tx.clone());
         let run = move || {
-            let run = std::panic::AssertUnwindSafe(|| shard::run(&common, shard, sockets, stop));
+            // There is room for all of them; nobody listens any more where another shard has failed.
+            let started = || _ = started_tx.send(());
+            let run = std::panic::AssertUnwindSafe(|| shard::run(&common, shard, sockets, stop, started));
             let left = match std::panic::catch_unwind(run) {
                 Ok(Ok(left)) => Some(left),
                 Ok(Err(error)) => {
@@ -213,6 +217,12 @@ fn start_shards(common: &Arc<Common>, bound: Vec<Bound>, stop: &Stop) -> std::io
             drop(ended_tx.send(Ended { shard, left }));
         };
         thread::Builder::new().name(format!("shard-{shard}")).spawn(run)?;
+    }
+    for _ in 0..shards {
+        channel::select_biased! {
+            recv(ended_rx) -> _ => return Err(std::io::Error::other("a shard failed, see above")),
+            recv(started_rx) -> _ => {}
+        }
     }
     Ok(ended_rx)
 }

@@ -77,21 +77,33 @@ pub fn shares(config: &Config) -> Shares {
 }
 
 /// Runs one shard until the stop; returns how many messages could not be delivered. `index` counts from 0; `bound` are
-/// its own sockets.
+/// its own sockets. Calls `started` once they are read.
 ///
 /// # Errors
-/// When the runtime cannot be built.
-pub fn run(common: &Arc<Common>, index: usize, bound: Vec<Bound>, stop: Stop) -> std::io::Result<u64> {
+/// When the runtime cannot be built, a socket cannot be read, or a forwarder ends by itself (a bug).
+pub fn run(
+    common: &Arc<Common>,
+    index: usize,
+    bound: Vec<Bound>,
+    stop: Stop,
+    started: impl FnOnce(),
+) -> std::io::Result<u64> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     // Blocking threads resolve names, nothing else: one for each attempt that hangs in a dead resolver, and one to spare.
     let runtime = builder.enable_all().max_blocking_threads(4).build_local(tokio::runtime::LocalOptions::default())?;
-    let left = runtime.block_on(serve(Arc::clone(common), index, bound, stop));
+    let left = runtime.block_on(serve(Arc::clone(common), index, bound, stop, started));
     // A resolver that hangs must not hold the stop up.
     runtime.shutdown_background();
-    Ok(left)
+    left
 }
 
-async fn serve(common: Arc<Common>, index: usize, bound: Vec<Bound>, mut stop: Stop) -> u64 {
+async fn serve(
+    common: Arc<Common>,
+    index: usize,
+    bound: Vec<Bound>,
+    mut stop: Stop,
+    started: impl FnOnce(),
+) -> std::io::Result<u64> {
     let shares = shares(&common.config);
     let pipeline = Rc::new(Pipeline::new(&common.config, shares.queues, Arc::clone(&common.meters)));
     let (flush, flushing) = stop::channel();
@@ -100,10 +112,13 @@ async fn serve(common: Arc<Common>, index: usize, bound: Vec<Bound>, mut stop: S
         forwarders.spawn_local(forwarder.run());
     }
     let (alive, mut all_ended) = mpsc::channel(1);
-    start_receivers(&common, &pipeline, bound, &stop, alive);
+    start_receivers(&common, &pipeline, bound, &stop, alive)?;
+    started();
     let deadline = tokio::select! {
         deadline = stop.ordered() => deadline,
         never = beat(&common, index) => match never {},
+        // Its queue would fill and nobody would empty it.
+        Some(_) = forwarders.join_next() => return Err(std::io::Error::other("a forwarder ended by itself")),
     };
     // In the order of the flow: receivers end first, then what they left is forwarded. Late ones are let go with the
     // runtime; the deadline stands.
@@ -111,9 +126,9 @@ async fn serve(common: Arc<Common>, index: usize, bound: Vec<Bound>, mut stop: S
     flush.stop(deadline);
     let mut left = 0;
     while let Some(forwarder) = forwarders.join_next().await {
-        left += forwarder.map_or(0, |left| left.messages);
+        left += forwarder.map_err(std::io::Error::other)?.messages;
     }
-    left
+    Ok(left)
 }
 
 /// Says once a second that this shard still turns: `/livez` looks at it. Never ends.
@@ -129,7 +144,13 @@ async fn beat(common: &Common, index: usize) -> Infallible {
     }
 }
 
-fn start_receivers(common: &Common, pipeline: &Rc<Pipeline>, bound: Vec<Bound>, stop: &Stop, alive: mpsc::Sender<()>) {
+fn start_receivers(
+    common: &Common,
+    pipeline: &Rc<Pipeline>,
+    bound: Vec<Bound>,
+    stop: &Stop,
+    alive: mpsc::Sender<()>,
+) -> std::io::Result<()> {
     let buffer = SharedBuffer::default();
     for Bound { input, socket, .. } in bound {
         let (Some(config), Some(gate)) = (common.inputs.get(input), common.gates.get(input)) else { continue };
@@ -143,8 +164,9 @@ fn start_receivers(common: &Common, pipeline: &Rc<Pipeline>, bound: Vec<Bound>, 
             stop: stop.clone(),
             alive: alive.clone(),
         };
-        receivers.start(socket);
+        receivers.start(socket)?;
     }
+    Ok(())
 }
 
 fn forwarders_of(common: &Common, pipeline: &Rc<Pipeline>, shares: Shares, stop: &Stop) -> Vec<Forwarder> {

@@ -69,11 +69,6 @@ impl DatagramBatch {
         Self { heads, tails, tail_bytes, addresses, headers, _vectors: vectors, received: 0, whole: Vec::new() }
     }
 
-    /// Most datagrams that one call can bring.
-    pub fn slots(&self) -> usize {
-        self.headers.len()
-    }
-
     /// Receives what waits in the socket's queue, without blocking; returns the count (`recvmmsg(2)`).
     ///
     /// # Errors

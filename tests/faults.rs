@@ -14,6 +14,7 @@
 #[path = "support/harness.rs"]
 mod support;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -93,6 +94,9 @@ impl UnderLoad {
         let duplicates = missing_and_duplicates(&bench.collector.numbers(), sent).1;
         println!("{sent} sent, {resent} sent again, {duplicates} arrived twice");
         assert!(duplicates <= resent, "{duplicates} duplicates, {resent} resent");
+        let mut arrived = BTreeSet::new();
+        let firsts: Vec<u64> = bench.collector.in_order().into_iter().filter(|number| arrived.insert(*number)).collect();
+        assert!(firsts.is_sorted(), "one source's messages arrive in its order");
         bench.relay.stop_clean();
         resent
     }

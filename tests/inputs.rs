@@ -284,6 +284,7 @@ fn max_connections_refuses_the_next_one_until_a_place_is_free() {
     let (first, _second) = (open(1), open(2));
     assert_closed(connect(to));
     finish(first);
+    bench.relay.status_when("it to be closed", |status| count(status.input("lan"), "connections") == 1);
     let mut third = open(2);
     third.write_all(format!("{}\n", message("third")).as_bytes()).unwrap();
     assert_eq!(bench.collector.wait_for_messages(1), ["third"]);

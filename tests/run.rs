@@ -20,6 +20,7 @@ use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::certificates::Certificates;
 use support::collector::Collector;
 use support::load::{missing_and_duplicates, numbered};
 use support::relay::{Relay, count};
@@ -263,6 +264,53 @@ fn a_stop_that_cannot_deliver_ends_at_its_timeout_and_tells_the_loss() {
     assert_eq!(relay.wait().code(), Some(1));
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     assert_eq!(relay.wait_for_log("not everything could be delivered")["lost"], 250);
+}
+
+#[test]
+fn senders_that_are_idle_or_still_shaking_hands_do_not_delay_the_stop() {
+    let certificates = Certificates::new();
+    let inputs = format!(
+        "inputs: {{lan: {{listen: 'tcp://127.0.0.1:0'}}, wan: {{listen: 'tls://127.0.0.1:0', tls: {{{}}}}}}}\n{ROUTE_ALL}",
+        certificates.input_tls()
+    );
+    let mut bench = Bench::with(certificates, &inputs, "");
+    let (plain, tls) = (bench.relay.address("lan", "tcp"), bench.relay.address("wan", "tls"));
+    let _idle: Vec<_> = (0..20).map(|_| (connect(plain), connect(tls))).collect();
+    bench.relay.status_when("all to be open", |status| count(status.input("lan"), "connections") == 20);
+    let began = Instant::now();
+    bench.relay.stop_clean();
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_relay_starts_again_at_once_on_the_ports_of_the_last_one() {
+    let mut first = Bench::start(&format!("{INPUT}{ROUTE_ALL}"));
+    let (tcp, udp) = (first.relay.address("lan", "tcp"), first.relay.address("lan", "udp"));
+    let mut open = connect(tcp);
+    open.write_all(numbered(1).as_bytes()).unwrap();
+    first.collector.wait_for(1);
+    first.relay.stop_clean();
+    let second = Bench::start(&format!("inputs: {{lan: {{listen: ['tcp://{tcp}', 'udp://{udp}']}}}}\n{ROUTE_ALL}"));
+    send_tcp(tcp, numbered(2).as_bytes());
+    second.collector.wait_for(1);
+}
+
+#[test]
+fn a_sender_that_waits_for_room_does_not_hold_the_stop_up() {
+    let mut relay = Relay::start(&format!(
+        "shutdown_timeout: 700ms\nmemory: {{max: 17MiB}}\noutputs: {{sekoia: {{to: 'tcp://{}'}}}}\n{INPUT}{ROUTE_ALL}",
+        nobody()
+    ));
+    let sender = send_until_refused(relay.address("lan", "tcp"));
+    let status = relay.status_when("it to wait", |status| count(status.input("lan"), "blocked_connections") == 1);
+    status.assert_balanced();
+    let began = Instant::now();
+    relay.terminate();
+    assert_eq!(relay.wait().code(), Some(1));
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    let lost = relay.wait_for_log("not everything could be delivered")["lost"].as_u64().unwrap();
+    assert!(lost >= count(status.route("all"), "waiting"), "{lost}");
+    sender.join().unwrap();
 }
 
 #[test]

@@ -36,6 +36,9 @@ const ACKNOWLEDGE_POLL: (Duration, Duration) = (Duration::from_millis(5), Durati
 /// How long a peer may take to close its side after we closed ours for idleness.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
+/// How long the last octets may stay unacknowledged once the peer has closed its side: a few round trips.
+const LAST_ACKNOWLEDGE_WAIT: Duration = Duration::from_secs(1);
+
 /// How a connection ended.
 #[derive(Debug)]
 pub(super) enum End {
@@ -164,13 +167,35 @@ impl Session<'_> {
     }
 
     /// Closes our side (`close_notify` and FIN, RFC 5425 section 4.4) and waits until the peer has closed its own.
+    ///
+    /// Orderly is only what the peer can have read to the end: it closed after us, and its kernel acknowledged all.
     async fn close(&mut self) -> io::Result<End> {
+        // A peer that has closed already does not answer our close: what was written last it may not have read.
+        if let Poll::Ready(error) = poll_fn(|cx| Poll::Ready(poll_closed(&mut self.stream, cx))).await {
+            return Err(error);
+        }
         let limit = closing_time(&self.forwarder.stop, &self.forwarder.output);
         timeout(limit, self.stream.shutdown()).await??;
         let end = timeout(limit, closed(&mut self.stream)).await?;
-        self.observe()?;
-        // After our close the peer's end of file is no fault: it answers ours.
-        if end.kind() == io::ErrorKind::UnexpectedEof { Ok(End::Orderly) } else { Err(end) }
+        if end.kind() != io::ErrorKind::UnexpectedEof {
+            return Err(end);
+        }
+        // Both closes may have crossed: then its kernel resets the connection instead of acknowledging.
+        timeout(LAST_ACKNOWLEDGE_WAIT, self.all_acknowledged()).await??;
+        Ok(End::Orderly)
+    }
+
+    /// Waits until the peer's kernel has acknowledged everything.
+    async fn all_acknowledged(&mut self) -> io::Result<()> {
+        let mut look_every = ACKNOWLEDGE_POLL.0;
+        loop {
+            self.observe()?;
+            if self.acknowledged >= self.stream.written() {
+                return Ok(());
+            }
+            sleep(look_every).await;
+            look_every = (look_every * 2).min(ACKNOWLEDGE_POLL.1);
+        }
     }
 }
 

@@ -138,8 +138,9 @@ async fn serve(receivers: Receivers, place: Place, peer: Option<std::net::IpAddr
     receivers.meters(|meters| meters.connections.add(1));
     let closing = receivers.clone();
     stream::serve(receivers, peer, stream).await;
-    closing.meters(|meters| meters.connections.add(-1));
+    // Freed first: who sees fewer connections finds room for another.
     drop(place);
+    closing.meters(|meters| meters.connections.add(-1));
 }
 
 async fn failed(receivers: &Receivers, error: &io::Error) {

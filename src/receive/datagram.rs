@@ -27,12 +27,22 @@ pub(super) const UDP_BYTES_MAX: usize = 64 * 1024;
 /// More than a unix socket's default send buffer lets through (`net.core.wmem_default`, 208 KiB).
 pub(super) const UNIX_BYTES_MAX: usize = 256 * 1024;
 
-/// After a read that brought several, the socket is left alone for so long: at a high rate the next read brings
-/// hundreds instead of two, which is what a datagram's cost is made of. The kernel's buffer holds far more.
-const GATHER: Duration = Duration::from_millis(1);
+/// After a read that brought several, the socket is left alone for so long, and is not watched meanwhile: every arrival
+/// would wake this thread. At a high rate the next read then brings hundreds, which is what a datagram's cost is made
+/// of. A kernel buffer of [`ROOMY_BYTES`] or more holds a million small datagrams a second for that long.
+const GATHER: Duration = Duration::from_millis(3);
 
-/// Reads that brought fewer than this do not pause.
+/// The same where the kernel's buffer is smaller.
+const GATHER_CRAMPED: Duration = Duration::from_millis(1);
+
+/// See [`GATHER`]; 4,000 datagrams of about 800 bytes each in the kernel's own accounting.
+const ROOMY_BYTES: usize = 4 * 1024 * 1024;
+
+/// Reads that brought no more than this end the gathering: the next arrival is waited for.
 const GATHER_ABOVE: usize = 4;
+
+/// System calls in a row before anything else gets its turn.
+const BATCHES_MAX: usize = 64;
 
 /// How often the kernel's drop counter is read.
 const DROPS_EVERY: Duration = Duration::from_secs(1);
@@ -50,17 +60,26 @@ fn is_empty(bytes: &[u8]) -> bool {
 
 struct Receiver {
     receivers: Receivers,
-    socket: AsyncFd<OwnedFd>,
+    socket: OwnedFd,
+    /// The socket once more, registered with the reactor; `None` while datagrams are gathered.
+    watch: Option<AsyncFd<OwnedFd>>,
+    gathering: bool,
+    gather: Duration,
     batch: DatagramBatch,
     drops: u32,
     errors: u64,
 }
 
 /// Starts receiving from `socket`, which is non-blocking and whose datagrams have at most `bytes_max` octets.
+///
+/// # Errors
+/// When it cannot be registered with the reactor.
 pub(super) fn spawn(receivers: Receivers, socket: OwnedFd, bytes_max: usize) -> io::Result<()> {
-    let socket = sys::watch(socket)?;
+    let watch = Some(sys::watch(socket.try_clone()?)?);
     let batch = DatagramBatch::new(BATCH, bytes_max);
-    let receiver = Receiver { receivers, socket, batch, drops: 0, errors: 0 };
+    let buffer = socket2::SockRef::from(&socket).recv_buffer_size().unwrap_or(0);
+    let gather = if buffer < ROOMY_BYTES { GATHER_CRAMPED } else { GATHER };
+    let receiver = Receiver { receivers, socket, watch, gathering: false, gather, batch, drops: 0, errors: 0 };
     spawn_local(receiver.run());
     Ok(())
 }
@@ -71,19 +90,21 @@ impl Receiver {
         let mut drops_due = interval(DROPS_EVERY);
         drops_due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
+            let arrived = tokio::select! {
                 biased;
                 _ = stop.ordered() => break,
-                _ = drops_due.tick() => self.count_drops(),
-                readable = self.socket.readable() => {
-                    if let Err(error) = readable {
-                        self.failed(&error).await;
-                    }
+                _ = drops_due.tick() => {
+                    self.count_drops();
+                    continue;
                 }
-            }
-            match self.receive_all().await {
-                Ok(count) if count > GATHER_ABOVE => sleep(GATHER).await,
-                Ok(_) => {}
+                arrived = self.arrival() => arrived,
+            };
+            let received = match arrived {
+                Ok(()) => self.receive_all().await,
+                Err(error) => Err(error),
+            };
+            match received {
+                Ok(count) => self.gathering = count > GATHER_ABOVE,
                 Err(error) => self.failed(&error).await,
             }
         }
@@ -91,25 +112,39 @@ impl Receiver {
         self.count_drops();
     }
 
-    /// Takes what waits, until the socket's queue is empty. Returns how many.
+    /// Waits until something has arrived; while gathering, until it is time to look. Cancel-safe.
+    async fn arrival(&mut self) -> io::Result<()> {
+        if self.gathering {
+            self.watch = None;
+            sleep(self.gather).await;
+            return Ok(());
+        }
+        let watch = match self.watch.take() {
+            Some(watch) => self.watch.insert(watch),
+            None => self.watch.insert(sys::watch(self.socket.try_clone()?)?),
+        };
+        // Cleared before the socket is emptied: what arrives after that sets it again.
+        watch.readable().await?.clear_ready();
+        Ok(())
+    }
+
+    /// Takes what waits, until the socket's queue is empty or others must have their turn. Returns how many.
     async fn receive_all(&mut self) -> io::Result<usize> {
         let mut received = 0;
-        loop {
+        for _ in 0..BATCHES_MAX {
             let count = self.receive()?;
             received += count;
-            if count < self.batch.slots() {
-                return Ok(received);
+            if count < BATCH {
+                break;
             }
-            // More waits: the forwarders and the other connections of this core come in between.
             yield_now().await;
         }
+        Ok(received)
     }
 
     /// Takes what waits, up to a batch. 0 when nothing did.
     fn receive(&mut self) -> io::Result<usize> {
-        let batch = &mut self.batch;
-        let received = self.socket.try_io(tokio::io::Interest::READABLE, |socket| batch.receive(socket.as_fd()));
-        match received {
+        match self.batch.receive(self.socket.as_fd()) {
             Ok(count) => {
                 self.offer();
                 Ok(count)
@@ -147,7 +182,7 @@ impl Receiver {
 
     fn count_drops(&mut self) {
         // Unix sockets have no such counter: their senders wait or are told.
-        let Ok(drops) = sys::kernel_drops(self.socket.get_ref().as_fd()) else { return };
+        let Ok(drops) = sys::kernel_drops(self.socket.as_fd()) else { return };
         let more = drops.wrapping_sub(self.drops);
         self.drops = drops;
         if more > 0 {
@@ -161,6 +196,8 @@ impl Receiver {
 
     async fn failed(&mut self, error: &io::Error) {
         self.errors += 1;
+        // What waits has announced itself already: look again without waiting for an arrival.
+        self.gathering = true;
         if self.errors.is_power_of_two() {
             warn!(input = %self.receivers.input.name, errors = self.errors, "cannot receive: {error}; trying again");
         }

@@ -209,6 +209,10 @@ impl Property {
         }
         let fields = message.fields;
         match self {
+            // A unix socket's sender is on this machine; rsyslog's imuxsock names it too.
+            Self::Hostname if message.peer.is_none() => {
+                out.extend_from_slice(context.my_hostname.as_bytes());
+            }
             Self::Hostname | Self::FromHost => append_peer(message.peer, out),
             Self::SyslogTag => append_tag(message, out),
             Self::PriText => {

@@ -91,10 +91,12 @@ fn authority(name: &str) -> (String, Issuer<'static, KeyPair>) {
     (pem, Issuer::new(params, key))
 }
 
-fn chain(path: &PathBuf) -> Vec<CertificateDer<'static>> {
+/// A file's certificates.
+pub fn chain(path: &PathBuf) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_file_iter(path).unwrap().collect::<Result<_, _>>().unwrap()
 }
 
-fn key(path: &PathBuf) -> PrivateKeyDer<'static> {
+/// A file's key.
+pub fn key(path: &PathBuf) -> PrivateKeyDer<'static> {
     PrivateKeyDer::from_pem_file(path).unwrap()
 }

@@ -196,6 +196,11 @@ impl Collector {
         numbers
     }
 
+    /// Numbers in order of arrival.
+    pub fn in_order(&self) -> Vec<u64> {
+        self.look(|seen| seen.frames.iter().filter_map(|frame| number_of(frame)).collect())
+    }
+
     fn last_few(&self) -> Vec<String> {
         let texts = self.texts();
         texts[texts.len().saturating_sub(10)..].to_vec()
