@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::syslog::message::Message;
 
 const CLOCK: Clock = Clock { now_us: 0, year: 2026, month: 11, day: 22, offset_minutes: 0 };
 
