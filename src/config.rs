@@ -15,12 +15,15 @@ use crate::route::Conditions;
 use crate::syslog::Framing;
 use crate::template::Template;
 
+#[doc(hidden)]
+pub use fuzz::fuzz;
 pub use report::{Mistake, Position, Report};
 pub use schema::keys;
 pub use secret::IntakeKey;
 pub use source::{ENVIRONMENT_LISTEN, Source};
 
 mod expand;
+mod fuzz;
 mod leaf;
 pub mod limits;
 mod path;

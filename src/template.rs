@@ -168,6 +168,7 @@ impl Template {
 pub fn fuzz(data: &[u8]) {
     let (source, frame) =
         data.iter().position(|octet| *octet == 0).map_or((data, [].as_slice()), |at| data.split_at(at));
+    let frame = frame.strip_prefix(b"\0").unwrap_or(frame);
     let Ok(template) = Template::compile(&String::from_utf8_lossy(source)) else { return };
     let clock = Clock { now_us: 1_767_225_600_000_000, year: 2026, month: 1, day: 1, offset_minutes: 0 };
     let fields = crate::syslog::parse(frame, &clock);

@@ -418,6 +418,7 @@ proptest! {
         let report = load_with(&text, &[]).map(|loaded| loaded.config).expect_err("no text as short is a configuration");
         let lines = report.to_string().lines().count();
         prop_assert_eq!(lines, report.mistakes().len());
+        config::fuzz(text.as_bytes());
     }
 
     #[test]

@@ -5,12 +5,15 @@
 //! [`Framing`] says what is a frame; `frame/count.rs` says which digits are MSG-LEN.
 
 mod count;
+mod fuzz;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
 use count::{Answer, Head};
+#[doc(hidden)]
+pub use fuzz::fuzz;
 
 /// Memory kept by a decoder that holds no octets: the usual partial frame fits, and ten thousand connections that are
 /// idle keep 5 MiB at most.
@@ -335,12 +338,13 @@ impl Decoder {
 }
 
 /// The first `max` octets, less a UTF-8 sequence that does not fit whole; all of `octets` where they are not more.
+/// Never empty where `octets` is not.
 pub fn truncate(octets: &[u8], max: usize) -> &[u8] {
     if octets.len() <= max { octets } else { cut(octets, max) }
 }
 
 /// The first `max` octets of something longer, of which no more than `octets` may be at hand, less a UTF-8 sequence that
-/// does not fit whole.
+/// does not fit whole (where more than that is there).
 fn cut(octets: &[u8], max: usize) -> &[u8] {
     let kept = octets.get(..max).unwrap_or(octets);
     let begun = kept.iter().rev().take(3);
@@ -351,7 +355,7 @@ fn cut(octets: &[u8], max: usize) -> &[u8] {
             0xF0..=0xF4 => 4,
             _ => 1,
         };
-        if sequence_len > back { back } else { 0 }
+        if sequence_len > back && back < kept.len() { back } else { 0 }
     });
     kept.get(..kept.len() - back).unwrap_or_default()
 }

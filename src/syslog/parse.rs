@@ -1,10 +1,13 @@
 //! A frame's octets to its [`Fields`]: PRI, then whichever header follows, as rsyslog 8.2302 with its default parsers
 //! takes it. `docs/COMPATIBILITY.md` lists where the result differs on purpose.
 
+mod fuzz;
 mod rfc3164;
 mod rfc5424;
 mod sanitize;
 
+#[doc(hidden)]
+pub use fuzz::fuzz;
 pub use rfc3164::program_name_of;
 pub use sanitize::sanitize;
 

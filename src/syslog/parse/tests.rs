@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::syslog::message::Message;
 
 const CLOCK: Clock = Clock { now_us: 0, year: 2026, month: 11, day: 22, offset_minutes: 0 };
 
@@ -177,41 +176,12 @@ fn frames() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn every_span_lies_inside_the_frame(frame in frames()) {
-        let fields = parse(&frame, &CLOCK);
-        let optional = [fields.hostname, fields.app_name, fields.procid, fields.msgid, fields.structured_data];
-        for span in optional.into_iter().flatten().chain([fields.tag, fields.msg]) {
-            prop_assert!(span.start as usize + span.len as usize <= frame.len(), "{span:?} of {}", frame.len());
-        }
-        prop_assert!(fields.after_pri as usize <= frame.len());
-        prop_assert_eq!((fields.msg.start + fields.msg.len) as usize, frame.len());
-    }
-
-    #[test]
-    fn a_program_name_never_holds_what_ends_it(frame in frames()) {
-        let fields = parse(&frame, &CLOCK);
-        let message = Message { fields: &fields, raw: &frame, received_at_us: 0, peer: None, input: "test" };
-        let cut = |octet: &u8| matches!(octet, b'/' | b'[' | b':') || !(b' '..=b'~').contains(octet);
-        prop_assert!(!message.program_name().iter().any(cut), "{:?}", message.program_name());
-    }
-
-    #[test]
-    fn a_stamp_is_always_a_moment_that_exists(frame in frames()) {
-        if let Some(stamp) = parse(&frame, &CLOCK).timestamp {
-            let date = jiff::civil::Date::new(stamp.year as i16, stamp.month as i8, stamp.day as i8);
-            prop_assert!(date.is_ok(), "{stamp:?}");
-            prop_assert!(stamp.hour <= 23 && stamp.minute <= 59 && stamp.second <= 60, "{stamp:?}");
-            prop_assert!(stamp.offset_minutes.abs() < 24 * 60 && stamp.fraction_digits <= 6, "{stamp:?}");
-            prop_assert!(u64::from(stamp.fraction) < 10_u64.pow(u32::from(stamp.fraction_digits)), "{stamp:?}");
-        }
+    fn spans_lie_inside_the_frame_a_program_name_ends_and_a_stamp_is_a_moment_that_exists(frame in frames()) {
+        super::fuzz::check(&frame, &CLOCK);
     }
 
     #[test]
     fn a_sanitized_frame_holds_no_control_character_and_stays_as_it_is(frame in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let mut scratch = Vec::new();
-        let once = sanitize(&frame, &mut scratch).to_vec();
-        prop_assert!(once.iter().all(|octet| *octet >= 0x20));
-        let mut scratch = Vec::new();
-        prop_assert_eq!(sanitize(&once, &mut scratch), &*once);
+        super::fuzz(&frame);
     }
 }
