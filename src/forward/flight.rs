@@ -1,8 +1,9 @@
 //! What was written and is not released yet.
 //!
 //! A batch is *acknowledged* when the peer's kernel has acknowledged the last octet (of ciphertext) that it was written
-//! in. It is *released* when it also has left the replay window: so many bytes were acknowledged after it, or it has
-//! been acknowledged for the quiet time while nothing was outstanding. An acknowledging kernel may hold megabytes that
+//! in. It is *released* when it also has left the replay window: so many bytes were acknowledged after it, or the
+//! window takes so much memory (short messages take more of it than of the wire), or it has been acknowledged for the
+//! quiet time while nothing was outstanding. An acknowledging kernel may hold megabytes that
 //! its process has not read, and they die with the process: that is what the window is for.
 
 use std::collections::VecDeque;
@@ -22,6 +23,8 @@ pub(super) struct Flight {
     batches: VecDeque<Sent>,
     /// How many of them are acknowledged.
     acknowledged: usize,
+    /// Memory that those take, bytes.
+    kept: u64,
     /// How many of the last ones still have no `end`.
     unflushed: usize,
 }
@@ -38,7 +41,7 @@ struct Sent {
 impl Flight {
     /// Nothing in flight.
     pub(super) fn new(window: usize, quiet: Duration) -> Self {
-        Self { window: window as u64, quiet, batches: VecDeque::new(), acknowledged: 0, unflushed: 0 }
+        Self { window: window as u64, quiet, batches: VecDeque::new(), acknowledged: 0, kept: 0, unflushed: 0 }
     }
 
     /// Whether something is not acknowledged.
@@ -68,6 +71,7 @@ impl Flight {
         {
             sent.acknowledged_at = Some(now);
             self.acknowledged += 1;
+            self.kept += sent.batch.charge() as u64;
             pipeline.acknowledge(sent.lane, sent.batch.charge());
             let route = pipeline.route_of(sent.lane);
             pipeline.meters().acknowledged(route, age_seconds(&sent.batch), sent.batch.len());
@@ -88,7 +92,7 @@ impl Flight {
         {
             let behind = octets.saturating_sub(oldest.end);
             let aged = is_quiet && now.duration_since(acknowledged_at) >= self.quiet;
-            if !aged && (behind < self.window && self.window > 0) {
+            if !aged && behind < self.window && self.kept <= self.window {
                 break;
             }
             self.release_oldest(pipeline);
@@ -99,6 +103,7 @@ impl Flight {
         let Some(sent) = self.batches.pop_front() else { return };
         if sent.acknowledged_at.is_some() {
             self.acknowledged -= 1;
+            self.kept -= sent.batch.charge() as u64;
         } else {
             pipeline.acknowledge(sent.lane, sent.batch.charge());
         }
@@ -129,6 +134,7 @@ impl Flight {
             pipeline.put_back(sent.lane, sent.batch, sent.acknowledged_at.is_none());
         }
         self.acknowledged = 0;
+        self.kept = 0;
         self.unflushed = 0;
         messages
     }
