@@ -327,6 +327,22 @@ fn memory_stays_within_its_bound_while_the_collector_is_gone() {
     senders.into_iter().for_each(|sender| sender.join().unwrap());
 }
 
+#[test]
+fn memory_stays_within_its_bound_when_far_less_is_written_than_kept() {
+    const MESSAGES: u64 = 200_000;
+    // A few octets on the wire for each message: a replay window counted in those alone would hold all of them.
+    let routes = "routes: [{name: all, template: '<13>%msg%\\n', intake_key: unused}]\n";
+    let bench = Bench::start(&format!("memory: {{max: 24MiB}}\n{INPUT}{routes}"));
+    let octets: String = (0..MESSAGES).map(|_| "<13>Nov 22 10:00:00 gate wheel: 1\n").collect();
+    send_tcp(bench.relay.address("lan", "tcp"), octets.as_bytes());
+    let status = bench.relay.status_when("all to be sent", |status| {
+        count(status.input("lan"), "received") == MESSAGES && count(status.route("all"), "waiting") == 0
+    });
+    status.assert_balanced();
+    let resident = bench.relay.resident();
+    assert!(resident < 16 << 20, "{resident} bytes resident: {} in flight", count(status.route("all"), "in_flight"));
+}
+
 /// A relay with a route to a collector that stalls and one to a collector that reads.
 fn two_outputs() -> (Relay, Collector, Collector) {
     let certificates = Certificates::new();

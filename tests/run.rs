@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use support::certificates::Certificates;
 use support::collector::Collector;
 use support::load::{missing_and_duplicates, numbered};
-use support::relay::{Relay, count};
+use support::relay::{Relay, count, remove_own_variables};
 use support::senders::*;
 use support::waiting::eventually;
 use support::{Bench, ROUTE_ALL};
@@ -35,9 +35,7 @@ const INPUT: &str = "inputs: {lan: {listen: ['tcp://127.0.0.1:0', 'udp://127.0.0
 /// Runs the program to its end, without any of this process's `FOREBAY_*`.
 fn forebay(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FOREBAY_")) {
-        command.env_remove(name);
-    }
+    remove_own_variables(&mut command);
     command.args(arguments).output().unwrap()
 }
 
