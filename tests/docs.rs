@@ -1,4 +1,14 @@
 //! What the documents say is so: metrics, configurations, links, commands.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test may panic, and says what it skips"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};

@@ -95,7 +95,8 @@ impl UnderLoad {
         println!("{sent} sent, {resent} sent again, {duplicates} arrived twice");
         assert!(duplicates <= resent, "{duplicates} duplicates, {resent} resent");
         let mut arrived = BTreeSet::new();
-        let firsts: Vec<u64> = bench.collector.in_order().into_iter().filter(|number| arrived.insert(*number)).collect();
+        let firsts: Vec<u64> =
+            bench.collector.in_order().into_iter().filter(|number| arrived.insert(*number)).collect();
         assert!(firsts.is_sorted(), "one source's messages arrive in its order");
         bench.relay.stop_clean();
         resent

@@ -1,4 +1,14 @@
 //! Out: what an output can be told, through real sockets.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test may panic, and says what it skips"
+)]
 
 #[path = "support/harness.rs"]
 mod support;
