@@ -25,14 +25,9 @@ const TEARDOWN: Duration = Duration::from_secs(1);
 /// Why a relay does not start. Nothing listens then.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Certificates cannot be used.
-    #[error("{of}: {source}")]
-    Tls {
-        /// Whose: `inputs.NAME.tls` or `outputs.NAME.tls`.
-        of: String,
-        /// Why not.
-        source: TlsError,
-    },
+    /// Certificates cannot be used; all of them are listed. A mistake of the configuration.
+    #[error("{}", .0.join("\n"))]
+    Tls(Vec<String>),
     /// Sockets cannot be bound; all of them are listed.
     #[error("{}", list(.0))]
     Bind(Vec<BindError>),
@@ -79,7 +74,6 @@ impl Relay {
     /// # Errors
     /// See [`StartError`].
     pub fn start(config: Config) -> Result<Self, StartError> {
-        tls::install_provider();
         let common = Arc::new(common(config)?);
         let admin_bound = match common.config.admin {
             Some(address) => Some(admin::bind(address).map_err(|source| StartError::Admin { address, source })?),
@@ -147,22 +141,49 @@ impl Relay {
     }
 }
 
+/// TLS of every input and output that has it, by index.
+struct Certificates {
+    acceptors: Vec<Option<TlsAcceptor>>,
+    connectors: Vec<Option<Arc<rustls::ClientConfig>>>,
+}
+
+/// Reads all certificates that `config` names.
+///
+/// # Errors
+/// All that cannot be used, not only the first.
+fn certificates(config: &Config) -> Result<Certificates, Vec<String>> {
+    tls::install_provider();
+    let mut mistakes = Vec::new();
+    let mut acceptors = Vec::new();
+    for input in &config.inputs {
+        let server = input.tls.as_ref().map(tls::server_config).transpose();
+        acceptors.push(or_mistake(server, "inputs", &input.name, &mut mistakes).map(TlsAcceptor::from));
+    }
+    let mut connectors = Vec::new();
+    for output in &config.outputs {
+        let client = output.tls.as_ref().map(tls::client_config).transpose();
+        connectors.push(or_mistake(client, "outputs", &output.name, &mut mistakes));
+    }
+    if mistakes.is_empty() { Ok(Certificates { acceptors, connectors }) } else { Err(mistakes) }
+}
+
+fn or_mistake<T>(of: Result<Option<T>, TlsError>, kind: &str, name: &str, mistakes: &mut Vec<String>) -> Option<T> {
+    of.unwrap_or_else(|error| {
+        mistakes.push(format!("{kind}.{name}.tls: {error}"));
+        None
+    })
+}
+
+/// Looks at the certificates that `config` names: what [`Relay::start`] would refuse, without binding anything.
+///
+/// # Errors
+/// [`StartError::Tls`].
+pub fn check_certificates(config: &Config) -> Result<(), StartError> {
+    certificates(config).map(drop).map_err(StartError::Tls)
+}
+
 fn common(config: Config) -> Result<Common, StartError> {
-    let acceptors = config.inputs.iter().map(|input| match &input.tls {
-        None => Ok::<_, StartError>(None),
-        Some(files) => {
-            let of = format!("inputs.{}.tls", input.name);
-            let server = tls::server_config(files).map_err(|source| StartError::Tls { of, source })?;
-            Ok(Some(TlsAcceptor::from(server)))
-        }
-    });
-    let connectors = config.outputs.iter().map(|output| match &output.tls {
-        None => Ok::<_, StartError>(None),
-        Some(files) => {
-            let of = format!("outputs.{}.tls", output.name);
-            tls::client_config(files).map(Some).map_err(|source| StartError::Tls { of, source })
-        }
-    });
+    let Certificates { acceptors, connectors } = certificates(&config).map_err(StartError::Tls)?;
     let shares = shard::shares(&config);
     if config.outputs.iter().any(|output| output.replay_window > shares.window_max) {
         warn!(
@@ -171,8 +192,8 @@ fn common(config: Config) -> Result<Common, StartError> {
         );
     }
     Ok(Common {
-        acceptors: acceptors.collect::<Result<_, StartError>>()?,
-        connectors: connectors.collect::<Result<_, StartError>>()?,
+        acceptors,
+        connectors,
         inputs: config.inputs.iter().cloned().map(Arc::new).collect(),
         gates: config.inputs.iter().map(|_| Arc::default()).collect::<Vec<Arc<Gate>>>(),
         outputs: config.outputs.iter().cloned().map(Arc::new).collect(),

@@ -16,6 +16,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -125,6 +126,9 @@ fn a_collector_that_is_gone_for_a_while_finds_everything_on_its_return() {
     run.bench.collector.stop();
     pause(Duration::from_secs(2));
     run.assert_idles(Duration::from_secs(1));
+    let reason = "output=\"sekoia\",reason=\"connect\"";
+    let attempts = run.bench.relay.metric("forebay_output_connect_failures_total", reason);
+    assert!((3..30).contains(&attempts), "{attempts} attempts in three seconds");
     run.bench.collector.restart();
     run.assert_recovers("outage");
     run.assert_nothing_is_lost();
@@ -136,7 +140,12 @@ fn resets_in_the_middle_of_the_stream_lose_nothing() {
     let mut resets = 0;
     while resets < 9 {
         run.flows_on(100);
-        if run.bench.collector.reset() > 0 {
+        // For a moment its kernel acknowledges what its process does not read any more.
+        run.bench.collector.behave(Manner::Stalls);
+        pause(Duration::from_millis(50));
+        let open = run.bench.collector.reset();
+        run.bench.collector.behave(Manner::Reads);
+        if open > 0 {
             resets += 1;
             run.assert_recovers("reset");
         }
@@ -288,6 +297,33 @@ fn a_full_lane_makes_a_tcp_sender_wait_and_loses_nothing() {
     assert_eq!(count(status.route("all"), "dropped"), 0);
     assert_eq!(count(status.route("all"), "resent"), 0);
     bench.relay.stop_clean();
+}
+
+#[test]
+fn memory_stays_within_its_bound_while_the_collector_is_gone() {
+    const SENDERS: usize = 8;
+    let bench = Bench::start(&format!("{INPUT}{ROUTE_ALL}"));
+    bench.collector.stop();
+    let to = bench.relay.address("lan", "tcp");
+    // Short messages: what the relay remembers of each weighs most beside them.
+    let octets: String = (0..10_000).map(|number| format!("<134>Nov 22 10:00:00 g a: {number}\n")).collect();
+    let octets = Arc::new(octets);
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|_| {
+            let (mut stream, octets) = (connect(to), Arc::clone(&octets));
+            thread::spawn(move || while stream.write_all(octets.as_bytes()).is_ok() {})
+        })
+        .collect();
+    let status = bench.relay.status_when("all senders to wait", |status| {
+        count(status.input("lan"), "blocked_connections") == SENDERS as u64
+    });
+    status.assert_balanced();
+    let (waiting, resident) = (count(status.route("all"), "waiting_bytes"), bench.relay.resident());
+    println!("{} messages wait in {} KiB, {} KiB resident", count(status.route("all"), "waiting"), waiting >> 10, resident >> 10);
+    assert!(waiting > 16 << 20, "{waiting} bytes wait: the memory is there to be used");
+    assert!(resident < 64 << 20, "{resident} bytes resident");
+    drop(bench);
+    senders.into_iter().for_each(|sender| sender.join().unwrap());
 }
 
 /// A relay with a route to a collector that stalls and one to a collector that reads.

@@ -27,7 +27,7 @@ use support::collector::Collector;
 use support::load::numbered;
 use support::relay::{Relay, count};
 use support::senders::{connect, finish, send_tcp};
-use support::waiting::PATIENCE;
+use support::waiting::{PATIENCE, eventually};
 use support::{Bench, ROUTE_ALL};
 
 const INPUT: &str = "inputs: {lan: {listen: 'tcp://127.0.0.1:0'}}\n";
@@ -140,6 +140,12 @@ fn a_connection_that_breaks_while_nothing_is_sent_is_noticed_and_what_it_may_hav
     let bench = Bench::start(&format!("{INPUT}{ROUTE_ALL}"));
     send_tcp(bench.relay.address("lan", "tcp"), (0..100).map(numbered).collect::<String>().as_bytes());
     bench.collector.wait_for(100);
+    eventually("all to be acknowledged", || {
+        match bench.relay.metric("forebay_route_acknowledge_seconds_count", "route=\"all\"") {
+            100 => Ok(()),
+            some => Err(some.to_string()),
+        }
+    });
     bench.collector.reset();
     // All of it was in the replay window: it arrives once more, without anything new to push it.
     bench.collector.wait_for(200);

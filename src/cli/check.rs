@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::{Configuration, print, say};
+use crate::relay;
+
+use super::{Configuration, EXIT_CONFIG, print, say};
 
 /// Prints the summary and warnings, or the report of mistakes.
 pub(super) fn check(configuration: &Configuration) -> ExitCode {
@@ -12,6 +14,10 @@ pub(super) fn check(configuration: &Configuration) -> ExitCode {
     };
     for warning in &loaded.warnings {
         say(&format!("warning: {warning}\n"));
+    }
+    if let Err(mistakes) = relay::check_certificates(&loaded.config) {
+        say(&format!("{mistakes}\n"));
+        return ExitCode::from(EXIT_CONFIG);
     }
     print(&loaded.config.summary());
     ExitCode::SUCCESS

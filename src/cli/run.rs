@@ -8,7 +8,7 @@ use crossbeam_channel as channel;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
-use crate::relay::Relay;
+use crate::relay::{Relay, StartError};
 use crate::sys;
 
 use super::{Run, log, say};
@@ -50,6 +50,10 @@ pub(super) fn run(options: &Run) -> ExitCode {
     };
     let relay = match Relay::start(loaded.config) {
         Ok(relay) => relay,
+        Err(StartError::Tls(mistakes)) => {
+            mistakes.iter().for_each(|mistake| error!("{mistake}"));
+            return ExitCode::from(super::EXIT_CONFIG);
+        }
         Err(error) => {
             error!("cannot start: {error}");
             return ExitCode::from(EXIT_RUNTIME);
@@ -114,11 +118,17 @@ pub(super) fn signals() -> std::io::Result<channel::Receiver<&'static str>> {
         runtime.block_on(async {
             let mut terminate = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
+            // A terminal that closes, or a logrotate script, must not end a relay.
+            let mut hangup = signal(SignalKind::hangup())?;
             started_tx.send(()).map_err(std::io::Error::other)?;
             loop {
                 let name = tokio::select! {
                     _ = terminate.recv() => "SIGTERM",
                     _ = interrupt.recv() => "SIGINT",
+                    _ = hangup.recv() => {
+                        info!("SIGHUP is ignored: restart the relay to change its configuration");
+                        continue;
+                    }
                 };
                 if signal_tx.send(name).is_err() {
                     return Ok::<(), std::io::Error>(());
