@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use support::certificates::Certificates;
 use support::relay::{Relay, count};
 use support::senders::*;
-use support::waiting::PATIENCE;
+use support::waiting::{PATIENCE, eventually};
 use support::{Bench, ROUTE_ALL};
 
 /// A message whose text, as the collector gets it, is `text`.
@@ -53,6 +53,30 @@ fn a_datagram_arrives_as_a_frame_with_the_key() {
         "{frames:?}"
     );
     bench.relay.stop_clean();
+}
+
+#[test]
+fn datagrams_that_the_kernel_drops_are_counted_too() {
+    const DATAGRAMS: u64 = 5_000;
+    let bench = bench("listen: 'udp://127.0.0.1:0', receive_buffer: 8KiB");
+    let to = bench.relay.address("lan", "udp");
+    let text = message(&"~".repeat(900));
+    let mut sent = 0;
+    let status = eventually("some to be dropped, and all to be counted", || {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..DATAGRAMS {
+            socket.send_to(text.as_bytes(), to).unwrap();
+        }
+        sent += DATAGRAMS;
+        let status = bench.relay.status_when("all to be counted", |status| {
+            let lan = status.input("lan");
+            count(lan, "received") + count(lan, "kernel_dropped") == sent
+        });
+        if count(status.input("lan"), "kernel_dropped") > 0 { Ok(status) } else { Err("none was dropped".to_owned()) }
+    });
+    status.assert_balanced();
+    bench.collector.wait_for(count(status.input("lan"), "received") as usize);
+    bench.relay.wait_for_log("the kernel dropped datagrams");
 }
 
 #[test]
