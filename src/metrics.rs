@@ -118,6 +118,7 @@ meters! {
         refused_handshake: Count, "refused_connections_total" [("reason", "tls_handshake")], Count, "Connections closed at once, by reason.";
         refused_protocol: Count, "refused_connections_total" [("reason", "tls_on_plain_port")], Count, "Connections closed at once, by reason.";
         idle_closed: Count, "idle_closed_connections_total" [], Count, "Connections closed after idle_timeout.";
+        partial_closed: Count, "partial_closed_connections_total" [], Count, "Connections closed because the unfinished messages of all connections took too much memory; what came of theirs is forwarded.";
         accept_errors: Count, "accept_errors_total" [], Count, "Failed accepts (open files exhausted, resets); accepting goes on.";
         blocked: Amount, "blocked_connections" [], Count, "Connections not read now because a route's queue is full.";
     }

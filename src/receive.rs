@@ -1,6 +1,6 @@
 //! In: sockets to frames. One set of receivers a shard; nothing is shared between shards but counts of connections.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -39,10 +39,32 @@ pub struct Receivers {
     pub pipeline: Rc<Pipeline>,
     /// The shard's receive buffer.
     pub buffer: SharedBuffer,
+    /// What the shard's streams own.
+    pub partials: Partials,
     /// When to end.
     pub stop: Stop,
     /// Held by every task that may still bring messages; the shard flushes once all are dropped.
     pub alive: mpsc::Sender<()>,
+}
+
+/// Memory that the partial frames of a shard's streams take together. A connection may own up to `max_message_size`;
+/// without this bound ten thousand of them, each one octet short of a message, would own gigabytes.
+#[derive(Clone, Default)]
+pub struct Partials(Rc<Cell<usize>>);
+
+/// What all of them may take, bytes: some 16,000 ordinary beginnings of messages, or 30 very large ones.
+const PARTIALS_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// A connection that owns no more than this is left alone even then.
+const PARTIAL_BYTES_FAIR: usize = 16 * 1024;
+
+impl Partials {
+    /// A connection owned `before` bytes and now owns `after`: whether it may.
+    fn moved(&self, before: usize, after: usize) -> bool {
+        let all = self.0.get() + after - before;
+        self.0.set(all);
+        all <= PARTIALS_BYTES_MAX || after <= PARTIAL_BYTES_FAIR
+    }
 }
 
 /// One buffer for all streams of a shard: a connection owns memory only while it holds a partial frame.

@@ -16,7 +16,7 @@ use crate::config::{Action, Config, Input, Output};
 use crate::forward::{Forwarder, Rendering};
 use crate::metrics::Meters;
 use crate::pipeline::Pipeline;
-use crate::receive::{Bound, Gate, Receivers, SharedBuffer};
+use crate::receive::{Bound, Gate, Partials, Receivers, SharedBuffer};
 use crate::stop::{self, Stop};
 
 /// What all shards share: made once, before the first of them starts.
@@ -48,8 +48,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// idle, a few more with buffers and sessions in use. The rest is for queues and replay windows.
 const MEMORY_OF_THE_PROGRAM: usize = 16 * 1024 * 1024;
 
-/// How long receivers may go on reading what has arrived, of all the time for the stop: a quarter, and no more than
-/// their own [drain time](crate::receive) needs. Most of the stop belongs to the far end.
+/// How long receivers may go on reading what has arrived, of all the time for the stop: half of it, and no longer
+/// than their own drain time (1 s) and a moment. Most of the stop belongs to the far end.
 fn receivers_deadline(deadline: Instant) -> Instant {
     let now = Instant::now();
     now + (deadline.saturating_duration_since(now) / 2).min(Duration::from_secs(2))
@@ -152,6 +152,7 @@ fn start_receivers(
     alive: mpsc::Sender<()>,
 ) -> std::io::Result<()> {
     let buffer = SharedBuffer::default();
+    let partials = Partials::default();
     for Bound { input, socket, .. } in bound {
         let (Some(config), Some(gate)) = (common.inputs.get(input), common.gates.get(input)) else { continue };
         let receivers = Receivers {
@@ -161,6 +162,7 @@ fn start_receivers(
             tls: common.acceptors.get(input).cloned().flatten(),
             pipeline: Rc::clone(pipeline),
             buffer: buffer.clone(),
+            partials: partials.clone(),
             stop: stop.clone(),
             alive: alive.clone(),
         };

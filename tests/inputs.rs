@@ -470,3 +470,30 @@ fn thousands_of_idle_connections_cost_little_and_hinder_nobody() {
     drop(idle);
     bench.relay.status_when("all to be closed", |status| count(status.input("lan"), "connections") == 0);
 }
+
+#[test]
+fn unfinished_messages_of_many_connections_take_no_more_memory_than_they_may() {
+    // 300 × 200 KiB, each without an end: 60 MB that nobody may make us keep.
+    const SENDERS: usize = 300;
+    let bench = Bench::start(&format!("inputs: {{lan: {{listen: 'tcp://127.0.0.1:0'}}}}\n{ROUTE_ALL}"));
+    let to = bench.relay.address("lan", "tcp");
+    let beginning = vec![b'x'; 200 * 1024];
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|_| {
+            let mut sender = connect(to);
+            // Closed in the middle of it, some time after the memory is full.
+            drop(sender.write_all(&beginning));
+            sender
+        })
+        .collect();
+    let status = bench.relay.status_when("connections to be closed", |status| {
+        bench.relay.metric("forebay_input_partial_closed_connections_total", "input=\"lan\"") > 0
+            && count(status.input("lan"), "unfinished") > 0
+    });
+    let resident = bench.relay.resident();
+    assert!(resident < 64 << 20, "{resident} bytes resident");
+    drop(senders);
+    let all = |status: &support::relay::Status| count(status.input("lan"), "received") == SENDERS as u64;
+    bench.relay.status_when("each beginning to be forwarded", all).assert_balanced();
+    drop(status);
+}

@@ -134,7 +134,11 @@ fn memory_after_a_long_mixed_load_is_that_of_its_beginning() {
     loads.into_iter().for_each(|load| load.join().expect("a load"));
     let status = relay.status();
     let received = count(status.input("lan"), "received");
-    println!("{seconds} s: {received} messages, resident {} MiB after the beginning and {} MiB at the end", first >> 20, last >> 20);
+    println!(
+        "{seconds} s: {received} messages, resident {} MiB after the beginning and {} MiB at the end",
+        first >> 20,
+        last >> 20
+    );
     assert!(received > 1_000 * seconds && octets.load(Relaxed) > 1_000_000, "there was hardly any load: {}", status.0);
     assert!(last <= first + first / 10 + GROWTH_MAX, "resident grew from {first} to {last} bytes");
     status_balances(&relay);

@@ -48,8 +48,9 @@ pub const REGION_PORT: u16 = 10_514;
 
 /// Two retransmitted SYNs (1 s and 3 s) and an answer from the far side of the earth.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Two round trips and a certificate check; ten seconds is a peer that will never finish.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Two round trips and a certificate check; a peer that needs five seconds will never finish, and the next attempt may
+/// reach one that does.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A collector that reads nothing for so long is taken to be stuck: a new connection may reach another node of it.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Below the 350 s after which cloud load balancers and NAT gateways forget a silent flow without telling.

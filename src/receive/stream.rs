@@ -45,6 +45,8 @@ struct Connection<S> {
     peer: Option<IpAddr>,
     stream: S,
     decoder: Decoder,
+    /// Bytes of memory that the decoder owned when last looked at.
+    owned: usize,
     held: Option<Held>,
     /// [`WhenFull::Take`] once the relay stops: what was read must not be lost, and nothing more is read.
     when_full: WhenFull,
@@ -54,8 +56,16 @@ struct Connection<S> {
 /// Receives until the stream ends, idles too long, or the relay stops.
 pub(super) async fn serve<S: AsyncRead + Unpin>(receivers: Receivers, peer: Option<IpAddr>, stream: S) {
     let decoder = Decoder::new(receivers.input.framing, receivers.input.max_message_size);
-    let mut connection =
-        Connection { receivers, peer, stream, decoder, held: None, when_full: WhenFull::Wait, started: false };
+    let mut connection = Connection {
+        receivers,
+        peer,
+        stream,
+        decoder,
+        owned: 0,
+        held: None,
+        when_full: WhenFull::Wait,
+        started: false,
+    };
     if let Err(error) = connection.run().await {
         debug!(input = %connection.receivers.input.name, ?peer, "connection ended: {error}");
     }
@@ -83,10 +93,35 @@ impl<S: AsyncRead + Unpin> Connection<S> {
                 Step::Full(lane) => self.wait_for_room(lane).await,
                 Step::End => return Ok(()),
             }
+            if !self.may_own_more() {
+                return Ok(());
+            }
             heard_at = Instant::now();
             // One read a turn: the forwarders and the other connections of this core come next.
             yield_now().await;
         }
+    }
+
+    /// Whether the unfinished messages of all connections take so much memory that this one has to go.
+    fn may_own_more(&mut self) -> bool {
+        let owned = self.decoder.owned();
+        let may = self.receivers.partials.moved(self.owned, owned);
+        self.owned = owned;
+        if !may {
+            let mut closed = 0;
+            self.receivers.meters(|meters| {
+                meters.partial_closed.add(1);
+                closed = meters.partial_closed.value();
+            });
+            if closed.is_power_of_two() {
+                warn!(
+                    input = %self.receivers.input.name, peer = ?self.peer, closed,
+                    "connection closed: unfinished messages take too much memory; set idle_timeout, or a smaller \
+                     max_message_size"
+                );
+            }
+        }
+        may
     }
 
     /// Reads once and offers what came.
@@ -201,6 +236,12 @@ impl<S: AsyncRead + Unpin> Connection<S> {
             );
         }
         Ok(Step::End)
+    }
+}
+
+impl<S> Drop for Connection<S> {
+    fn drop(&mut self) {
+        self.receivers.partials.moved(self.owned, 0);
     }
 }
 

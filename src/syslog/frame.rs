@@ -386,11 +386,3 @@ impl Skip {
 pub fn looks_like_tls(first_octets: &[u8]) -> bool {
     matches!(first_octets, [0x16, 0x03, 0x00..=0x04, ..])
 }
-
-/// Whether a connection's first octets are an HTTP/1 request line or the HTTP/2 preface (RFC 9113 section 3.4).
-pub fn looks_like_http(first_octets: &[u8]) -> bool {
-    const METHODS: [&[u8]; 8] =
-        [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"PRI * HTTP/2.0\r\n"];
-    let line = first_octets.split(|octet| *octet == b'\n').next().unwrap_or_default();
-    METHODS.iter().any(|method| first_octets.starts_with(method)) && memchr::memmem::find(line, b" HTTP/").is_some()
-}
