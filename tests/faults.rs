@@ -319,7 +319,12 @@ fn memory_stays_within_its_bound_while_the_collector_is_gone() {
     });
     status.assert_balanced();
     let (waiting, resident) = (count(status.route("all"), "waiting_bytes"), bench.relay.resident());
-    println!("{} messages wait in {} KiB, {} KiB resident", count(status.route("all"), "waiting"), waiting >> 10, resident >> 10);
+    println!(
+        "{} messages wait in {} KiB, {} KiB resident",
+        count(status.route("all"), "waiting"),
+        waiting >> 10,
+        resident >> 10
+    );
     assert!(waiting > 16 << 20, "{waiting} bytes wait: the memory is there to be used");
     assert!(resident < 64 << 20, "{resident} bytes resident");
     drop(bench);
