@@ -88,12 +88,12 @@ impl Batch {
         }
     }
 
-    /// Gives back memory that growing left unused, where it is much.
+    /// Gives back memory that growing left unused, where it is more than a quarter.
     fn trim(&mut self) {
-        if self.bytes.capacity() > self.bytes.len() / 2 * 3 {
+        if self.bytes.capacity() > self.bytes.len() / 4 * 5 {
             self.bytes.shrink_to_fit();
         }
-        if self.records.capacity() > self.records.len() / 2 * 3 {
+        if self.records.capacity() > self.records.len() / 4 * 5 {
             self.records.shrink_to_fit();
         }
     }

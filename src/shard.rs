@@ -71,7 +71,8 @@ pub struct Shares {
 }
 
 /// Divides `memory.max`: replay windows take what they are configured to (and [as much again](WINDOW_MEMORY) for records
-/// that are longer than what they render to), up to half of what there is; queues the rest.
+/// that are longer than what they render to), up to half of what there is; queues four fifths of the
+/// rest.
 pub fn shares(config: &Config) -> Shares {
     let fixed = MEMORY_OF_THE_PROGRAM + config.cores * MEMORY_OF_A_SHARD;
     let each = (config.memory_max.saturating_sub(fixed) / config.cores.max(1)).max(SHARE_MIN);
@@ -84,7 +85,9 @@ pub fn shares(config: &Config) -> Shares {
     let widest = config.outputs.iter().map(|output| output.replay_window).max().unwrap_or(0);
     let fits = wanted(widest) <= each / 2;
     let window_max = if fits { widest } else { each / 2 / WINDOW_MEMORY / connections.max(1) };
-    Shares { queues: each.saturating_sub(wanted(window_max)), window_max }
+    // Up to a fifth is what batches have allocated and do not use.
+    let queues = each.saturating_sub(wanted(window_max)) / 5 * 4;
+    Shares { queues, window_max }
 }
 
 /// Runs one shard until the stop; returns how many messages could not be delivered. `index` counts from 0; `bound` are
