@@ -3,8 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::Input;
@@ -23,6 +25,16 @@ mod stream;
 /// The receive buffer that all streams of a shard share: a read of several hundred messages, small enough to stay in
 /// the core's cache together with what is made of it.
 const STREAM_BUFFER_BYTES: usize = 64 * 1024;
+
+/// How long receivers go on taking what has arrived once the stop is ordered, at most.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Until when receivers go on taking what has arrived, where all must have ended by `deadline`: no longer than a third
+/// of what is left. The rest belongs to the far end.
+fn drain_until(deadline: Instant) -> Instant {
+    let now = Instant::now();
+    now + (deadline.saturating_duration_since(now) / 3).min(DRAIN_TIME_MAX)
+}
 
 /// What an input's receivers on one shard need.
 #[derive(Clone)]

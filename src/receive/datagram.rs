@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
@@ -15,8 +16,8 @@ use crate::sys::{self, DatagramBatch};
 use crate::syslog::Frame;
 use crate::syslog::frame::{Flaw, truncate};
 
-use super::Receivers;
 use super::gate::is_allowed;
+use super::{Receivers, drain_until};
 
 /// Datagrams that one system call may bring.
 const BATCH: usize = 64;
@@ -46,9 +47,6 @@ const BATCHES_MAX: usize = 64;
 
 /// How often the kernel's drop counter is read.
 const DROPS_EVERY: Duration = Duration::from_secs(1);
-
-/// How long the socket is drained once the stop is ordered.
-const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// How long a socket whose reads fail is left alone.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
@@ -89,10 +87,11 @@ impl Receiver {
         let mut stop = self.receivers.stop.clone();
         let mut drops_due = interval(DROPS_EVERY);
         drops_due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+        let mut stopping = pin!(stop.ordered());
+        let deadline = loop {
             let arrived = tokio::select! {
                 biased;
-                _ = stop.ordered() => break,
+                deadline = &mut stopping => break deadline,
                 _ = drops_due.tick() => {
                     self.count_drops();
                     continue;
@@ -107,8 +106,8 @@ impl Receiver {
                 Ok(count) => self.gathering = count > GATHER_ABOVE,
                 Err(error) => self.failed(&error).await,
             }
-        }
-        self.drain().await;
+        };
+        self.drain(drain_until(deadline)).await;
         self.count_drops();
     }
 
@@ -173,8 +172,7 @@ impl Receiver {
     }
 
     /// The stop: takes what has arrived already.
-    async fn drain(&mut self) {
-        let until = Instant::now() + DRAIN_TIME;
+    async fn drain(&mut self, until: Instant) {
         while Instant::now() < until && matches!(self.receive(), Ok(count) if count > 0) {
             yield_now().await;
         }

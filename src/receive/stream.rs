@@ -3,9 +3,8 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::task::yield_now;
@@ -16,13 +15,10 @@ use crate::pipeline::{Offer, WhenFull};
 use crate::syslog::frame::{Flaw, looks_like_tls};
 use crate::syslog::{Decoder, Frame};
 
-use super::Receivers;
+use super::{Receivers, drain_until};
 
 /// What one read takes while some lane is full: each blocked connection then holds no more than this.
 const READ_BYTES_BLOCKED: usize = 4 * 1024;
-
-/// How long a connection goes on reading what has arrived once the stop is ordered.
-const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// What one turn found.
 enum Step {
@@ -76,12 +72,13 @@ pub(super) async fn serve<S: AsyncRead + Unpin>(receivers: Receivers, peer: Opti
 impl<S: AsyncRead + Unpin> Connection<S> {
     async fn run(&mut self) -> io::Result<()> {
         let mut stop = self.receivers.stop.clone();
+        let mut stopping = pin!(stop.ordered());
         let mut heard_at = Instant::now();
         loop {
             let idle_at = self.receivers.input.idle_timeout.map(|idle| heard_at + idle);
             let step = tokio::select! {
                 biased;
-                _ = stop.ordered() => return self.drain().await,
+                deadline = &mut stopping => return self.drain(drain_until(deadline)).await,
                 step = poll_fn(|cx| self.poll_turn(cx)) => step?,
                 () = sleep_until_some(idle_at) => {
                     self.receivers.meters(|meters| meters.idle_closed.add(1));
@@ -189,17 +186,25 @@ impl<S: AsyncRead + Unpin> Connection<S> {
         receivers.meters(|meters| meters.blocked.add(-1));
     }
 
-    /// The stop: takes what has arrived already, for a moment at most, and as long as there is room.
-    async fn drain(&mut self) -> io::Result<()> {
-        let until = Instant::now() + DRAIN_TIME;
+    /// The stop: takes what has arrived already, no longer than `until`, and as long as there is room.
+    async fn drain(&mut self, until: Instant) -> io::Result<()> {
+        let mut looked_again = false;
         while self.when_full == WhenFull::Wait && Instant::now() < until {
             let turn = poll_fn(|cx| Poll::Ready(self.poll_turn(cx)));
             match turn.await {
-                Poll::Ready(Ok(Step::Taken)) => yield_now().await,
-                Poll::Ready(Ok(Step::Full(lane))) => self.wait_for_room(lane).await,
-                Poll::Ready(Ok(Step::End)) | Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(Step::Taken)) => looked_again = false,
+                Poll::Ready(Ok(Step::Full(lane))) => {
+                    looked_again = false;
+                    self.wait_for_room(lane).await;
+                }
+                Poll::Ready(Ok(Step::End)) => return Ok(()),
                 Poll::Ready(Err(error)) => return Err(error),
+                // That nothing is known to have arrived is no proof: the reactor has to look first, which it does in
+                // the yield below.
+                Poll::Pending if looked_again => return Ok(()),
+                Poll::Pending => looked_again = true,
             }
+            yield_now().await;
         }
         Ok(())
     }
