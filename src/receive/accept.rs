@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use tokio::io::AsyncRead;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::task::{spawn_local, yield_now};
+use tokio::task::{JoinSet, spawn_local, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
 use super::gate::Place;
-use super::{Receivers, drain_until, stream};
+use super::{Receivers, stream};
 
 /// A client that has not finished its TLS handshake by then is let go.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,9 +27,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const KEEPALIVE: Duration = Duration::from_secs(120);
 
 /// Starts accepting plain TCP.
-pub(super) fn spawn_tcp(receivers: Receivers, listener: StdTcpListener) -> io::Result<()> {
+pub(super) fn spawn_tcp(receivers: Receivers, listener: StdTcpListener, tasks: &mut JoinSet<()>) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    spawn_local(async move {
+    tasks.spawn_local(async move {
         accept_all(
             &receivers,
             |cx| listener.poll_accept(cx),
@@ -44,9 +44,9 @@ pub(super) fn spawn_tcp(receivers: Receivers, listener: StdTcpListener) -> io::R
 }
 
 /// Starts accepting TLS.
-pub(super) fn spawn_tls(receivers: Receivers, listener: StdTcpListener) -> io::Result<()> {
+pub(super) fn spawn_tls(receivers: Receivers, listener: StdTcpListener, tasks: &mut JoinSet<()>) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    spawn_local(async move {
+    tasks.spawn_local(async move {
         accept_all(
             &receivers,
             |cx| listener.poll_accept(cx),
@@ -61,10 +61,10 @@ pub(super) fn spawn_tls(receivers: Receivers, listener: StdTcpListener) -> io::R
 }
 
 /// Starts accepting unix streams.
-pub(super) fn spawn_unix(receivers: Receivers, listener: StdUnixListener) -> io::Result<()> {
+pub(super) fn spawn_unix(receivers: Receivers, listener: StdUnixListener, tasks: &mut JoinSet<()>) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
-    spawn_local(async move {
+    tasks.spawn_local(async move {
         accept_all(
             &receivers,
             |cx| listener.poll_accept(cx),
@@ -96,7 +96,7 @@ async fn accept_all<C>(
             Err(error) => failed(receivers, &error).await,
         }
     };
-    let until = drain_until(deadline);
+    let until = receivers.shared.drain_until(deadline);
     let mut looked_again = false;
     while Instant::now() < until {
         match poll_fn(|cx| Poll::Ready(poll_accept(cx))).await {
@@ -157,7 +157,7 @@ async fn handshake(receivers: Receivers, place: Place, peer: IpAddr, tcp: TcpStr
     let accepted = tokio::select! {
         accepted = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)) => accepted,
         // Who has connected just before the stop has sent its messages along with the handshake's last record.
-        () = async { sleep_until(drain_until(stop.ordered().await)).await } => return,
+        () = async { sleep_until(receivers.shared.drain_until(stop.ordered().await)).await } => return,
     };
     let accepted = accepted.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)));
     match accepted {
@@ -176,12 +176,11 @@ async fn handshake(receivers: Receivers, place: Place, peer: IpAddr, tcp: TcpStr
 }
 
 async fn serve(receivers: Receivers, place: Place, peer: Option<IpAddr>, stream: impl AsyncRead + Unpin) {
-    receivers.meters(|meters| meters.connections.add(1));
-    let closing = receivers.clone();
+    let open = receivers.counted(|meters| &meters.connections);
     stream::serve(receivers, peer, stream).await;
     // Freed first: who sees fewer connections finds room for another.
     drop(place);
-    closing.meters(|meters| meters.connections.add(-1));
+    drop(open);
 }
 
 async fn failed(receivers: &Receivers, error: &io::Error) {

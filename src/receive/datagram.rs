@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
-use tokio::task::{spawn_local, yield_now};
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::warn;
 
@@ -16,8 +16,8 @@ use crate::sys::{self, DatagramBatch};
 use crate::syslog::Frame;
 use crate::syslog::frame::{Flaw, truncate};
 
+use super::Receivers;
 use super::gate::is_allowed;
-use super::{Receivers, drain_until};
 
 /// Datagrams that one system call may bring.
 const BATCH: usize = 64;
@@ -72,13 +72,18 @@ struct Receiver {
 ///
 /// # Errors
 /// When it cannot be registered with the reactor.
-pub(super) fn spawn(receivers: Receivers, socket: OwnedFd, bytes_max: usize) -> io::Result<()> {
+pub(super) fn spawn(
+    receivers: Receivers,
+    socket: OwnedFd,
+    bytes_max: usize,
+    tasks: &mut JoinSet<()>,
+) -> io::Result<()> {
     let watch = Some(sys::watch(socket.try_clone()?)?);
     let batch = DatagramBatch::new(BATCH, bytes_max);
     let buffer = socket2::SockRef::from(&socket).recv_buffer_size().unwrap_or(0);
     let gather = if buffer < ROOMY_BYTES { GATHER_CRAMPED } else { GATHER };
     let receiver = Receiver { receivers, socket, watch, gathering: false, gather, batch, drops: 0, errors: 0 };
-    spawn_local(receiver.run());
+    tasks.spawn_local(receiver.run());
     Ok(())
 }
 
@@ -107,7 +112,7 @@ impl Receiver {
                 Err(error) => self.failed(&error).await,
             }
         };
-        self.drain(drain_until(deadline)).await;
+        self.drain(self.receivers.shared.drain_until(deadline)).await;
         self.count_drops();
     }
 

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
@@ -15,7 +16,7 @@ use crate::pipeline::{Offer, WhenFull};
 use crate::syslog::frame::{Flaw, looks_like_tls};
 use crate::syslog::{Decoder, Frame};
 
-use super::{Receivers, drain_until};
+use super::Receivers;
 
 /// What one read takes while some lane is full: each blocked connection then holds no more than this.
 const READ_BYTES_BLOCKED: usize = 4 * 1024;
@@ -78,7 +79,9 @@ impl<S: AsyncRead + Unpin> Connection<S> {
             let idle_at = self.receivers.input.idle_timeout.map(|idle| heard_at + idle);
             let step = tokio::select! {
                 biased;
-                deadline = &mut stopping => return self.drain(drain_until(deadline)).await,
+                deadline = &mut stopping => {
+                    return self.drain(self.receivers.shared.drain_until(deadline)).await;
+                }
                 step = poll_fn(|cx| self.poll_turn(cx)) => step?,
                 () = sleep_until_some(idle_at) => {
                     self.receivers.meters(|meters| meters.idle_closed.add(1));
@@ -102,7 +105,7 @@ impl<S: AsyncRead + Unpin> Connection<S> {
     /// Whether the unfinished messages of all connections take so much memory that this one has to go.
     fn may_own_more(&mut self) -> bool {
         let owned = self.decoder.owned();
-        let may = self.receivers.partials.moved(self.owned, owned);
+        let may = self.receivers.shared.moved(self.owned, owned);
         self.owned = owned;
         if !may {
             let mut closed = 0;
@@ -123,8 +126,8 @@ impl<S: AsyncRead + Unpin> Connection<S> {
 
     /// Reads once and offers what came.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Step>> {
-        let shared = self.receivers.buffer.0.clone();
-        let mut buffer = shared.borrow_mut();
+        let shared = Rc::clone(&self.receivers.shared);
+        let mut buffer = shared.buffer.borrow_mut();
         let size = if self.receivers.pipeline.is_blocked() { READ_BYTES_BLOCKED } else { buffer.len() };
         let mut read = ReadBuf::new(buffer.get_mut(..size).unwrap_or_default());
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
@@ -169,7 +172,7 @@ impl<S: AsyncRead + Unpin> Connection<S> {
     /// Waits until all that was read has found its place. The sender waits as well: we do not read.
     async fn wait_for_room(&mut self, mut lane: usize) {
         let receivers = self.receivers.clone();
-        receivers.meters(|meters| meters.blocked.add(1));
+        let _blocked = receivers.counted(|meters| &meters.blocked);
         let mut stop = receivers.stop.clone();
         loop {
             let room = receivers.pipeline.room_in(lane);
@@ -183,7 +186,6 @@ impl<S: AsyncRead + Unpin> Connection<S> {
                 Step::Taken | Step::End => break,
             }
         }
-        receivers.meters(|meters| meters.blocked.add(-1));
     }
 
     /// The stop: takes what has arrived already, no longer than `until`, and as long as there is room.
@@ -246,7 +248,7 @@ impl<S: AsyncRead + Unpin> Connection<S> {
 
 impl<S> Drop for Connection<S> {
     fn drop(&mut self) {
-        self.receivers.partials.moved(self.owned, 0);
+        self.receivers.shared.moved(self.owned, 0);
     }
 }
 
