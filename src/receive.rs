@@ -60,12 +60,20 @@ const PARTIALS_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// A connection that owns no more than this is left alone even then.
 const PARTIAL_BYTES_FAIR: usize = 16 * 1024;
 
+/// What all blocked connections of a shard may read ahead, bytes: each its part, so that thousands of them keep little.
+const BLOCKED_BYTES_MAX: usize = 1024 * 1024;
+
+/// What one connection reads at least: a message or two.
+const READ_BYTES_MIN: usize = 512;
+
 /// What all receivers of a shard share.
 pub struct Shared {
     /// One buffer for all streams: a connection owns memory only while it holds a partial frame.
     buffer: RefCell<Box<[u8]>>,
     /// Bytes of memory that the shard's streams own.
     owned: Cell<usize>,
+    /// How many of the shard's streams wait for room.
+    blocked: Cell<usize>,
     /// Until when all of them drain, once the stop is ordered.
     drain_until: Cell<Option<Instant>>,
 }
@@ -75,6 +83,7 @@ impl Default for Shared {
         Self {
             buffer: RefCell::new(vec![0; STREAM_BUFFER_BYTES].into_boxed_slice()),
             owned: Cell::new(0),
+            blocked: Cell::new(0),
             drain_until: Cell::new(None),
         }
     }
@@ -88,6 +97,12 @@ impl Shared {
         all <= PARTIALS_BYTES_MAX || after <= PARTIAL_BYTES_FAIR
     }
 
+    /// What a stream may read at once. It keeps that where its lane turns out full; those that wait already have had
+    /// parts of the same size or larger, so that all together keep a few times [`BLOCKED_BYTES_MAX`] at most.
+    fn read_bytes_max(&self, whole: usize) -> usize {
+        (BLOCKED_BYTES_MAX / self.blocked.get().max(1)).max(READ_BYTES_MIN).min(whole)
+    }
+
     /// Until when receivers go on taking what has arrived, where all must have ended by `deadline`: no longer than a
     /// third of what is left when the first of them asks. The rest belongs to the far end.
     fn drain_until(&self, deadline: Instant) -> Instant {
@@ -96,6 +111,18 @@ impl Shared {
         let until = self.drain_until.get().unwrap_or(until);
         self.drain_until.set(Some(until));
         until
+    }
+}
+
+/// A stream that waits for room, for as long as it lives.
+struct Blocked {
+    shared: Rc<Shared>,
+    _counted: Counted,
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        self.shared.blocked.set(self.shared.blocked.get().saturating_sub(1));
     }
 }
 
@@ -143,9 +170,49 @@ impl Receivers {
         counted
     }
 
+    /// Counts a stream as blocked until what it returns is dropped.
+    fn blocked(&self) -> Blocked {
+        let shared = Rc::clone(&self.shared);
+        shared.blocked.set(shared.blocked.get() + 1);
+        Blocked { shared, _counted: self.counted(|meters| &meters.blocked) }
+    }
+
     fn meters(&self, update: impl FnOnce(&InputMeters)) {
         if let Some(meters) = self.pipeline.meters().inputs.get(self.input_index) {
             update(meters);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_streams_wait_the_less_each_reads_ahead() {
+        let shared = Shared::default();
+        let mut kept = 0;
+        let mut last = STREAM_BUFFER_BYTES;
+        for blocked in 0..10_000 {
+            shared.blocked.set(blocked);
+            let size = shared.read_bytes_max(STREAM_BUFFER_BYTES);
+            assert!((READ_BYTES_MIN..=last).contains(&size), "{size} where {blocked} wait");
+            kept += size;
+            last = size;
+        }
+        assert_eq!(last, READ_BYTES_MIN);
+        assert!(kept < 10 * BLOCKED_BYTES_MAX, "{kept}");
+    }
+
+    #[test]
+    fn all_receivers_drain_until_the_same_moment_within_a_third_of_the_stop() {
+        let now = Instant::now();
+        for (rest, drain) in [(30_000, 1_000), (900, 300), (0, 0)] {
+            let shared = Shared::default();
+            let until = shared.drain_until(now + Duration::from_millis(rest));
+            assert!(until <= Instant::now() + Duration::from_millis(drain), "{rest} ms");
+            assert!(until + Duration::from_millis(200) >= now + Duration::from_millis(drain), "{rest} ms");
+            assert_eq!(shared.drain_until(now + Duration::from_secs(99)), until);
         }
     }
 }

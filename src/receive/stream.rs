@@ -18,9 +18,6 @@ use crate::syslog::{Decoder, Frame};
 
 use super::Receivers;
 
-/// What one read takes while some lane is full: each blocked connection then holds no more than this.
-const READ_BYTES_BLOCKED: usize = 4 * 1024;
-
 /// What one turn found.
 enum Step {
     /// Everything read is taken.
@@ -42,7 +39,7 @@ struct Connection<S> {
     peer: Option<IpAddr>,
     stream: S,
     decoder: Decoder,
-    /// Bytes of memory that the decoder owned when last looked at.
+    /// Bytes of memory that the decoder and `held` took when last looked at.
     owned: usize,
     held: Option<Held>,
     /// [`WhenFull::Take`] once the relay stops: what was read must not be lost, and nothing more is read.
@@ -104,9 +101,7 @@ impl<S: AsyncRead + Unpin> Connection<S> {
 
     /// Whether the unfinished messages of all connections take so much memory that this one has to go.
     fn may_own_more(&mut self) -> bool {
-        let owned = self.decoder.owned();
-        let may = self.receivers.shared.moved(self.owned, owned);
-        self.owned = owned;
+        let may = self.account();
         if !may {
             let mut closed = 0;
             self.receivers.meters(|meters| {
@@ -124,11 +119,18 @@ impl<S: AsyncRead + Unpin> Connection<S> {
         may
     }
 
+    /// Brings the account of the shard's streams up to date: whether this one may own what it does.
+    fn account(&mut self) -> bool {
+        let owned = self.decoder.owned() + self.held.as_ref().map_or(0, |held| held.bytes.capacity());
+        let before = std::mem::replace(&mut self.owned, owned);
+        self.receivers.shared.moved(before, owned)
+    }
+
     /// Reads once and offers what came.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Step>> {
         let shared = Rc::clone(&self.receivers.shared);
         let mut buffer = shared.buffer.borrow_mut();
-        let size = if self.receivers.pipeline.is_blocked() { READ_BYTES_BLOCKED } else { buffer.len() };
+        let size = shared.read_bytes_max(buffer.len());
         let mut read = ReadBuf::new(buffer.get_mut(..size).unwrap_or_default());
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
         let input = read.filled();
@@ -172,7 +174,9 @@ impl<S: AsyncRead + Unpin> Connection<S> {
     /// Waits until all that was read has found its place. The sender waits as well: we do not read.
     async fn wait_for_room(&mut self, mut lane: usize) {
         let receivers = self.receivers.clone();
-        let _blocked = receivers.counted(|meters| &meters.blocked);
+        let _blocked = receivers.blocked();
+        // What is kept meanwhile is on the account, and may be: the sender is not asked for more.
+        self.account();
         let mut stop = receivers.stop.clone();
         loop {
             let room = receivers.pipeline.room_in(lane);
