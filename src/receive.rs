@@ -3,11 +3,15 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::Input;
+use crate::metrics::{Amount, InputMeters};
 use crate::pipeline::Pipeline;
 use crate::stop::Stop;
 
@@ -24,6 +28,9 @@ mod stream;
 /// the core's cache together with what is made of it.
 const STREAM_BUFFER_BYTES: usize = 64 * 1024;
 
+/// How long receivers go on taking what has arrived once the stop is ordered, at most.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// What an input's receivers on one shard need.
 #[derive(Clone)]
 pub struct Receivers {
@@ -37,64 +44,175 @@ pub struct Receivers {
     pub tls: Option<TlsAcceptor>,
     /// The shard's pipeline.
     pub pipeline: Rc<Pipeline>,
-    /// The shard's receive buffer.
-    pub buffer: SharedBuffer,
-    /// What the shard's streams own.
-    pub partials: Partials,
+    /// What all receivers of the shard share.
+    pub shared: Rc<Shared>,
     /// When to end.
     pub stop: Stop,
     /// Held by every task that may still bring messages; the shard flushes once all are dropped.
     pub alive: mpsc::Sender<()>,
 }
 
-/// Memory that the partial frames of a shard's streams take together. A connection may own up to `max_message_size`;
-/// without this bound ten thousand of them, each one octet short of a message, would own gigabytes.
-#[derive(Clone, Default)]
-pub struct Partials(Rc<Cell<usize>>);
-
-/// What all of them may take, bytes: some 16,000 ordinary beginnings of messages, or 30 very large ones.
+/// What all partial frames of a shard's streams may take together, bytes: some 16,000 ordinary beginnings of messages, or
+/// 30 very large ones. A connection may own up to `max_message_size`; without this bound ten thousand of them, each one
+/// octet short of a message, would own gigabytes.
 const PARTIALS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A connection that owns no more than this is left alone even then.
 const PARTIAL_BYTES_FAIR: usize = 16 * 1024;
 
-impl Partials {
-    /// A connection owned `before` bytes and now owns `after`: whether it may.
-    fn moved(&self, before: usize, after: usize) -> bool {
-        let all = self.0.get() + after - before;
-        self.0.set(all);
-        all <= PARTIALS_BYTES_MAX || after <= PARTIAL_BYTES_FAIR
+/// What all blocked connections of a shard may read ahead, bytes: each its part, so that thousands of them keep little.
+const BLOCKED_BYTES_MAX: usize = 1024 * 1024;
+
+/// What one connection reads at least: a message or two.
+const READ_BYTES_MIN: usize = 512;
+
+/// What all receivers of a shard share.
+pub struct Shared {
+    /// One buffer for all streams: a connection owns memory only while it holds a partial frame.
+    buffer: RefCell<Box<[u8]>>,
+    /// Bytes of memory that the shard's streams own.
+    owned: Cell<usize>,
+    /// How many of the shard's streams wait for room.
+    blocked: Cell<usize>,
+    /// Until when all of them drain, once the stop is ordered.
+    drain_until: Cell<Option<Instant>>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            buffer: RefCell::new(vec![0; STREAM_BUFFER_BYTES].into_boxed_slice()),
+            owned: Cell::new(0),
+            blocked: Cell::new(0),
+            drain_until: Cell::new(None),
+        }
     }
 }
 
-/// One buffer for all streams of a shard: a connection owns memory only while it holds a partial frame.
-#[derive(Clone)]
-pub struct SharedBuffer(Rc<RefCell<Box<[u8]>>>);
+impl Shared {
+    /// A connection owned `before` bytes and now owns `after`: whether it may.
+    fn moved(&self, before: usize, after: usize) -> bool {
+        let all = self.owned.get() + after - before;
+        self.owned.set(all);
+        all <= PARTIALS_BYTES_MAX || after <= PARTIAL_BYTES_FAIR
+    }
 
-impl Default for SharedBuffer {
-    fn default() -> Self {
-        Self(Rc::new(RefCell::new(vec![0; STREAM_BUFFER_BYTES].into_boxed_slice())))
+    /// What a stream may read at once. It keeps that where its lane turns out full; those that wait already have had
+    /// parts of the same size or larger, so that all together keep a few times [`BLOCKED_BYTES_MAX`] at most.
+    fn read_bytes_max(&self, whole: usize) -> usize {
+        (BLOCKED_BYTES_MAX / self.blocked.get().max(1)).max(READ_BYTES_MIN).min(whole)
+    }
+
+    /// Until when receivers go on taking what has arrived, where all must have ended by `deadline`: no longer than a
+    /// third of what is left when the first of them asks. The rest belongs to the far end.
+    fn drain_until(&self, deadline: Instant) -> Instant {
+        let now = Instant::now();
+        let until = now + (deadline.saturating_duration_since(now) / 3).min(DRAIN_TIME_MAX);
+        let until = self.drain_until.get().unwrap_or(until);
+        self.drain_until.set(Some(until));
+        until
+    }
+}
+
+/// A stream that waits for room, for as long as it lives.
+struct Blocked {
+    shared: Rc<Shared>,
+    _counted: Counted,
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        self.shared.blocked.set(self.shared.blocked.get().saturating_sub(1));
+    }
+}
+
+/// Counts one in a gauge of an input for as long as it lives: whatever ends the task that holds it.
+struct Counted {
+    pipeline: Rc<Pipeline>,
+    input_index: usize,
+    gauge: fn(&InputMeters) -> &Amount,
+}
+
+impl Counted {
+    fn add(&self, n: i64) {
+        if let Some(meters) = self.pipeline.meters().inputs.get(self.input_index) {
+            (self.gauge)(meters).add(n);
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.add(-1);
     }
 }
 
 impl Receivers {
-    /// Starts receiving on one bound socket, in tasks of the current shard.
+    /// Starts receiving on one bound socket, in a task of the current shard that joins `tasks`. It ends at the stop only;
+    /// each connection has a task of its own besides.
     ///
     /// # Errors
     /// When it cannot be registered with the reactor: the kernel is out of memory or watches.
-    pub fn start(self, socket: Socket) -> std::io::Result<()> {
+    pub fn start(self, socket: Socket, tasks: &mut JoinSet<()>) -> std::io::Result<()> {
         match socket {
-            Socket::Udp(socket) => datagram::spawn(self, socket.into(), datagram::UDP_BYTES_MAX),
-            Socket::UnixDatagram(socket) => datagram::spawn(self, socket.into(), datagram::UNIX_BYTES_MAX),
-            Socket::Tcp(listener) => accept::spawn_tcp(self, listener),
-            Socket::Tls(listener) => accept::spawn_tls(self, listener),
-            Socket::Unix(listener) => accept::spawn_unix(self, listener),
+            Socket::Udp(socket) => datagram::spawn(self, socket.into(), datagram::UDP_BYTES_MAX, tasks),
+            Socket::UnixDatagram(socket) => datagram::spawn(self, socket.into(), datagram::UNIX_BYTES_MAX, tasks),
+            Socket::Tcp(listener) => accept::spawn_tcp(self, listener, tasks),
+            Socket::Tls(listener) => accept::spawn_tls(self, listener, tasks),
+            Socket::Unix(listener) => accept::spawn_unix(self, listener, tasks),
         }
     }
 
-    fn meters(&self, update: impl FnOnce(&crate::metrics::InputMeters)) {
+    /// Counts one in `gauge` until what it returns is dropped.
+    fn counted(&self, gauge: fn(&InputMeters) -> &Amount) -> Counted {
+        let counted = Counted { pipeline: Rc::clone(&self.pipeline), input_index: self.input_index, gauge };
+        counted.add(1);
+        counted
+    }
+
+    /// Counts a stream as blocked until what it returns is dropped.
+    fn blocked(&self) -> Blocked {
+        let shared = Rc::clone(&self.shared);
+        shared.blocked.set(shared.blocked.get() + 1);
+        Blocked { shared, _counted: self.counted(|meters| &meters.blocked) }
+    }
+
+    fn meters(&self, update: impl FnOnce(&InputMeters)) {
         if let Some(meters) = self.pipeline.meters().inputs.get(self.input_index) {
             update(meters);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_streams_wait_the_less_each_reads_ahead() {
+        let shared = Shared::default();
+        let mut kept = 0;
+        let mut last = STREAM_BUFFER_BYTES;
+        for blocked in 0..10_000 {
+            shared.blocked.set(blocked);
+            let size = shared.read_bytes_max(STREAM_BUFFER_BYTES);
+            assert!((READ_BYTES_MIN..=last).contains(&size), "{size} where {blocked} wait");
+            kept += size;
+            last = size;
+        }
+        assert_eq!(last, READ_BYTES_MIN);
+        assert!(kept < 10 * BLOCKED_BYTES_MAX, "{kept}");
+    }
+
+    #[test]
+    fn all_receivers_drain_until_the_same_moment_within_a_third_of_the_stop() {
+        let now = Instant::now();
+        for (rest, drain) in [(30_000, 1_000), (900, 300), (0, 0)] {
+            let shared = Shared::default();
+            let until = shared.drain_until(now + Duration::from_millis(rest));
+            assert!(until <= Instant::now() + Duration::from_millis(drain), "{rest} ms");
+            assert!(until + Duration::from_millis(200) >= now + Duration::from_millis(drain), "{rest} ms");
+            assert_eq!(shared.drain_until(now + Duration::from_secs(99)), until);
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::config::{Action, Config, Input, Output};
 use crate::forward::{Forwarder, Rendering, Said, WINDOW_MEMORY};
 use crate::metrics::Meters;
 use crate::pipeline::Pipeline;
-use crate::receive::{Bound, Gate, Partials, Receivers, SharedBuffer};
+use crate::receive::{Bound, Gate, Receivers, Shared};
 use crate::stop::{self, Stop};
 
 /// What all shards share: made once, before the first of them starts.
@@ -126,13 +126,20 @@ async fn serve(
         forwarders.spawn_local(forwarder.run());
     }
     let (alive, mut all_ended) = mpsc::channel(1);
-    start_receivers(&common, &pipeline, bound, &stop, alive)?;
+    let mut receivers = JoinSet::new();
+    start_receivers(&common, &pipeline, bound, &stop, alive, &mut receivers)?;
     started();
     let flow = async {
         let deadline = tokio::select! {
             deadline = stop.ordered() => deadline,
             // Its queue would fill and nobody would empty it.
             Some(_) = forwarders.join_next() => return Err(std::io::Error::other("a forwarder ended by itself")),
+            // Its socket would stay open, and nobody would read it.
+            Some(_) = receivers.join_next() => match stop.deadline() {
+                // By the order, that is, which reaches each task in its own moment.
+                Some(deadline) => deadline,
+                None => return Err(std::io::Error::other("a receiver ended by itself")),
+            },
         };
         // In the order of the flow: receivers end first, then what they left is forwarded.
         let _late = timeout_at(receivers_deadline(deadline), all_ended.recv()).await;
@@ -169,9 +176,9 @@ fn start_receivers(
     bound: Vec<Bound>,
     stop: &Stop,
     alive: mpsc::Sender<()>,
+    tasks: &mut JoinSet<()>,
 ) -> std::io::Result<()> {
-    let buffer = SharedBuffer::default();
-    let partials = Partials::default();
+    let shared = Rc::new(Shared::default());
     for Bound { input, socket, .. } in bound {
         let (Some(config), Some(gate)) = (common.inputs.get(input), common.gates.get(input)) else { continue };
         let receivers = Receivers {
@@ -180,12 +187,11 @@ fn start_receivers(
             gate: Arc::clone(gate),
             tls: common.acceptors.get(input).cloned().flatten(),
             pipeline: Rc::clone(pipeline),
-            buffer: buffer.clone(),
-            partials: partials.clone(),
+            shared: Rc::clone(&shared),
             stop: stop.clone(),
             alive: alive.clone(),
         };
-        receivers.start(socket)?;
+        receivers.start(socket, tasks)?;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ mod support;
 
 use std::io::Write;
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
@@ -278,6 +279,50 @@ fn senders_that_are_idle_or_still_shaking_hands_do_not_delay_the_stop() {
     let began = Instant::now();
     bench.relay.stop_clean();
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[test]
+fn who_has_connected_and_written_just_before_the_stop_is_heard() {
+    let certificates = Certificates::new();
+    let path = certificates.server.cert.with_file_name("stream");
+    let inputs = format!(
+        "inputs: {{lan: {{listen: ['tcp://127.0.0.1:0', 'unix://{}']}}, wan: {{listen: 'tls://127.0.0.1:0', tls: \
+         {{{}}}}}}}\n{ROUTE_ALL}",
+        path.display(),
+        certificates.input_tls()
+    );
+    let mut bench = Bench::with(certificates, &inputs, "");
+    let (plain, tls) = (bench.relay.address("lan", "tcp"), bench.relay.address("wan", "tls"));
+    // It takes nothing before it is told to go on and to stop at once.
+    bench.relay.signal("STOP");
+    for number in 0..200 {
+        connect(plain).write_all(numbered(number).as_bytes()).unwrap();
+    }
+    for number in 200..250 {
+        UnixStream::connect(&path).unwrap().write_all(numbered(number).as_bytes()).unwrap();
+    }
+    let secure: Vec<_> = (250..255)
+        .map(|number| {
+            let config = bench.certificates.client_config(None);
+            let mut client = rustls::ClientConnection::new(config, tls.ip().into()).unwrap();
+            // Goes out behind the handshake's last record.
+            client.writer().write_all(numbered(number).as_bytes()).unwrap();
+            let mut sender = rustls::StreamOwned::new(client, connect(tls));
+            thread::spawn(move || {
+                while sender.conn.is_handshaking() {
+                    sender.conn.complete_io(&mut sender.sock).unwrap();
+                }
+                finish_tls(sender);
+            })
+        })
+        .collect();
+    bench.relay.terminate();
+    bench.relay.signal("CONT");
+    assert_eq!(bench.relay.wait().code(), Some(0), "{}", bench.relay.log_text());
+    for sender in secure {
+        sender.join().unwrap();
+    }
+    assert_eq!(missing_and_duplicates(&bench.collector.numbers(), 255), (vec![], 0));
 }
 
 #[test]

@@ -1,19 +1,21 @@
 //! Accepting connections. A loop that nothing ends but the stop: not EMFILE, not a reset, not a slow handshake.
 
+use std::future::poll_fn;
 use std::io;
-use std::net::TcpListener as StdTcpListener;
+use std::net::{IpAddr, SocketAddr, TcpListener as StdTcpListener};
 use std::os::unix::net::UnixListener as StdUnixListener;
+use std::pin::pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::AsyncRead;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::task::spawn_local;
-use tokio::time::{sleep, timeout};
+use tokio::task::{JoinSet, spawn_local, yield_now};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
-use super::Receivers;
 use super::gate::Place;
-use super::stream;
+use super::{Receivers, stream};
 
 /// A client that has not finished its TLS handshake by then is let go.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,72 +27,110 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const KEEPALIVE: Duration = Duration::from_secs(120);
 
 /// Starts accepting plain TCP.
-pub(super) fn spawn_tcp(receivers: Receivers, listener: StdTcpListener) -> io::Result<()> {
+pub(super) fn spawn_tcp(receivers: Receivers, listener: StdTcpListener, tasks: &mut JoinSet<()>) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    spawn_local(accept_tcp(receivers, listener, false));
-    Ok(())
-}
-
-/// Starts accepting TLS.
-pub(super) fn spawn_tls(receivers: Receivers, listener: StdTcpListener) -> io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
-    spawn_local(accept_tcp(receivers, listener, true));
-    Ok(())
-}
-
-/// Starts accepting unix streams.
-pub(super) fn spawn_unix(receivers: Receivers, listener: StdUnixListener) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let listener = UnixListener::from_std(listener)?;
-    spawn_local(async move {
-        let mut stop = receivers.stop.clone();
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                _ = stop.ordered() => return,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, _)) => admit(&receivers, None, |receivers, place| serve(receivers, place, None, stream)),
-                Err(error) => failed(&receivers, &error).await,
-            }
-        }
+    tasks.spawn_local(async move {
+        accept_all(
+            &receivers,
+            |cx| listener.poll_accept(cx),
+            |(tcp, peer)| {
+                let peer = keep_alive(&receivers, &tcp, peer);
+                admit(&receivers, Some(peer), |receivers, place| serve(receivers, place, Some(peer), tcp));
+            },
+        )
+        .await;
     });
     Ok(())
 }
 
-async fn accept_tcp(receivers: Receivers, listener: TcpListener, tls: bool) {
+/// Starts accepting TLS.
+pub(super) fn spawn_tls(receivers: Receivers, listener: StdTcpListener, tasks: &mut JoinSet<()>) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    tasks.spawn_local(async move {
+        accept_all(
+            &receivers,
+            |cx| listener.poll_accept(cx),
+            |(tcp, peer)| {
+                let peer = keep_alive(&receivers, &tcp, peer);
+                admit(&receivers, Some(peer), |receivers, place| handshake(receivers, place, peer, tcp));
+            },
+        )
+        .await;
+    });
+    Ok(())
+}
+
+/// Starts accepting unix streams.
+pub(super) fn spawn_unix(receivers: Receivers, listener: StdUnixListener, tasks: &mut JoinSet<()>) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
+    tasks.spawn_local(async move {
+        accept_all(
+            &receivers,
+            |cx| listener.poll_accept(cx),
+            |(stream, _)| {
+                admit(&receivers, None, |receivers, place| serve(receivers, place, None, stream));
+            },
+        )
+        .await;
+    });
+    Ok(())
+}
+
+/// Accepts until the stop, and then what waits in the backlog: the kernel has acknowledged its octets.
+async fn accept_all<C>(
+    receivers: &Receivers,
+    mut poll_accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<C>>,
+    mut take: impl FnMut(C),
+) {
     let mut stop = receivers.stop.clone();
-    loop {
+    let mut stopping = pin!(stop.ordered());
+    let deadline = loop {
         let accepted = tokio::select! {
             biased;
-            _ = stop.ordered() => return,
-            accepted = listener.accept() => accepted,
+            deadline = &mut stopping => break deadline,
+            accepted = poll_fn(&mut poll_accept) => accepted,
         };
-        let (tcp, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                failed(&receivers, &error).await;
-                continue;
-            }
-        };
-        let peer = peer.ip().to_canonical();
-        let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 6);
-        if let Err(error) = socket2::SockRef::from(&tcp).set_tcp_keepalive(&keepalive) {
-            debug!(input = %receivers.input.name, %peer, "cannot set keepalive: {error}");
+        match accepted {
+            Ok(connection) => take(connection),
+            Err(error) => failed(receivers, &error).await,
         }
-        if tls {
-            admit(&receivers, Some(peer), |receivers, place| handshake(receivers, place, peer, tcp));
-        } else {
-            admit(&receivers, Some(peer), |receivers, place| serve(receivers, place, Some(peer), tcp));
+    };
+    let until = receivers.shared.drain_until(deadline);
+    let mut looked_again = false;
+    while Instant::now() < until {
+        match poll_fn(|cx| Poll::Ready(poll_accept(cx))).await {
+            Poll::Ready(Ok(connection)) => {
+                looked_again = false;
+                take(connection);
+            }
+            // One that was reset meanwhile says nothing about those behind it.
+            Poll::Ready(Err(error)) if is_reset(&error) => {}
+            Poll::Ready(Err(_)) => return,
+            // As when draining a stream: the reactor looks in the yield.
+            Poll::Pending if looked_again => return,
+            Poll::Pending => {
+                looked_again = true;
+                yield_now().await;
+            }
         }
     }
+}
+
+/// Asks for keepalive; returns the peer as `allow` knows it.
+fn keep_alive(receivers: &Receivers, tcp: &TcpStream, peer: SocketAddr) -> IpAddr {
+    let peer = peer.ip().to_canonical();
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 6);
+    if let Err(error) = socket2::SockRef::from(tcp).set_tcp_keepalive(&keepalive) {
+        debug!(input = %receivers.input.name, %peer, "cannot set keepalive: {error}");
+    }
+    peer
 }
 
 /// Gives the connection a task of its own, if the gate lets it in.
 fn admit<F: Future<Output = ()> + 'static>(
     receivers: &Receivers,
-    peer: Option<std::net::IpAddr>,
+    peer: Option<IpAddr>,
     task: impl FnOnce(Receivers, Place) -> F,
 ) {
     match receivers.gate.enter(&receivers.input, peer) {
@@ -111,12 +151,13 @@ fn admit<F: Future<Output = ()> + 'static>(
     }
 }
 
-async fn handshake(receivers: Receivers, place: Place, peer: std::net::IpAddr, tcp: TcpStream) {
+async fn handshake(receivers: Receivers, place: Place, peer: IpAddr, tcp: TcpStream) {
     let Some(acceptor) = receivers.tls.clone() else { return };
     let mut stop = receivers.stop.clone();
     let accepted = tokio::select! {
-        _ = stop.ordered() => return,
         accepted = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)) => accepted,
+        // Who has connected just before the stop has sent its messages along with the handshake's last record.
+        () = async { sleep_until(receivers.shared.drain_until(stop.ordered().await)).await } => return,
     };
     let accepted = accepted.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)));
     match accepted {
@@ -134,13 +175,12 @@ async fn handshake(receivers: Receivers, place: Place, peer: std::net::IpAddr, t
     }
 }
 
-async fn serve(receivers: Receivers, place: Place, peer: Option<std::net::IpAddr>, stream: impl AsyncRead + Unpin) {
-    receivers.meters(|meters| meters.connections.add(1));
-    let closing = receivers.clone();
+async fn serve(receivers: Receivers, place: Place, peer: Option<IpAddr>, stream: impl AsyncRead + Unpin) {
+    let open = receivers.counted(|meters| &meters.connections);
     stream::serve(receivers, peer, stream).await;
     // Freed first: who sees fewer connections finds room for another.
     drop(place);
-    closing.meters(|meters| meters.connections.add(-1));
+    drop(open);
 }
 
 async fn failed(receivers: &Receivers, error: &io::Error) {
@@ -152,8 +192,12 @@ async fn failed(receivers: &Receivers, error: &io::Error) {
     if errors.is_power_of_two() {
         warn!(input = %receivers.input.name, errors, "cannot accept a connection: {error}; trying again");
     }
-    // A connection that was reset before we took it is no reason to wait.
-    if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+    if !is_reset(error) {
         sleep(ACCEPT_PAUSE).await;
     }
+}
+
+/// Whether the connection was reset before we took it: no reason to wait for the next.
+fn is_reset(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }

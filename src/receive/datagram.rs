@@ -3,10 +3,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
-use tokio::task::{spawn_local, yield_now};
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::warn;
 
@@ -47,9 +48,6 @@ const BATCHES_MAX: usize = 64;
 /// How often the kernel's drop counter is read.
 const DROPS_EVERY: Duration = Duration::from_secs(1);
 
-/// How long the socket is drained once the stop is ordered.
-const DRAIN_TIME: Duration = Duration::from_secs(1);
-
 /// How long a socket whose reads fail is left alone.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
@@ -74,13 +72,18 @@ struct Receiver {
 ///
 /// # Errors
 /// When it cannot be registered with the reactor.
-pub(super) fn spawn(receivers: Receivers, socket: OwnedFd, bytes_max: usize) -> io::Result<()> {
+pub(super) fn spawn(
+    receivers: Receivers,
+    socket: OwnedFd,
+    bytes_max: usize,
+    tasks: &mut JoinSet<()>,
+) -> io::Result<()> {
     let watch = Some(sys::watch(socket.try_clone()?)?);
     let batch = DatagramBatch::new(BATCH, bytes_max);
     let buffer = socket2::SockRef::from(&socket).recv_buffer_size().unwrap_or(0);
     let gather = if buffer < ROOMY_BYTES { GATHER_CRAMPED } else { GATHER };
     let receiver = Receiver { receivers, socket, watch, gathering: false, gather, batch, drops: 0, errors: 0 };
-    spawn_local(receiver.run());
+    tasks.spawn_local(receiver.run());
     Ok(())
 }
 
@@ -89,10 +92,11 @@ impl Receiver {
         let mut stop = self.receivers.stop.clone();
         let mut drops_due = interval(DROPS_EVERY);
         drops_due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+        let mut stopping = pin!(stop.ordered());
+        let deadline = loop {
             let arrived = tokio::select! {
                 biased;
-                _ = stop.ordered() => break,
+                deadline = &mut stopping => break deadline,
                 _ = drops_due.tick() => {
                     self.count_drops();
                     continue;
@@ -107,8 +111,8 @@ impl Receiver {
                 Ok(count) => self.gathering = count > GATHER_ABOVE,
                 Err(error) => self.failed(&error).await,
             }
-        }
-        self.drain().await;
+        };
+        self.drain(self.receivers.shared.drain_until(deadline)).await;
         self.count_drops();
     }
 
@@ -173,8 +177,7 @@ impl Receiver {
     }
 
     /// The stop: takes what has arrived already.
-    async fn drain(&mut self) {
-        let until = Instant::now() + DRAIN_TIME;
+    async fn drain(&mut self, until: Instant) {
         while Instant::now() < until && matches!(self.receive(), Ok(count) if count > 0) {
             yield_now().await;
         }

@@ -3,9 +3,9 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::task::yield_now;
@@ -17,12 +17,6 @@ use crate::syslog::frame::{Flaw, looks_like_tls};
 use crate::syslog::{Decoder, Frame};
 
 use super::Receivers;
-
-/// What one read takes while some lane is full: each blocked connection then holds no more than this.
-const READ_BYTES_BLOCKED: usize = 4 * 1024;
-
-/// How long a connection goes on reading what has arrived once the stop is ordered.
-const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// What one turn found.
 enum Step {
@@ -45,7 +39,7 @@ struct Connection<S> {
     peer: Option<IpAddr>,
     stream: S,
     decoder: Decoder,
-    /// Bytes of memory that the decoder owned when last looked at.
+    /// Bytes of memory that the decoder and `held` took when last looked at.
     owned: usize,
     held: Option<Held>,
     /// [`WhenFull::Take`] once the relay stops: what was read must not be lost, and nothing more is read.
@@ -76,12 +70,15 @@ pub(super) async fn serve<S: AsyncRead + Unpin>(receivers: Receivers, peer: Opti
 impl<S: AsyncRead + Unpin> Connection<S> {
     async fn run(&mut self) -> io::Result<()> {
         let mut stop = self.receivers.stop.clone();
+        let mut stopping = pin!(stop.ordered());
         let mut heard_at = Instant::now();
         loop {
             let idle_at = self.receivers.input.idle_timeout.map(|idle| heard_at + idle);
             let step = tokio::select! {
                 biased;
-                _ = stop.ordered() => return self.drain().await,
+                deadline = &mut stopping => {
+                    return self.drain(self.receivers.shared.drain_until(deadline)).await;
+                }
                 step = poll_fn(|cx| self.poll_turn(cx)) => step?,
                 () = sleep_until_some(idle_at) => {
                     self.receivers.meters(|meters| meters.idle_closed.add(1));
@@ -104,9 +101,7 @@ impl<S: AsyncRead + Unpin> Connection<S> {
 
     /// Whether the unfinished messages of all connections take so much memory that this one has to go.
     fn may_own_more(&mut self) -> bool {
-        let owned = self.decoder.owned();
-        let may = self.receivers.partials.moved(self.owned, owned);
-        self.owned = owned;
+        let may = self.account();
         if !may {
             let mut closed = 0;
             self.receivers.meters(|meters| {
@@ -124,11 +119,18 @@ impl<S: AsyncRead + Unpin> Connection<S> {
         may
     }
 
+    /// Brings the account of the shard's streams up to date: whether this one may own what it does.
+    fn account(&mut self) -> bool {
+        let owned = self.decoder.owned() + self.held.as_ref().map_or(0, |held| held.bytes.capacity());
+        let before = std::mem::replace(&mut self.owned, owned);
+        self.receivers.shared.moved(before, owned)
+    }
+
     /// Reads once and offers what came.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Step>> {
-        let shared = self.receivers.buffer.0.clone();
-        let mut buffer = shared.borrow_mut();
-        let size = if self.receivers.pipeline.is_blocked() { READ_BYTES_BLOCKED } else { buffer.len() };
+        let shared = Rc::clone(&self.receivers.shared);
+        let mut buffer = shared.buffer.borrow_mut();
+        let size = shared.read_bytes_max(buffer.len());
         let mut read = ReadBuf::new(buffer.get_mut(..size).unwrap_or_default());
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
         let input = read.filled();
@@ -172,7 +174,9 @@ impl<S: AsyncRead + Unpin> Connection<S> {
     /// Waits until all that was read has found its place. The sender waits as well: we do not read.
     async fn wait_for_room(&mut self, mut lane: usize) {
         let receivers = self.receivers.clone();
-        receivers.meters(|meters| meters.blocked.add(1));
+        let _blocked = receivers.blocked();
+        // What is kept meanwhile is on the account, and may be: the sender is not asked for more.
+        self.account();
         let mut stop = receivers.stop.clone();
         loop {
             let room = receivers.pipeline.room_in(lane);
@@ -186,20 +190,27 @@ impl<S: AsyncRead + Unpin> Connection<S> {
                 Step::Taken | Step::End => break,
             }
         }
-        receivers.meters(|meters| meters.blocked.add(-1));
     }
 
-    /// The stop: takes what has arrived already, for a moment at most, and as long as there is room.
-    async fn drain(&mut self) -> io::Result<()> {
-        let until = Instant::now() + DRAIN_TIME;
+    /// The stop: takes what has arrived already, no longer than `until`, and as long as there is room.
+    async fn drain(&mut self, until: Instant) -> io::Result<()> {
+        let mut looked_again = false;
         while self.when_full == WhenFull::Wait && Instant::now() < until {
             let turn = poll_fn(|cx| Poll::Ready(self.poll_turn(cx)));
             match turn.await {
-                Poll::Ready(Ok(Step::Taken)) => yield_now().await,
-                Poll::Ready(Ok(Step::Full(lane))) => self.wait_for_room(lane).await,
-                Poll::Ready(Ok(Step::End)) | Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(Step::Taken)) => looked_again = false,
+                Poll::Ready(Ok(Step::Full(lane))) => {
+                    looked_again = false;
+                    self.wait_for_room(lane).await;
+                }
+                Poll::Ready(Ok(Step::End)) => return Ok(()),
                 Poll::Ready(Err(error)) => return Err(error),
+                // That nothing is known to have arrived is no proof: the reactor has to look first, which it does in
+                // the yield below.
+                Poll::Pending if looked_again => return Ok(()),
+                Poll::Pending => looked_again = true,
             }
+            yield_now().await;
         }
         Ok(())
     }
@@ -241,7 +252,7 @@ impl<S: AsyncRead + Unpin> Connection<S> {
 
 impl<S> Drop for Connection<S> {
     fn drop(&mut self) {
-        self.receivers.partials.moved(self.owned, 0);
+        self.receivers.shared.moved(self.owned, 0);
     }
 }
 
