@@ -21,6 +21,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::shard::Common;
@@ -32,6 +33,9 @@ const CONNECTIONS_MAX: usize = 64;
 
 /// A client that has not sent its request by then is let go.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection is closed after this, whatever it is doing: clients that ask and never read must not keep probes out.
+const CONVERSATION_MAX: Duration = Duration::from_secs(60);
 
 /// A shard that has not turned for so long is stuck.
 const HEARTBEAT_LATE: Duration = Duration::from_secs(10);
@@ -113,8 +117,10 @@ async fn converse(stream: TcpStream, admin: Arc<Admin>) {
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
-        debug!("admin connection ended: {error}");
+    match timeout(CONVERSATION_MAX, server.serve_connection(TokioIo::new(stream), service)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!("admin connection ended: {error}"),
+        Err(_) => debug!("admin connection ended: it took too long"),
     }
 }
 

@@ -4,10 +4,11 @@
 //! forgets nothing: what was written stays in `flight` until the peer's kernel has acknowledged it *and* it has left
 //! the replay window; after any end of a connection that was not our own orderly close, all of that is sent again.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::tz::TimeZone;
 use tokio::time::Instant;
@@ -22,6 +23,8 @@ use crate::template::Template;
 use backoff::Backoff;
 use connect::Connector;
 use connection::End;
+pub use flight::WINDOW_MEMORY;
+
 use flight::Flight;
 
 mod backoff;
@@ -37,6 +40,27 @@ pub struct Rendering {
     pub template: Template,
     /// Its key.
     pub intake_key: Option<IntakeKey>,
+}
+
+/// What the log was told of an output, by all shards' forwarders together: one line for all of them.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// Failed attempts to connect since one succeeded.
+    failures: AtomicU64,
+    /// When a broken connection was told of last, seconds since the Unix epoch.
+    break_told_at: AtomicU64,
+}
+
+impl Said {
+    /// How often a broken connection is told of at most: a peer that accepts and hangs up breaks one a second.
+    const BREAK_EVERY_S: u64 = 10;
+
+    fn may_tell_of_break(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let told_at = self.break_told_at.load(Relaxed);
+        now.abs_diff(told_at) >= Self::BREAK_EVERY_S
+            && self.break_told_at.compare_exchange(told_at, now, Relaxed, Relaxed).is_ok()
+    }
 }
 
 /// One shard's connection to one destination, and the lanes that go through it.
@@ -59,22 +83,18 @@ pub struct Forwarder {
     pub replay_window: usize,
     /// When to end.
     pub stop: Stop,
-    /// Failed attempts of this output's forwarders since one succeeded, over all shards: one log line for all of them.
-    pub failures: Arc<AtomicU64>,
-}
-
-/// What was still unacknowledged or unsent when the stop's deadline passed.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Left {
-    /// Messages.
-    pub messages: u64,
+    /// What the log was told of this output.
+    pub said: Arc<Said>,
+    /// The last close of ours was not answered by the peer's.
+    pub close_unanswered: Cell<bool>,
 }
 
 impl Forwarder {
-    /// Runs until the stop. Never returns early: whatever happens to the far end, it tries again.
-    pub async fn run(self) -> Left {
+    /// Runs until the stop; returns how many messages could not be delivered by its deadline. Never returns early:
+    /// whatever happens to the far end, it tries again.
+    pub async fn run(self) -> u64 {
         let pipeline = Rc::clone(&self.pipeline);
-        let Some(queue) = pipeline.queue(self.queue) else { return Left::default() };
+        let Some(queue) = pipeline.queue(self.queue) else { return 0 };
         let connector = Connector::new(&self.output, self.tls.clone());
         let mut flight = Flight::new(self.replay_window, self.output.replay_quiet);
         let mut backoff = Backoff::default();
@@ -125,12 +145,16 @@ impl Forwarder {
         }
     }
 
-    /// Waits before the next attempt: false when the stop's deadline passes meanwhile.
+    /// Waits before the next attempt, during a stop no longer than before the first: false when the stop's deadline
+    /// passes meanwhile.
     async fn pause(&self, delay: Duration) -> bool {
         let mut stop = self.stop.clone();
+        let delay = if stop.deadline().is_some() { delay.min(Backoff::FIRST) } else { delay };
+        let mut expired = self.stop.clone();
         tokio::select! {
             biased;
-            () = stop.expired() => false,
+            () = expired.expired() => false,
+            _ = stop.ordered(), if stop.deadline().is_none() => true,
             () = tokio::time::sleep(delay) => true,
         }
     }
@@ -146,7 +170,7 @@ impl Forwarder {
             meters.connects.add(1);
             meters.connections.add(1);
         });
-        let failed_before = self.failures.swap(0, Relaxed);
+        let failed_before = self.said.failures.swap(0, Relaxed);
         if failed_before > 0 {
             info!(output = %self.output.name, peer = %connection.peer, failed_before, "connected again");
         } else {
@@ -156,9 +180,8 @@ impl Forwarder {
 
     fn count_failure(&self, failure: &connect::ConnectError) {
         self.meters(|meters| failure.counter(meters).add(1));
-        let failures = self.failures.fetch_add(1, Relaxed);
-        // The first, then ever more rarely: a destination that is down for a day must not fill the log.
-        if failures.is_power_of_two() || failures == 0 || failures.is_multiple_of(256) {
+        let failures = self.said.failures.fetch_add(1, Relaxed);
+        if is_worth_a_line(failures + 1) {
             warn!(
                 output = %self.output.name, to = %self.output.address(), attempt = failures + 1, "cannot connect: {failure}; \
                  messages wait, the next attempt follows by itself"
@@ -176,8 +199,7 @@ impl Forwarder {
             End::Broken(error) => {
                 self.meters(|meters| meters.broken.add(1));
                 let resent = flight.put_back_all(&self.pipeline);
-                let broken = self.failures.fetch_add(1, Relaxed);
-                if broken.is_power_of_two() || broken == 0 || broken.is_multiple_of(256) {
+                if self.said.may_tell_of_break() {
                     warn!(
                         output = %self.output.name, to = %self.output.address(),
                         "connection broke: {error}; {resent} messages are sent again"
@@ -189,7 +211,7 @@ impl Forwarder {
     }
 
     /// What is left at the end of the stop: acknowledged batches are released, the others are lost, counted and said.
-    fn finish(&self, flight: &mut Flight) -> Left {
+    fn finish(&self, flight: &mut Flight) -> u64 {
         let unacknowledged = flight.abandon(&self.pipeline);
         let waiting = self.pipeline.queue(self.queue).map_or(0, |queue| self.pipeline.drop_waiting(queue));
         let messages = unacknowledged + waiting;
@@ -200,6 +222,12 @@ impl Forwarder {
                  raise shutdown_timeout or look at why the output is slow"
             );
         }
-        Left { messages }
+        messages
     }
+}
+
+/// Whether the `count`th of a kind of event is logged: the first, then ever more rarely, then one in 256. A destination
+/// that is down for a day must not fill the log.
+fn is_worth_a_line(count: u64) -> bool {
+    count.is_power_of_two() || (count > 0 && count.is_multiple_of(256))
 }

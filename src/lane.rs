@@ -88,12 +88,12 @@ impl Batch {
         }
     }
 
-    /// Gives back memory that growing left unused, where it is much.
+    /// Gives back memory that growing left unused, where it is more than a quarter.
     fn trim(&mut self) {
-        if self.bytes.capacity() > self.bytes.len() / 2 * 3 {
+        if self.bytes.capacity() > self.bytes.len() / 4 * 5 {
             self.bytes.shrink_to_fit();
         }
-        if self.records.capacity() > self.records.len() / 2 * 3 {
+        if self.records.capacity() > self.records.len() / 4 * 5 {
             self.records.shrink_to_fit();
         }
     }
@@ -132,10 +132,16 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// Whether `charge` more bytes fit. A lane that holds nothing takes any message, however small its budget is: a
-    /// message larger than the budget must not block its sender for ever.
-    pub fn has_room(&self, charge: usize, budget: &Budget) -> bool {
-        self.held == 0 || excess(self.held + charge, budget) - excess(self.held, budget) <= budget.shared_free
+    /// Whether one more message may be appended: the lane is below what is guaranteed to it, or the shared half has
+    /// something left. The message may go beyond that, by itself alone: no size of message can starve behind smaller ones.
+    pub fn has_room(&self, budget: &Budget) -> bool {
+        self.held < budget.guaranteed || budget.shared_free > 0
+    }
+
+    /// Whether there is room for more than one message: worth waking those who wait for it.
+    pub fn has_slack(&self, budget: &Budget) -> bool {
+        let slack = BATCH_BYTES.min(budget.guaranteed / 2);
+        self.held + slack <= budget.guaranteed || budget.shared_free > slack as isize
     }
 
     /// Appends. The caller has asked [`Self::has_room`]; without room the budget is overdrawn, never the message lost.
@@ -197,4 +203,69 @@ impl Lane {
 /// What a lane that holds `held` bytes takes of the shared half.
 fn excess(held: usize, budget: &Budget) -> isize {
     held.saturating_sub(budget.guaranteed) as isize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(lane: &mut Lane, octets: usize, budget: &mut Budget) {
+        let (fields, raw) = (Fields::default(), vec![b'x'; octets]);
+        let message = Message { fields: &fields, raw: &raw, received_at_us: 0, peer: None, input: "lan" };
+        lane.push(&message, 0, budget);
+    }
+
+    #[test]
+    fn a_lane_keeps_what_is_guaranteed_to_it_when_another_has_overdrawn_the_shared_half() {
+        let mut budget = Budget::new(400_000, 2);
+        let (mut broken, mut healthy) = (Lane::default(), Lane::default());
+        while broken.has_room(&budget) {
+            push(&mut broken, 1_000, &mut budget);
+        }
+        // Its connection breaks: what was acknowledged, and charged to nobody, comes back.
+        let mut window = Lane::default();
+        push(&mut window, 150_000, &mut Budget::new(1 << 30, 1));
+        broken.push_front(window.pop().unwrap(), false, &mut budget);
+        assert!(budget.shared_free < 0 && !broken.has_room(&budget));
+        for _ in 0..50 {
+            assert!(healthy.has_room(&budget));
+            push(&mut healthy, 1_000, &mut budget);
+        }
+        assert!(healthy.has_slack(&budget));
+    }
+
+    #[test]
+    fn what_is_taken_is_given_back_to_the_byte() {
+        let mut budget = Budget::new(100_000, 1);
+        let mut lane = Lane::default();
+        let mut pushed = 0;
+        while lane.has_room(&budget) {
+            push(&mut lane, 300 + pushed, &mut budget);
+            pushed += 1;
+        }
+        let mut popped = 0;
+        while let Some(batch) = lane.pop() {
+            popped += batch.len();
+            lane.acknowledge(batch.charge(), &mut budget);
+        }
+        assert_eq!((popped, lane.waiting(), lane.held), (pushed, 0, 0));
+        assert_eq!(budget.shared_free, 50_000);
+    }
+
+    #[test]
+    fn batches_come_back_in_order_after_a_break() {
+        let mut budget = Budget::new(10 << 20, 1);
+        let mut lane = Lane::default();
+        for octets in [70_000, 80_000, 90_000] {
+            push(&mut lane, octets, &mut budget);
+        }
+        let sent = [lane.pop().unwrap(), lane.pop().unwrap()];
+        let order: Vec<usize> = sent.iter().map(Batch::charge).collect();
+        for batch in sent.into_iter().rev() {
+            lane.push_front(batch, true, &mut budget);
+        }
+        assert_eq!([lane.pop().unwrap().charge(), lane.pop().unwrap().charge()][..], order);
+        assert_eq!(lane.pop().unwrap().len(), 1);
+        assert!(lane.pop().is_none());
+    }
 }

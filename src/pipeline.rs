@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::config::{Action, Config, Oversize};
-use crate::lane::{BATCH_BYTES, Batch, Budget, Lane, charge_of};
+use crate::lane::{Batch, Budget, Lane, charge_of};
 use crate::metrics::Meters;
 use crate::route::{Matcher, Rule};
 use crate::syslog::frame::Flaw;
@@ -194,6 +194,8 @@ impl Pipeline {
     pub fn turn(&self, input: usize) -> Turn<'_> {
         let mut inner = self.inner.borrow_mut();
         inner.clocks.set(SystemTime::now());
+        // What another turn gave to its forwarders is no reason for this one's sender to wait.
+        self.plenty.set(None);
         Turn { pipeline: self, inner, input, tally: InputTally::default() }
     }
 
@@ -259,9 +261,9 @@ impl Pipeline {
         if let Some(lane) = lanes.get_mut(lane) {
             lane.acknowledge(charge, budget);
         }
-        // Room for a whole batch, not for one message: thousands of blocked connections must not be woken in vain.
+        // Room for many messages, not for one: thousands of blocked connections must not be woken in vain.
         blocked.retain(|blocked| {
-            let has_room = lanes.get(*blocked).is_none_or(|lane| lane.has_room(BATCH_BYTES, budget));
+            let has_room = lanes.get(*blocked).is_none_or(|lane| lane.has_slack(budget));
             if has_room && let Some(room) = self.rooms.get(*blocked) {
                 room.notify_waiters();
             }
@@ -282,6 +284,11 @@ impl Pipeline {
         if let Some(lane) = shelf.lanes.get_mut(lane) {
             lane.push_front(batch, charged, &mut shelf.budget);
         }
+    }
+
+    /// Counts what still waits in any queue as dropped: see [`Self::drop_waiting`].
+    pub fn drop_all_waiting(&self) -> u64 {
+        self.queues.iter().map(|queue| self.drop_waiting(queue)).sum()
     }
 
     /// Counts what still waits in the queue as dropped: the stop's deadline has passed. Returns how many messages.
@@ -390,7 +397,7 @@ impl Turn<'_> {
         let charge = charge_of(&message);
         let lanes_hit = || hits.iter().filter_map(|route| lane_of.get(usize::from(*route)).copied().flatten());
         if when_full == WhenFull::Wait
-            && let Some(full) = lanes_hit().find(|lane| !shelf.has_room(*lane, charge))
+            && let Some(full) = lanes_hit().find(|lane| !shelf.has_room(*lane))
         {
             shelf.wait_for(full);
             return Offer::Full(full);
@@ -473,7 +480,7 @@ impl Pipeline {
         }
         if let Some(wakes) = self.queues.get(*queue) {
             wakes.grow(tally.bytes);
-            if wakes.flowing.get() && wakes.waiting.get() > PLENTY_BYTES {
+            if tally.bytes > 0 && wakes.flowing.get() && wakes.waiting.get() > PLENTY_BYTES {
                 self.plenty.set(Some(*queue));
             }
         }
@@ -481,8 +488,8 @@ impl Pipeline {
 }
 
 impl Shelf {
-    fn has_room(&self, lane: usize, charge: usize) -> bool {
-        self.lanes.get(lane).is_some_and(|lane| lane.has_room(charge, &self.budget))
+    fn has_room(&self, lane: usize) -> bool {
+        self.lanes.get(lane).is_some_and(|lane| lane.has_room(&self.budget))
     }
 
     fn wait_for(&mut self, lane: usize) {
@@ -498,7 +505,7 @@ impl Shelf {
             self.touched.push(index);
         }
         tally.routed += 1;
-        if when_full == WhenFull::Take || lane.has_room(charge, &self.budget) {
+        if when_full == WhenFull::Take || lane.has_room(&self.budget) {
             lane.push(message, input, &mut self.budget);
             tally.bytes += charge;
         } else {
@@ -507,10 +514,20 @@ impl Shelf {
     }
 }
 
-/// Counts a name in a turn's short list: a turn has a few hundred messages of a few programs.
+/// Names that one turn counts: a turn has a few hundred messages of a few programs. A sender who makes up more must not
+/// make the search long; frequent names come again in the next turn.
+const NAMES_A_TURN: usize = 32;
+
+/// Octets of a name that are kept: RFC 5424 allows 48, a hostile sender sends more.
+const NAME_OCTETS_MAX: usize = 64;
+
+/// Counts a name in a turn's short list.
 fn count_name(counts: &mut Vec<(Box<[u8]>, u64)>, name: &[u8]) {
+    let name = name.get(..NAME_OCTETS_MAX).unwrap_or(name);
+    let has_place = counts.len() < NAMES_A_TURN;
     match counts.iter_mut().find(|(known, _)| **known == *name) {
         Some((_, count)) => *count += 1,
-        None => counts.push((name.into(), 1)),
+        None if has_place => counts.push((name.into(), 1)),
+        None => {}
     }
 }

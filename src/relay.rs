@@ -57,7 +57,8 @@ pub struct Ended {
     pub left: Option<u64>,
 }
 
-/// A running relay. Dropping it does not stop it; [`Relay::stop`] does.
+/// A running relay. [`Relay::stop`] and [`Relay::wait`] stop it in order; dropping it stops it at once, and what was not
+/// delivered is lost.
 pub struct Relay {
     common: Arc<Common>,
     stopper: Stopper,
@@ -113,7 +114,7 @@ impl Relay {
         &self.common.meters
     }
 
-    /// Names of routes, by index.
+    /// What it runs with.
     pub fn config(&self) -> &Config {
         &self.common.config
     }
@@ -129,15 +130,14 @@ impl Relay {
     /// or `None` when a shard did not end.
     pub fn wait(&self, timeout: Duration) -> Option<u64> {
         let deadline = std::time::Instant::now() + timeout + TEARDOWN;
-        let mut left = 0;
+        let mut left = Some(0);
         for _ in 0..self.common.config.cores {
-            match self.ended.recv_deadline(deadline) {
-                Ok(ended) => left += ended.left?,
-                Err(_) => return None,
-            }
+            // One that has failed is no reason to cut the others short.
+            let ended = self.ended.recv_deadline(deadline).ok().and_then(|ended| ended.left);
+            left = left.zip(ended).map(|(left, more)| left + more);
         }
         remove_unix_sockets(&self.common.config);
-        Some(left)
+        left
     }
 }
 
@@ -197,7 +197,7 @@ fn common(config: Config) -> Result<Common, StartError> {
         inputs: config.inputs.iter().cloned().map(Arc::new).collect(),
         gates: config.inputs.iter().map(|_| Arc::default()).collect::<Vec<Arc<Gate>>>(),
         outputs: config.outputs.iter().cloned().map(Arc::new).collect(),
-        failures: config.outputs.iter().map(|_| Arc::default()).collect(),
+        said: config.outputs.iter().map(|_| Arc::default()).collect(),
         meters: Arc::new(Meters::new(&config)),
         heartbeats: (0..config.cores).map(|_| AtomicU64::new(now_seconds())).collect(),
         config,

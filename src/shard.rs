@@ -1,5 +1,6 @@
 //! One core's loop: its receivers, its pipeline, its forwarders, on one thread and one current-thread runtime.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Action, Config, Input, Output};
-use crate::forward::{Forwarder, Rendering};
+use crate::forward::{Forwarder, Rendering, Said, WINDOW_MEMORY};
 use crate::metrics::Meters;
 use crate::pipeline::Pipeline;
 use crate::receive::{Bound, Gate, Receivers, Shared};
@@ -33,8 +34,8 @@ pub struct Common {
     pub outputs: Vec<Arc<Output>>,
     /// By output: TLS towards it.
     pub connectors: Vec<Option<Arc<rustls::ClientConfig>>>,
-    /// By output: failures since the last success, over all shards.
-    pub failures: Vec<Arc<AtomicU64>>,
+    /// By output: what the log was told of it.
+    pub said: Vec<Arc<Said>>,
     /// All counts.
     pub meters: Arc<Meters>,
     /// By shard: when it last turned, seconds since the Unix epoch.
@@ -44,9 +45,14 @@ pub struct Common {
 /// How often a shard says that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// What the program itself takes of `memory.max`: code, runtimes, TLS sessions, receive buffers. Measured: under 12 MiB
-/// idle, a few more with buffers and sessions in use. The rest is for queues and replay windows.
-const MEMORY_OF_THE_PROGRAM: usize = 16 * 1024 * 1024;
+/// What the program itself takes of `memory.max`: code, tables, the admin server. Measured: under 10 MiB idle.
+const MEMORY_OF_THE_PROGRAM: usize = 12 * 1024 * 1024;
+
+/// What a shard takes beside its queues: receive buffers, what is being rendered, TLS sessions.
+const MEMORY_OF_A_SHARD: usize = 2 * 1024 * 1024;
+
+/// A shard's queues and windows have this at least, whatever `memory.max` says.
+const SHARE_MIN: usize = 1024 * 1024;
 
 /// How long receivers may go on reading what has arrived, of all the time for the stop: half of it, and no longer
 /// than their own drain time (1 s) and a moment. Most of the stop belongs to the far end.
@@ -64,16 +70,24 @@ pub struct Shares {
     pub window_max: usize,
 }
 
-/// Divides `memory.max`: replay windows take what they are configured to, up to half of what there is; queues the rest.
+/// Divides `memory.max`: replay windows take what they are configured to (and [as much again](WINDOW_MEMORY) for records
+/// that are longer than what they render to), up to half of what there is; queues four fifths of the
+/// rest.
 pub fn shares(config: &Config) -> Shares {
-    let each = config.memory_max.saturating_sub(MEMORY_OF_THE_PROGRAM) / config.cores.max(1);
+    let fixed = MEMORY_OF_THE_PROGRAM + config.cores * MEMORY_OF_A_SHARD;
+    let each = (config.memory_max.saturating_sub(fixed) / config.cores.max(1)).max(SHARE_MIN);
     let connections: usize = config.outputs.iter().map(|output| output.connections_per_shard.max(1)).sum();
     let wanted = |max: usize| -> usize {
-        config.outputs.iter().map(|output| output.replay_window.min(max) * output.connections_per_shard.max(1)).sum()
+        let windows =
+            config.outputs.iter().map(|output| output.replay_window.min(max) * output.connections_per_shard.max(1));
+        WINDOW_MEMORY * windows.sum::<usize>()
     };
     let widest = config.outputs.iter().map(|output| output.replay_window).max().unwrap_or(0);
-    let window_max = if wanted(widest) <= each / 2 { widest } else { each / 2 / connections.max(1) };
-    Shares { queues: each.saturating_sub(wanted(window_max)), window_max }
+    let fits = wanted(widest) <= each / 2;
+    let window_max = if fits { widest } else { each / 2 / WINDOW_MEMORY / connections.max(1) };
+    // Up to a fifth is what batches have allocated and do not use.
+    let queues = each.saturating_sub(wanted(window_max)) / 5 * 4;
+    Shares { queues, window_max }
 }
 
 /// Runs one shard until the stop; returns how many messages could not be delivered. `index` counts from 0; `bound` are
@@ -115,27 +129,32 @@ async fn serve(
     let mut receivers = JoinSet::new();
     start_receivers(&common, &pipeline, bound, &stop, alive, &mut receivers)?;
     started();
-    let deadline = tokio::select! {
-        deadline = stop.ordered() => deadline,
-        never = beat(&common, index) => match never {},
-        // Its queue would fill and nobody would empty it.
-        Some(_) = forwarders.join_next() => return Err(std::io::Error::other("a forwarder ended by itself")),
-        // Its socket would stay open, and nobody would read it.
-        Some(_) = receivers.join_next() => match stop.deadline() {
-            // By the order, that is, which reaches each task in its own moment.
-            Some(deadline) => deadline,
-            None => return Err(std::io::Error::other("a receiver ended by itself")),
-        },
+    let flow = async {
+        let deadline = tokio::select! {
+            deadline = stop.ordered() => deadline,
+            // Its queue would fill and nobody would empty it.
+            Some(_) = forwarders.join_next() => return Err(std::io::Error::other("a forwarder ended by itself")),
+            // Its socket would stay open, and nobody would read it.
+            Some(_) = receivers.join_next() => match stop.deadline() {
+                // By the order, that is, which reaches each task in its own moment.
+                Some(deadline) => deadline,
+                None => return Err(std::io::Error::other("a receiver ended by itself")),
+            },
+        };
+        // In the order of the flow: receivers end first, then what they left is forwarded.
+        let _late = timeout_at(receivers_deadline(deadline), all_ended.recv()).await;
+        flush.stop(deadline);
+        let mut left = 0;
+        while let Some(forwarder) = forwarders.join_next().await {
+            left += forwarder.map_err(std::io::Error::other)?;
+        }
+        // A receiver that was late may have brought something after its forwarder had gone.
+        Ok(left + pipeline.drop_all_waiting())
     };
-    // In the order of the flow: receivers end first, then what they left is forwarded. Late ones are let go with the
-    // runtime; the deadline stands.
-    drop(timeout_at(receivers_deadline(deadline), all_ended.recv()).await);
-    flush.stop(deadline);
-    let mut left = 0;
-    while let Some(forwarder) = forwarders.join_next().await {
-        left += forwarder.map_err(std::io::Error::other)?.messages;
+    tokio::select! {
+        left = flow => left,
+        never = beat(&common, index) => match never {},
     }
-    Ok(left)
 }
 
 /// Says once a second that this shard still turns: `/livez` looks at it. Never ends.
@@ -199,7 +218,8 @@ fn forwarders_of(common: &Common, pipeline: &Rc<Pipeline>, shares: Shares, stop:
                 zone: TimeZone::system(),
                 replay_window: output.replay_window.min(shares.window_max),
                 stop: stop.clone(),
-                failures: common.failures.get(output_index).cloned().unwrap_or_default(),
+                close_unanswered: Cell::new(false),
+                said: common.said.get(output_index).cloned().unwrap_or_default(),
             });
         }
     }

@@ -111,7 +111,7 @@ pub(super) fn demo(options: &Demo) -> ExitCode {
 
 /// `Ok(false)`: something was lost.
 fn run(options: &Demo) -> anyhow::Result<bool> {
-    log::start(&Log { level: "warn".to_owned(), format: LogFormat::Text }).map_err(anyhow::Error::msg)?;
+    let _log = log::start(&Log { level: "warn".to_owned(), format: LogFormat::Text }).map_err(anyhow::Error::msg)?;
     let signals = signals().context("cannot wait for signals")?;
     tls::install_provider();
     let identity = Identity::new().context("the collector has no certificate")?;

@@ -2,15 +2,24 @@
 
 use std::io::IsTerminal;
 
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
 
-/// Starts logging. Control characters in what a peer sent are escaped by the formatter, so that they never reach a
+/// Lines that may wait to be written, about 200 octets each: 1.6 MB.
+const LINES_MAX: usize = 8_192;
+
+/// Starts logging, in a thread of its own: a terminal or a container's log driver that does not read must not stop the
+/// shards that write. What does not fit the buffer then is left out. Lines are written as long as the guard lives.
+///
+/// Control characters in what a peer sent are escaped by the formatter, so that they never reach a
 /// terminal. `Err` says why the level cannot be used.
-pub(super) fn start(log: &Log) -> Result<(), String> {
+pub(super) fn start(log: &Log) -> Result<WorkerGuard, String> {
     let filter = EnvFilter::try_new(&log.level).map_err(|error| format!("log.level: {error}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let writer = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX);
+    let (writer, guard) = writer.thread_name("log").finish(std::io::stderr());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     match log.format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).init(),
@@ -20,5 +29,5 @@ pub(super) fn start(log: &Log) -> Result<(), String> {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(%place, "a task panicked: this is a bug in forebay, please report it");
     }));
-    Ok(())
+    Ok(guard)
 }

@@ -28,10 +28,14 @@ pub(super) fn run(options: &Run) -> ExitCode {
     if let Some(level) = &options.log_level {
         loaded.config.log.level.clone_from(level);
     }
-    if let Err(mistake) = log::start(&loaded.config.log) {
-        say(&format!("{mistake}\n"));
-        return ExitCode::from(super::EXIT_CONFIG);
-    }
+    // Lives until the end: dropping it writes what is still to be written.
+    let _log = match log::start(&loaded.config.log) {
+        Ok(guard) => guard,
+        Err(mistake) => {
+            say(&format!("{mistake}\n"));
+            return ExitCode::from(super::EXIT_CONFIG);
+        }
+    };
     for warning in &loaded.warnings {
         warn!("{warning}");
     }

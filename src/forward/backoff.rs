@@ -8,14 +8,14 @@ pub(super) struct Backoff {
     failures: u32,
 }
 
-/// The first wait: a restarting collector is often back within this.
-const FIRST: Duration = Duration::from_millis(100);
-
 /// The longest: a destination that returns gets its messages within 5 s. With jitter this is at most 3 s, which leaves
 /// as much again for name, connection and handshake as they usually take.
 const LONGEST: Duration = Duration::from_secs(2);
 
 impl Backoff {
+    /// The first wait: a restarting collector is often back within this.
+    pub(super) const FIRST: Duration = Duration::from_millis(100);
+
     /// A connection that lasted so long has worked.
     pub(super) const PROVEN_AFTER: Duration = Duration::from_secs(2);
 
@@ -27,7 +27,7 @@ impl Backoff {
     /// How long to wait now; `None` when the last attempt did not fail.
     pub(super) fn delay(&self) -> Option<Duration> {
         let doublings = self.failures.checked_sub(1)?.min(10);
-        let whole = (FIRST * 2_u32.pow(doublings)).min(LONGEST);
+        let whole = (Self::FIRST * 2_u32.pow(doublings)).min(LONGEST);
         Some(whole.mul_f64(fastrand::f64() + 0.5))
     }
 }
@@ -44,7 +44,7 @@ mod tests {
         for _ in 0..50 {
             backoff.failed();
             let delay = backoff.delay().unwrap();
-            assert!(delay >= FIRST / 2 && delay < Duration::from_secs(3), "{delay:?}");
+            assert!(delay >= Backoff::FIRST / 2 && delay < Duration::from_secs(3), "{delay:?}");
             longest = longest.max(delay);
         }
         assert!(longest > Duration::from_secs(1), "{longest:?}");

@@ -10,12 +10,18 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::config::Output;
 use crate::metrics::{Count, OutputMeters};
+
+/// Addresses of a name that one attempt tries.
+const ADDRESSES_MAX: usize = 8;
+
+/// What each address is given at least: a retransmitted SYN.
+const SHARE_MIN: Duration = Duration::from_millis(1_500);
 
 /// Why there is no connection. All of them are worth another attempt.
 #[derive(Debug, thiserror::Error)]
@@ -87,15 +93,21 @@ impl<'a> Connector<'a> {
         Self { output, tls: tls.map(TlsConnector::from) }
     }
 
-    /// Resolves, tries each address, does the handshake. Takes no longer than the output's timeouts allow.
+    /// Resolves, tries one address after another, does the handshake.
+    ///
+    /// Takes at most `connect_timeout` to resolve, and once more for all the addresses together: each but the last has
+    /// an even share of what is left, so that one that does not answer does not use up the time of the others.
     pub(super) async fn connect(&self) -> Result<Connection, ConnectError> {
         let addresses = self.resolve().await.map_err(|source| {
             let source = if source.kind() == io::ErrorKind::TimedOut { timed_out("no answer") } else { source };
             ConnectError::Resolve { host: self.output.host.clone(), source }
         })?;
+        let deadline = Instant::now() + self.output.connect_timeout;
         let mut last = None;
-        for peer in addresses {
-            match self.connect_to(peer).await {
+        for (tried, peer) in addresses.iter().enumerate() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+            match self.connect_to(*peer, share.max(SHARE_MIN)).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = Some(error),
             }
@@ -112,12 +124,12 @@ impl<'a> Connector<'a> {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
         let addresses = timeout(self.output.connect_timeout, lookup_host((host, port))).await??;
-        Ok(addresses.collect())
+        Ok(addresses.take(ADDRESSES_MAX).collect())
     }
 
-    async fn connect_to(&self, peer: SocketAddr) -> Result<Connection, ConnectError> {
+    async fn connect_to(&self, peer: SocketAddr, limit: Duration) -> Result<Connection, ConnectError> {
         let connect_error = |source| ConnectError::Connect { peer, source };
-        let tcp = within(self.output.connect_timeout, "no answer to the connect", TcpStream::connect(peer)).await;
+        let tcp = within(limit, "no answer to the connect", TcpStream::connect(peer)).await;
         let tcp = tcp.map_err(connect_error)?;
         self.set_options(&tcp).map_err(connect_error)?;
         let counted = Counted { tcp, written: 0 };

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::config::Output;
@@ -89,6 +90,8 @@ impl Session<'_> {
                     self.send(&mut renderer).await?;
                     self.observe()?;
                     poll_every = ACKNOWLEDGE_POLL.0;
+                    // A peer that takes everything at once must not keep this core's receivers from their sockets.
+                    yield_now().await;
                 }
                 Wake::LookAgain => {
                     self.observe()?;
@@ -106,7 +109,10 @@ impl Session<'_> {
                 return Ok(Wake::Close);
             }
             let look = self.next_look(poll_every);
-            let idle = self.forwarder.output.idle_timeout.map(|idle| self.used_at + idle);
+            // With a peer that has not answered such a close before: not while something is in flight, or the window would
+            // be sent again after each idle time, for ever.
+            let may_close = self.flight.is_empty() || !self.forwarder.close_unanswered.get();
+            let idle = self.forwarder.output.idle_timeout.filter(|_| may_close).map(|idle| self.used_at + idle);
             let mut stop = self.forwarder.stop.clone();
             tokio::select! {
                 biased;
@@ -176,7 +182,9 @@ impl Session<'_> {
         }
         let limit = closing_time(&self.forwarder.stop, &self.forwarder.output);
         timeout(limit, self.stream.shutdown()).await??;
-        let end = timeout(limit, closed(&mut self.stream)).await?;
+        let answer = timeout(limit, closed(&mut self.stream)).await;
+        self.forwarder.close_unanswered.set(answer.is_err());
+        let end = answer?;
         if end.kind() != io::ErrorKind::UnexpectedEof {
             return Err(end);
         }

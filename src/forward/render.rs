@@ -10,6 +10,9 @@ use crate::template::{self, Context};
 
 use super::Rendering;
 
+/// What the buffer keeps between writes: somewhat more than one write's records make.
+const KEPT_BYTES_MAX: usize = 512 * 1024;
+
 /// A reusable buffer of frames.
 pub(super) struct Renderer {
     state: template::Renderer,
@@ -32,9 +35,10 @@ impl Renderer {
         }
     }
 
-    /// Forgets what was rendered.
+    /// Forgets what was rendered; a buffer that one huge message made is given back.
     pub(super) fn clear(&mut self) {
         self.out.clear();
+        self.out.shrink_to(KEPT_BYTES_MAX);
     }
 
     /// All frames rendered since the last [`Self::clear`].

@@ -37,8 +37,10 @@ impl UnmatchedPrograms {
     /// The `most` most frequent, most frequent first.
     pub fn top(&self, most: usize) -> Vec<(String, u64)> {
         let Ok(counts) = self.0.lock() else { return Vec::new() };
-        let mut all: Vec<_> = counts.iter().map(|(name, count)| (readable(name), *count)).collect();
+        let all: Vec<_> = counts.iter().map(|(name, count)| (name.clone(), *count)).collect();
+        // Shards wait for this lock: what takes long comes after it.
         drop(counts);
+        let mut all: Vec<_> = all.into_iter().map(|(name, count)| (readable(&name), count)).collect();
         all.sort_by(|left, right| right.1.cmp(&left.1).then_with(|| left.0.cmp(&right.0)));
         all.truncate(most);
         all
