@@ -14,6 +14,7 @@ use crate::config::Input;
 use crate::metrics::{Amount, InputMeters};
 use crate::pipeline::Pipeline;
 use crate::stop::Stop;
+use crate::sys::DatagramBatch;
 
 pub use bind::{BindError, Bound, Socket, bind_all};
 pub use gate::Gate;
@@ -70,6 +71,8 @@ const READ_BYTES_MIN: usize = 512;
 pub struct Shared {
     /// One buffer for all streams: a connection owns memory only while it holds a partial frame.
     buffer: RefCell<Box<[u8]>>,
+    /// The same for all datagram sockets.
+    datagrams: RefCell<DatagramBatch>,
     /// Bytes of memory that the shard's streams own.
     owned: Cell<usize>,
     /// How many of the shard's streams wait for room.
@@ -82,6 +85,7 @@ impl Default for Shared {
     fn default() -> Self {
         Self {
             buffer: RefCell::new(vec![0; STREAM_BUFFER_BYTES].into_boxed_slice()),
+            datagrams: RefCell::new(DatagramBatch::new(datagram::BATCH_MAX)),
             owned: Cell::new(0),
             blocked: Cell::new(0),
             drain_until: Cell::new(None),
@@ -155,8 +159,8 @@ impl Receivers {
     /// When it cannot be registered with the reactor: the kernel is out of memory or watches.
     pub fn start(self, socket: Socket, tasks: &mut JoinSet<()>) -> std::io::Result<()> {
         match socket {
-            Socket::Udp(socket) => datagram::spawn(self, socket.into(), datagram::UDP_BYTES_MAX, tasks),
-            Socket::UnixDatagram(socket) => datagram::spawn(self, socket.into(), datagram::UNIX_BYTES_MAX, tasks),
+            Socket::Udp(socket) => datagram::spawn(self, socket.into(), datagram::UDP, tasks),
+            Socket::UnixDatagram(socket) => datagram::spawn(self, socket.into(), datagram::UNIX, tasks),
             Socket::Tcp(listener) => accept::spawn_tcp(self, listener, tasks),
             Socket::Tls(listener) => accept::spawn_tls(self, listener, tasks),
             Socket::Unix(listener) => accept::spawn_unix(self, listener, tasks),

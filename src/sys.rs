@@ -26,71 +26,98 @@ pub struct Datagram<'a> {
 /// of 64 stays within 128 KiB of cache.
 const HEAD_BYTES: usize = 2048;
 
-/// Buffers for receiving many datagrams in one system call, allocated and wired up once.
+/// Buffers for receiving many datagrams in one system call. One serves any number of sockets, one after another.
 pub struct DatagramBatch {
     /// The beginnings of all datagrams, [`HEAD_BYTES`] each.
-    heads: Box<[u8]>,
+    heads: Vec<u8>,
     /// What goes beyond, `tail_bytes` each. Left as the allocator gives it: zeroing it would make megabytes resident that
     /// no datagram may ever touch.
-    tails: Box<[MaybeUninit<u8>]>,
+    tails: Vec<MaybeUninit<u8>>,
     tail_bytes: usize,
-    addresses: Box<[libc::sockaddr_storage]>,
-    headers: Box<[libc::mmsghdr]>,
-    /// What the headers point at; boxed slices never move, so that the pointers stay good when this struct does.
-    _vectors: Box<[[libc::iovec; 2]]>,
+    addresses: Vec<libc::sockaddr_storage>,
+    headers: Vec<libc::mmsghdr>,
+    /// What the headers point at, themselves pointing at heads and tails: wired up anew for each call.
+    vectors: Vec<[libc::iovec; 2]>,
     received: usize,
     /// Where a large datagram's two parts are put together.
     whole: Vec<u8>,
 }
 
 impl DatagramBatch {
-    /// Room for `slots` datagrams of up to `bytes_max` octets.
-    pub fn new(slots: usize, bytes_max: usize) -> Self {
-        let tail_bytes = bytes_max.saturating_sub(HEAD_BYTES).max(1);
-        let mut heads = vec![0_u8; slots * HEAD_BYTES].into_boxed_slice();
-        let mut tails = Box::new_uninit_slice(slots * tail_bytes);
+    /// Room for up to `slots` datagrams.
+    pub fn new(slots: usize) -> Self {
         // SAFETY: sockaddr_storage is plain data for which all zeroes is a valid value (family 0, unspecified).
-        let mut addresses = vec![unsafe { mem::zeroed::<libc::sockaddr_storage>() }; slots].into_boxed_slice();
-        let parts = heads.chunks_exact_mut(HEAD_BYTES).zip(tails.chunks_exact_mut(tail_bytes));
-        let mut vectors: Box<[[libc::iovec; 2]]> = parts
-            .map(|(head, tail)| {
-                [vector(head.as_mut_ptr().cast(), head.len()), vector(tail.as_mut_ptr().cast(), tail.len())]
-            })
-            .collect();
-        let headers = vectors.iter_mut().zip(&mut addresses).map(|(vectors, address)| {
-            // SAFETY: mmsghdr is plain data; zeroed means no control data and no flags.
-            let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
-            header.msg_hdr.msg_name = (&raw mut *address).cast();
-            header.msg_hdr.msg_iov = vectors.as_mut_ptr();
-            header.msg_hdr.msg_iovlen = vectors.len();
-            header
-        });
-        let headers = headers.collect();
-        Self { heads, tails, tail_bytes, addresses, headers, _vectors: vectors, received: 0, whole: Vec::new() }
+        let address = unsafe { mem::zeroed::<libc::sockaddr_storage>() };
+        // SAFETY: mmsghdr is plain data; zeroed means no buffers, no control data and no flags.
+        let header = unsafe { mem::zeroed::<libc::mmsghdr>() };
+        Self {
+            heads: vec![0; slots * HEAD_BYTES],
+            tails: Vec::new(),
+            tail_bytes: 1,
+            addresses: vec![address; slots],
+            headers: vec![header; slots],
+            vectors: vec![[vector(std::ptr::null_mut(), 0); 2]; slots],
+            received: 0,
+            whole: Vec::new(),
+        }
     }
 
-    /// Receives what waits in the socket's queue, without blocking; returns the count (`recvmmsg(2)`).
+    /// Receives what waits in the socket's queue, without blocking; returns the count (`recvmmsg(2)`). No more than
+    /// `datagrams` of up to `bytes_max` octets each.
     ///
     /// # Errors
     /// `WouldBlock` when nothing waits; otherwise what the kernel says.
-    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        for header in self.headers.iter_mut() {
-            // The kernel writes the length of each address over the size of its buffer.
-            header.msg_hdr.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-        }
-        // SAFETY: each header points at two iovecs, those at one head and one tail, and at one address: all of them live
-        // in boxed slices of `self`, borrowed mutably for the call.
+    pub fn receive(&mut self, socket: BorrowedFd<'_>, datagrams: usize, bytes_max: usize) -> io::Result<usize> {
+        self.received = 0;
+        let slots = datagrams.min(self.headers.len());
+        self.wire(slots, bytes_max.saturating_sub(HEAD_BYTES).max(1));
+        // SAFETY: each of the first `slots` headers points at two iovecs, those at one head and one tail, and at one
+        // address: all of them live in vectors of `self`, borrowed mutably and left alone since `wire` and for the call.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 self.headers.as_mut_ptr(),
-                self.headers.len() as libc::c_uint,
-                libc::MSG_DONTWAIT,
+                slots as libc::c_uint,
+                // An int with glibc, an unsigned one with musl.
+                libc::MSG_DONTWAIT as _,
                 std::ptr::null_mut(),
             )
         };
         self.received = usize::try_from(count).unwrap_or(0);
         if count < 0 { Err(io::Error::last_os_error()) } else { Ok(self.received) }
+    }
+
+    /// Points the first `slots` headers at their buffers.
+    fn wire(&mut self, slots: usize, tail_bytes: usize) {
+        self.tail_bytes = tail_bytes;
+        let tails = slots * tail_bytes;
+        if self.tails.len() < tails {
+            // Not `resize`: nothing of the old one is needed.
+            self.tails = Box::new_uninit_slice(tails).into_vec();
+        }
+        let Self { heads, tails, addresses, headers, vectors, .. } = self;
+        let parts = heads.chunks_exact_mut(HEAD_BYTES).zip(tails.chunks_exact_mut(tail_bytes));
+        let slots = headers.iter_mut().zip(vectors).zip(addresses).zip(parts).take(slots);
+        for (((header, vectors), address), (head, tail)) in slots {
+            *vectors = [vector(head.as_mut_ptr().cast(), head.len()), vector(tail.as_mut_ptr().cast(), tail.len())];
+            // A unix socket's sender has no address, and what the last call left here would pass for it.
+            address.ss_family = libc::AF_UNSPEC as libc::sa_family_t;
+            header.msg_hdr.msg_name = (&raw mut *address).cast();
+            // The kernel writes the length of each address over the size of its buffer.
+            header.msg_hdr.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_hdr.msg_iov = vectors.as_mut_ptr();
+            // A size_t with glibc, an int with musl.
+            header.msg_hdr.msg_iovlen = vectors.len() as _;
+        }
+    }
+
+    /// Gives memory back that large datagrams have made resident, if there were any since the last call.
+    pub fn trim(&mut self) {
+        if self.whole.capacity() > 0 {
+            self.received = 0;
+            self.whole = Vec::new();
+            self.tails = Vec::new();
+        }
     }
 
     /// Calls `take` with each datagram of the last [`Self::receive`], in order of arrival.
@@ -205,4 +232,55 @@ pub fn raise_open_files() -> io::Result<u64> {
     // SAFETY: setrlimit reads one rlimit.
     let raised = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0;
     Ok(if raised { limit.rlim_max } else { before })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    fn received(batch: &mut DatagramBatch) -> Vec<(Vec<u8>, bool, Option<IpAddr>)> {
+        let mut all = Vec::new();
+        batch.for_each(|datagram| all.push((datagram.bytes.to_vec(), datagram.truncated, datagram.peer)));
+        all
+    }
+
+    #[test]
+    fn one_batch_serves_sockets_of_all_kinds_in_turn() {
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let inet = UdpSocket::bind((loopback, 0)).unwrap();
+        let (unix, unix_sender) = UnixDatagram::pair().unwrap();
+        let (small, large) = (vec![b's'; 10], (0..30_000).map(|at| at as u8).collect::<Vec<_>>());
+        let mut batch = DatagramBatch::new(4);
+        for _ in 0..2 {
+            for datagram in [&small, &large, &large, &small] {
+                inet.send_to(datagram, inet.local_addr().unwrap()).unwrap();
+                unix_sender.send(datagram).unwrap();
+            }
+            assert_eq!(batch.receive(inet.as_fd(), 3, 64 * 1024).unwrap(), 3);
+            let whole = |bytes: &Vec<u8>, peer| (bytes.clone(), false, peer);
+            let inet_peer = Some(loopback);
+            assert_eq!(
+                received(&mut batch),
+                [whole(&small, inet_peer), whole(&large, inet_peer), whole(&large, inet_peer)]
+            );
+            assert_eq!(batch.receive(inet.as_fd(), 3, 64 * 1024).unwrap(), 1);
+            // More of another size than ever before; a peer of the last call is none of this one's.
+            assert_eq!(batch.receive(unix.as_fd(), 9, 256 * 1024).unwrap(), 4);
+            let all = [whole(&small, None), whole(&large, None), whole(&large, None), whole(&small, None)];
+            assert_eq!(received(&mut batch), all);
+            batch.trim();
+            assert_eq!(received(&mut batch), []);
+            assert_eq!(batch.tails.capacity(), 0);
+        }
+        unix_sender.send(&large).unwrap();
+        assert_eq!(batch.receive(unix.as_fd(), 1, 10_000).unwrap(), 1);
+        assert_eq!(received(&mut batch), [(large[..10_000].to_vec(), true, None)]);
+        let nothing = batch.receive(unix.as_fd(), 1, 10_000).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(received(&mut batch), []);
+    }
 }

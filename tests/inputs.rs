@@ -13,7 +13,7 @@
 #[path = "support/harness.rs"]
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -303,6 +303,26 @@ fn tls_1_2_senders_are_served_too() {
     sender.write_all(&counted(&message("by an old device"))).unwrap();
     finish_tls(sender);
     assert_eq!(bench.collector.wait_for_messages(1), ["by an old device"]);
+}
+
+#[test]
+fn a_tls_sender_that_closes_in_order_is_answered_in_order_and_so_is_one_that_idles() {
+    let certificates = Certificates::new();
+    let keys = format!("listen: 'tls://127.0.0.1:0', tls: {{{}}}", certificates.input_tls());
+    let inputs = format!("inputs: {{lan: {{{keys}}}, wan: {{{keys}, idle_timeout: 1s}}}}\n{ROUTE_ALL}");
+    let bench = Bench::with(certificates, &inputs, "");
+    for input in ["lan", "wan"] {
+        let config = bench.certificates.client_config(None);
+        let mut sender = connect_tls(bench.relay.address(input, "tls"), config).unwrap();
+        sender.write_all(&counted(&message("goodbye"))).unwrap();
+        if input == "lan" {
+            sender.conn.send_close_notify();
+            sender.flush().unwrap();
+        }
+        // An end without close_notify is an error to rustls.
+        assert_eq!(sender.read_to_end(&mut Vec::new()).unwrap(), 0, "{input}");
+    }
+    assert_eq!(bench.collector.wait_for_messages(2), ["goodbye"; 2]);
 }
 
 #[test]

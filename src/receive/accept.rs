@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::{JoinSet, spawn_local, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -175,7 +175,7 @@ async fn handshake(receivers: Receivers, place: Place, peer: IpAddr, tcp: TcpStr
     }
 }
 
-async fn serve(receivers: Receivers, place: Place, peer: Option<IpAddr>, stream: impl AsyncRead + Unpin) {
+async fn serve(receivers: Receivers, place: Place, peer: Option<IpAddr>, stream: impl AsyncRead + AsyncWrite + Unpin) {
     let open = receivers.counted(|meters| &meters.connections);
     stream::serve(receivers, peer, stream).await;
     // Freed first: who sees fewer connections finds room for another.

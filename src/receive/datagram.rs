@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
@@ -20,13 +21,20 @@ use super::Receivers;
 use super::gate::is_allowed;
 
 /// Datagrams that one system call may bring.
-const BATCH: usize = 64;
+pub(super) const BATCH_MAX: usize = 64;
+
+/// What one system call may bring from a kind of socket: 4 MiB in all.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Batch {
+    datagrams: usize,
+    bytes_max: usize,
+}
 
 /// The largest datagram that UDP can carry.
-pub(super) const UDP_BYTES_MAX: usize = 64 * 1024;
+pub(super) const UDP: Batch = Batch { datagrams: BATCH_MAX, bytes_max: 64 * 1024 };
 
 /// More than a unix socket's default send buffer lets through (`net.core.wmem_default`, 208 KiB).
-pub(super) const UNIX_BYTES_MAX: usize = 256 * 1024;
+pub(super) const UNIX: Batch = Batch { datagrams: 16, bytes_max: 256 * 1024 };
 
 /// After a read that brought several, the socket is left alone for so long, and is not watched meanwhile: every arrival
 /// would wake this thread. At a high rate the next read then brings hundreds, which is what a datagram's cost is made
@@ -45,7 +53,7 @@ const GATHER_ABOVE: usize = 4;
 /// System calls in a row before anything else gets its turn.
 const BATCHES_MAX: usize = 64;
 
-/// How often the kernel's drop counter is read.
+/// How often the kernel's drop counter is read, and memory of large datagrams given back.
 const DROPS_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a socket whose reads fail is left alone.
@@ -63,23 +71,17 @@ struct Receiver {
     watch: Option<AsyncFd<OwnedFd>>,
     gathering: bool,
     gather: Duration,
-    batch: DatagramBatch,
+    batch: Batch,
     drops: u32,
     errors: u64,
 }
 
-/// Starts receiving from `socket`, which is non-blocking and whose datagrams have at most `bytes_max` octets.
+/// Starts receiving from `socket`, which is non-blocking and of this kind.
 ///
 /// # Errors
 /// When it cannot be registered with the reactor.
-pub(super) fn spawn(
-    receivers: Receivers,
-    socket: OwnedFd,
-    bytes_max: usize,
-    tasks: &mut JoinSet<()>,
-) -> io::Result<()> {
+pub(super) fn spawn(receivers: Receivers, socket: OwnedFd, batch: Batch, tasks: &mut JoinSet<()>) -> io::Result<()> {
     let watch = Some(sys::watch(socket.try_clone()?)?);
-    let batch = DatagramBatch::new(BATCH, bytes_max);
     let buffer = socket2::SockRef::from(&socket).recv_buffer_size().unwrap_or(0);
     let gather = if buffer < ROOMY_BYTES { GATHER_CRAMPED } else { GATHER };
     let receiver = Receiver { receivers, socket, watch, gathering: false, gather, batch, drops: 0, errors: 0 };
@@ -99,6 +101,7 @@ impl Receiver {
                 deadline = &mut stopping => break deadline,
                 _ = drops_due.tick() => {
                     self.count_drops();
+                    self.receivers.shared.datagrams.borrow_mut().trim();
                     continue;
                 }
                 arrived = self.arrival() => arrived,
@@ -138,7 +141,7 @@ impl Receiver {
         for _ in 0..BATCHES_MAX {
             let count = self.receive()?;
             received += count;
-            if count < BATCH {
+            if count < self.batch.datagrams {
                 break;
             }
             yield_now().await;
@@ -148,9 +151,11 @@ impl Receiver {
 
     /// Takes what waits, up to a batch. 0 when nothing did.
     fn receive(&mut self) -> io::Result<usize> {
-        match self.batch.receive(self.socket.as_fd()) {
+        let shared = Rc::clone(&self.receivers.shared);
+        let mut batch = shared.datagrams.borrow_mut();
+        match batch.receive(self.socket.as_fd(), self.batch.datagrams, self.batch.bytes_max) {
             Ok(count) => {
-                self.offer();
+                self.offer(&mut batch);
                 Ok(count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
@@ -158,10 +163,10 @@ impl Receiver {
         }
     }
 
-    fn offer(&mut self) {
+    fn offer(&self, batch: &mut DatagramBatch) {
         let input = &self.receivers.input;
         let mut turn = self.receivers.pipeline.turn(self.receivers.input_index);
-        self.batch.for_each(|datagram| {
+        batch.for_each(|datagram| {
             if is_empty(datagram.bytes) {
                 return;
             }

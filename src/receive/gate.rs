@@ -1,7 +1,7 @@
 //! Who may connect, and how many: over all shards and listeners of an input.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
@@ -12,6 +12,7 @@ use crate::metrics::{Count, InputMeters};
 #[derive(Debug, Default)]
 pub struct Gate {
     open: AtomicUsize,
+    /// By [`counted_as`].
     by_peer: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -51,6 +52,15 @@ pub(super) fn is_allowed(input: &Input, peer: Option<IpAddr>) -> bool {
     input.allow.is_empty() || peer.is_none_or(|peer| input.allow.iter().any(|net| net.contains(&peer)))
 }
 
+/// What stands for `peer` where connections of one peer are counted: its address, or the network of 2⁶⁴ addresses that an
+/// IPv6 host has for itself.
+fn counted_as(peer: IpAddr) -> IpAddr {
+    match peer {
+        IpAddr::V4(_) => peer,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+    }
+}
+
 impl Gate {
     /// Takes a place for a connection from `peer`.
     pub(super) fn enter(self: &Arc<Self>, input: &Input, peer: Option<IpAddr>) -> Result<Place, Refusal> {
@@ -63,7 +73,7 @@ impl Gate {
         }
         // From here on dropping the place gives it back, whatever follows.
         let mut place = Place { gate: Arc::clone(self), peer: None };
-        if let Some(peer) = peer
+        if let Some(peer) = peer.map(counted_as)
             && let Ok(mut by_peer) = self.by_peer.lock()
         {
             let open = by_peer.entry(peer).or_default();
@@ -89,5 +99,19 @@ impl Drop for Place {
                 by_peer.remove(&peer);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_host_is_one_peer_whichever_of_its_addresses_it_takes() {
+        let counted = |peer: &str| counted_as(peer.parse().unwrap()).to_string();
+        assert_eq!(counted("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(counted("2001:db8:1:2::9"), "2001:db8:1:2::");
+        assert_eq!(counted("2001:db8:1:3::9"), "2001:db8:1:3::");
+        assert_eq!(counted("192.0.2.7"), "192.0.2.7");
     }
 }

@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 
 use crate::pipeline::{Offer, WhenFull};
@@ -17,6 +18,9 @@ use crate::syslog::frame::{Flaw, looks_like_tls};
 use crate::syslog::{Decoder, Frame};
 
 use super::Receivers;
+
+/// A peer that does not take the few octets of our close by then is left without.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What one turn found.
 enum Step {
@@ -48,7 +52,9 @@ struct Connection<S> {
 }
 
 /// Receives until the stream ends, idles too long, or the relay stops.
-pub(super) async fn serve<S: AsyncRead + Unpin>(receivers: Receivers, peer: Option<IpAddr>, stream: S) {
+///
+/// Then closes our side: over TLS with `close_notify`, as RFC 5425 section 4.4 wants of both ends.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(receivers: Receivers, peer: Option<IpAddr>, stream: S) {
     let decoder = Decoder::new(receivers.input.framing, receivers.input.max_message_size);
     let mut connection = Connection {
         receivers,
@@ -65,6 +71,8 @@ pub(super) async fn serve<S: AsyncRead + Unpin>(receivers: Receivers, peer: Opti
     }
     // Whatever ended it: what is left of the last frame is a message.
     connection.end().await;
+    // Whether the peer still hears it is its own affair.
+    drop(timeout(CLOSE_TIMEOUT, connection.stream.shutdown()).await);
 }
 
 impl<S: AsyncRead + Unpin> Connection<S> {
