@@ -227,7 +227,7 @@ mod tests {
         push(&mut window, 150_000, &mut Budget::new(1 << 30, 1));
         broken.push_front(window.pop().unwrap(), false, &mut budget);
         assert!(budget.shared_free < 0 && !broken.has_room(&budget));
-        for _ in 0..50 {
+        for _ in 0..30 {
             assert!(healthy.has_room(&budget));
             push(&mut healthy, 1_000, &mut budget);
         }

@@ -209,11 +209,6 @@ impl Pipeline {
         }
     }
 
-    /// Whether some sender waits for room.
-    pub fn is_blocked(&self) -> bool {
-        !self.inner.borrow().shelf.blocked.is_empty()
-    }
-
     /// The queue with this index (in the outputs' order, each output's connections in a row).
     pub fn queue(&self, index: usize) -> Option<&Queue> {
         self.queues.get(index)

@@ -15,7 +15,7 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -72,8 +72,10 @@ fn streams(to: SocketAddr, round: u64) {
         }
     }
     text.extend_from_slice(b"<13>Nov 22 10:11:12 host app: without an end");
-    // The relay may have to make us wait, and may be stopping.
+    // The relay may have to make us wait, and may be stopping. It closes once it has taken all.
     drop(stream.write_all(&text));
+    drop(stream.shutdown(Shutdown::Write));
+    drop(stream.read(&mut [0; 1]));
 }
 
 /// Names that nobody knows, no headers at all, and now and then the largest datagram there is.
