@@ -60,8 +60,9 @@ pub struct Queue {
 /// outside of the core's cache. When it cannot write, streams are read on until the lanes are full.
 const PLENTY_BYTES: usize = 512 * 1024;
 
-/// How long a stream waits for that at most: its messages may be for a faster destination as well.
-const PACE_MAX: Duration = Duration::from_millis(5);
+/// How long a stream waits for that at most: its messages may be for a faster destination as well. 64 KiB in that time are
+/// 3 MB/s for each connection that feeds a destination which does not keep up.
+const PACE_MAX: Duration = Duration::from_millis(20);
 
 /// One shard's parsing, routing and queues.
 pub struct Pipeline {

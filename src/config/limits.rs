@@ -77,7 +77,8 @@ pub const REPLAY_QUIET: Duration = Duration::from_secs(30);
 
 /// Resident, whole process: 12 MiB when idle, the rest for queues and replay windows.
 pub const MEMORY_MAX: usize = 64 << 20;
-/// 20 MiB for the program itself and the buffers of two shards, the rest for queues and replay windows.
+/// Less than the program and the buffers of two shards may take: queues and replay windows are small then, and the log
+/// says so.
 pub const MEMORY_MAX_MIN: u64 = 24 * MIB;
 /// 1 TiB: more is a slip of the keyboard.
 pub const MEMORY_MAX_MAX: u64 = 1_024 * GIB;

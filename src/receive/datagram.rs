@@ -39,13 +39,13 @@ pub(super) const UNIX: Batch = Batch { datagrams: 16, bytes_max: 256 * 1024 };
 /// After a read that brought several, the socket is left alone for so long, and is not watched meanwhile: every arrival
 /// would wake this thread. At a high rate the next read then brings hundreds, which is what a datagram's cost is made
 /// of. A kernel buffer of [`ROOMY_BYTES`] or more holds a million small datagrams a second for that long.
-const GATHER: Duration = Duration::from_millis(3);
+const GATHER: Duration = Duration::from_millis(5);
 
 /// The same where the kernel's buffer is smaller.
 const GATHER_CRAMPED: Duration = Duration::from_millis(1);
 
-/// See [`GATHER`]; 4,000 datagrams of about 800 bytes each in the kernel's own accounting.
-const ROOMY_BYTES: usize = 4 * 1024 * 1024;
+/// See [`GATHER`]; 10,000 datagrams of about 800 bytes each in the kernel's own accounting.
+const ROOMY_BYTES: usize = 8 * 1024 * 1024;
 
 /// Reads that brought no more than this end the gathering: the next arrival is waited for.
 const GATHER_ABOVE: usize = 4;
