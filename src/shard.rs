@@ -50,7 +50,7 @@ const MEMORY_OF_THE_PROGRAM: usize = 12 * 1024 * 1024;
 
 /// What a shard takes beside its queues: receive buffers (64 of the largest datagrams are 4 MiB), what is being rendered,
 /// 2 KiB for each of some thousand connections, and what the allocator has not given back yet.
-const MEMORY_OF_A_SHARD: usize = 8 * 1024 * 1024;
+const MEMORY_OF_A_SHARD: usize = 10 * 1024 * 1024;
 
 /// A shard's queues and windows have this at least, whatever `memory.max` says.
 const SHARE_MIN: usize = 1024 * 1024;
