@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::shard::Common;
+use crate::time::since_epoch;
 
 mod status;
 
@@ -139,7 +140,7 @@ fn answer(request: &Request<Incoming>, admin: &Admin) -> Response<Full<Bytes>> {
 }
 
 fn live(admin: &Admin) -> Response<Full<Bytes>> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = since_epoch().as_secs();
     let late = admin.common.heartbeats.iter().enumerate().filter_map(|(shard, heartbeat)| {
         let age = now.saturating_sub(heartbeat.load(Relaxed));
         (age > HEARTBEAT_LATE.as_secs()).then(|| format!("shard {shard} has not turned for {age} s\n"))

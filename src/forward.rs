@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use tokio::time::Instant;
@@ -19,6 +19,7 @@ use crate::metrics::OutputMeters;
 use crate::pipeline::{Pipeline, Queue};
 use crate::stop::Stop;
 use crate::template::Template;
+use crate::time::since_epoch;
 
 use backoff::Backoff;
 use connect::Connector;
@@ -56,7 +57,7 @@ impl Said {
     const BREAK_EVERY_S: u64 = 10;
 
     fn may_tell_of_break(&self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = since_epoch().as_secs();
         let told_at = self.break_told_at.load(Relaxed);
         now.abs_diff(told_at) >= Self::BREAK_EVERY_S
             && self.break_told_at.compare_exchange(told_at, now, Relaxed, Relaxed).is_ok()

@@ -15,4 +15,5 @@ pub mod stop;
 pub mod sys;
 pub mod syslog;
 pub mod template;
+mod time;
 pub mod tls;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crossbeam_channel as channel;
 use tokio::time::Instant;
@@ -17,6 +17,7 @@ use crate::metrics::Meters;
 use crate::receive::{self, BindError, Bound, Gate};
 use crate::shard::{self, Common};
 use crate::stop::{self, Stop, Stopper};
+use crate::time::since_epoch;
 use crate::tls::{self, TlsError};
 
 /// How long a shard may take beyond the stop's deadline to tear itself down.
@@ -199,13 +200,9 @@ fn common(config: Config) -> Result<Common, StartError> {
         outputs: config.outputs.iter().cloned().map(Arc::new).collect(),
         said: config.outputs.iter().map(|_| Arc::default()).collect(),
         meters: Arc::new(Meters::new(&config)),
-        heartbeats: (0..config.cores).map(|_| AtomicU64::new(now_seconds())).collect(),
+        heartbeats: (0..config.cores).map(|_| AtomicU64::new(since_epoch().as_secs())).collect(),
         config,
     })
-}
-
-fn now_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Starts a thread a shard; returns once each of them reads its sockets. Each tells when it ends, whatever ends it.

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use tokio::sync::mpsc;
@@ -19,6 +19,7 @@ use crate::metrics::Meters;
 use crate::pipeline::Pipeline;
 use crate::receive::{Bound, Gate, Receivers, Shared};
 use crate::stop::{self, Stop};
+use crate::time::since_epoch;
 
 /// What all shards share: made once, before the first of them starts.
 pub struct Common {
@@ -164,7 +165,7 @@ async fn beat(common: &Common, index: usize) -> Infallible {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = since_epoch().as_secs();
         if let Some(heartbeat) = common.heartbeats.get(index) {
             heartbeat.store(now, Relaxed);
         }

@@ -22,6 +22,7 @@ const LINES_MAX: usize = 600;
 /// Which of our modules each may name. What is further down is above: dependencies point up this list.
 const BORDERS: &[(&str, &[&str])] = &[
     ("stop", &[]),
+    ("time", &[]),
     ("sys", &[]),
     ("syslog", &[]),
     ("route", &["syslog"]),
@@ -31,11 +32,11 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("metrics", &["config"]),
     ("tls", &["config"]),
     ("pipeline", &["config", "lane", "metrics", "route", "syslog"]),
-    ("receive", &["config", "metrics", "pipeline", "stop", "sys", "syslog"]),
-    ("forward", &["config", "lane", "metrics", "pipeline", "stop", "sys", "template"]),
-    ("shard", &["config", "forward", "metrics", "pipeline", "receive", "stop"]),
-    ("admin", &["config", "metrics", "shard"]),
-    ("relay", &["admin", "config", "metrics", "receive", "shard", "stop", "tls"]),
+    ("receive", &["config", "metrics", "pipeline", "stop", "sys", "syslog", "time"]),
+    ("forward", &["config", "lane", "metrics", "pipeline", "stop", "sys", "template", "time"]),
+    ("shard", &["config", "forward", "metrics", "pipeline", "receive", "stop", "time"]),
+    ("admin", &["config", "metrics", "shard", "time"]),
+    ("relay", &["admin", "config", "metrics", "receive", "shard", "stop", "time", "tls"]),
     ("cli", &["config", "relay", "sys", "syslog", "tls"]),
 ];
 

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::Output;
 use crate::pipeline::Queue;
 use crate::stop::Stop;
+use crate::time::sleep_until_some;
 
 use super::Forwarder;
 use super::connect::{Connection, Stream};
@@ -212,13 +213,6 @@ fn closing_time(stop: &Stop, output: &Output) -> Duration {
     match stop.deadline() {
         Some(deadline) => deadline.saturating_duration_since(Instant::now()),
         None => CLOSE_WAIT.min(output.write_timeout),
-    }
-}
-
-async fn sleep_until_some(when: Option<Instant>) {
-    match when {
-        Some(when) => sleep_until(when).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -7,12 +7,13 @@
 //! its process has not read, and they die with the process: that is what the window is for.
 
 use std::collections::VecDeque;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::lane::Batch;
 use crate::pipeline::Pipeline;
+use crate::time::since_epoch;
 
 /// How many times the window's octets on the wire its records may take in memory: the FAQ's template makes them about
 /// equal, a short one makes less of a message than its record is.
@@ -172,7 +173,7 @@ impl Flight {
 
 /// Seconds since the batch's first message arrived.
 fn age_seconds(batch: &Batch) -> f64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = since_epoch();
     let received = Duration::from_micros(batch.received_at_us().and_then(|us| u64::try_from(us).ok()).unwrap_or(0));
     now.saturating_sub(received).as_secs_f64()
 }

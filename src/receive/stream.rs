@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use crate::pipeline::{Offer, WhenFull};
 use crate::syslog::frame::{Flaw, looks_like_tls};
 use crate::syslog::{Decoder, Frame};
+use crate::time::sleep_until_some;
 
 use super::Receivers;
 
@@ -261,12 +262,5 @@ impl<S: AsyncRead + Unpin> Connection<S> {
 impl<S> Drop for Connection<S> {
     fn drop(&mut self) {
         self.receivers.shared.moved(self.owned, 0);
-    }
-}
-
-async fn sleep_until_some(when: Option<Instant>) {
-    match when {
-        Some(when) => sleep_until(when).await,
-        None => std::future::pending().await,
     }
 }

@@ -46,23 +46,13 @@ pub struct Frame<'a> {
     pub flaw: Option<Flaw>,
 }
 
-/// What was unusual about a frame; each is a counter's label.
+/// What was unusual about a frame; each has a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
     /// Longer than the maximum: what is here is its beginning, cut at a UTF-8 boundary. The rest was skipped.
     Oversize,
     /// The stream ended inside it: in its counted octets, or before its LF or NUL.
     Unfinished,
-}
-
-impl Flaw {
-    /// The counter's label.
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::Oversize => "oversize",
-            Self::Unfinished => "unfinished",
-        }
-    }
 }
 
 /// Cuts one connection's stream into frames. Owns octets only while a frame is partial.
