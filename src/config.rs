@@ -19,7 +19,7 @@ use crate::template::Template;
 pub use fuzz::fuzz;
 pub use report::{Mistake, Position, Report};
 pub use schema::keys;
-pub use secret::IntakeKey;
+pub use secret::{IntakeKey, SpoolKey};
 pub use source::{ENVIRONMENT_LISTEN, Source};
 
 mod expand;
@@ -83,6 +83,8 @@ pub struct Config {
     pub outputs: Vec<Output>,
     /// First match wins, unless a route continues.
     pub routes: Vec<Route>,
+    /// The disk queue; `None`: messages wait in memory only.
+    pub spool: Option<Spool>,
     /// Bytes that the whole process may hold resident, queues and replay windows included.
     pub memory_max: usize,
     /// How long an orderly stop may take.
@@ -223,6 +225,8 @@ pub struct Route {
     pub continues: bool,
     /// What happens to a matching message.
     pub action: Action,
+    /// Its part of the spool.
+    pub spool: Share,
 }
 
 /// What a route does.
@@ -239,6 +243,78 @@ pub enum Action {
         /// What `%intake_key%` prints; `None` where the template has no such property.
         intake_key: Option<IntakeKey>,
     },
+}
+
+/// `spool:`
+#[derive(Debug, Clone)]
+pub struct Spool {
+    /// Its folder, which one process owns.
+    pub dir: PathBuf,
+    /// Bytes that everything in `dir` may take on the disk, as `du` counts them.
+    pub max_size: u64,
+    /// What happens to messages that find it full.
+    pub when_full: SpoolFull,
+    /// Which batches go through it.
+    pub durability: Durability,
+    /// When what was written is made to survive a power cut.
+    pub sync: SpoolSync,
+    /// Bytes of the disk that are left to others.
+    pub min_free: u64,
+    /// How blocks are compressed.
+    pub compression: Compression,
+    /// A lane whose oldest waiting batch is older goes to the disk.
+    pub spill_after: Duration,
+    /// Blocks are encrypted with it.
+    pub encryption_key: Option<SpoolKey>,
+}
+
+/// `when_full`: the spool, or a route's share of it, is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpoolFull {
+    /// Streams are not read any more; datagrams that find no memory are dropped.
+    Block,
+    /// The oldest blocks make room.
+    DropOldest,
+    /// The new messages are dropped.
+    DropNewest,
+}
+
+/// `durability`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Batches that memory does not hold, or that wait too long.
+    Overflow,
+    /// All of them, before they are forwarded.
+    Always,
+}
+
+/// `sync`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpoolSync {
+    /// At most so long after it was written.
+    Interval(Duration),
+    /// Before a batch counts as stored; one `fdatasync` serves all that arrived meanwhile.
+    EveryBatch,
+}
+
+/// `compression`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// As they are.
+    None,
+    /// Fast.
+    Lz4,
+    /// Small (level 1).
+    Zstd,
+}
+
+/// A route's part of the spool.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Share {
+    /// Bytes on the disk; `None`: as much as there is.
+    pub max_size: Option<u64>,
+    /// `None`: as the spool has it.
+    pub when_full: Option<SpoolFull>,
 }
 
 /// `log:`

@@ -5,104 +5,9 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::net::IpAddr;
 
-use crate::syslog::{Fields, Message};
-
-/// A batch is sealed at this many bytes of memory: large enough that its costs vanish in its hundreds of records, small
-/// enough to stay in a core's cache until it is rendered.
-pub const BATCH_BYTES: usize = 64 * 1024;
-
-/// A message as it waits: parsed, not rendered, so that no key is in it.
-#[derive(Clone, Copy, Debug)]
-pub struct Record {
-    fields: Fields,
-    received_at_us: i64,
-    peer: Option<IpAddr>,
-    input: u16,
-    start: u32,
-    len: u32,
-}
-
-/// Records of one lane in order of arrival; the unit that is sent, acknowledged, sent again and released.
-#[derive(Debug, Default)]
-pub struct Batch {
-    records: Vec<Record>,
-    bytes: Vec<u8>,
-}
-
-impl Batch {
-    /// Count of records.
-    pub fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    /// Whether it holds none.
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
-    }
-
-    /// Memory that is charged for it, bytes.
-    pub fn charge(&self) -> usize {
-        self.bytes.len() + self.records.len() * mem::size_of::<Record>()
-    }
-
-    /// Arrival of its first record, microseconds since the Unix epoch.
-    pub fn received_at_us(&self) -> Option<i64> {
-        self.records.first().map(|record| record.received_at_us)
-    }
-
-    /// Its records as messages. `inputs` are the configuration's names, by index.
-    pub fn messages<'a>(&'a self, inputs: &'a [String]) -> impl Iterator<Item = Message<'a>> {
-        self.records.iter().map(move |record| {
-            let start = record.start as usize;
-            Message {
-                fields: &record.fields,
-                raw: self.bytes.get(start..start + record.len as usize).unwrap_or_default(),
-                received_at_us: record.received_at_us,
-                peer: record.peer,
-                input: inputs.get(usize::from(record.input)).map(String::as_str).unwrap_or_default(),
-            }
-        })
-    }
-
-    fn push(&mut self, message: &Message<'_>, input: u16) {
-        let start = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(message.raw);
-        self.records.push(Record {
-            fields: *message.fields,
-            received_at_us: message.received_at_us,
-            peer: message.peer,
-            input,
-            start,
-            len: message.raw.len() as u32,
-        });
-    }
-
-    /// An empty batch with room for as much as `last` held, and a little more: batches of a lane resemble each other,
-    /// so that most never grow, and none keeps much memory that it does not use.
-    fn like(last: &Self) -> Self {
-        Self {
-            records: Vec::with_capacity(last.records.len() + last.records.len() / 8),
-            bytes: Vec::with_capacity(last.bytes.len() + last.bytes.len() / 8),
-        }
-    }
-
-    /// Gives back memory that growing left unused, where it is more than a quarter.
-    fn trim(&mut self) {
-        if self.bytes.capacity() > self.bytes.len() / 4 * 5 {
-            self.bytes.shrink_to_fit();
-        }
-        if self.records.capacity() > self.records.len() / 4 * 5 {
-            self.records.shrink_to_fit();
-        }
-    }
-}
-
-/// What one message takes of a lane's budget.
-pub fn charge_of(message: &Message<'_>) -> usize {
-    message.raw.len() + mem::size_of::<Record>()
-}
+use crate::batch::{BATCH_BYTES, Batch, charge_of};
+use crate::syslog::Message;
 
 /// Memory for the queues of one shard: half of it is divided evenly among the lanes and guaranteed to each, the other
 /// half is shared, first come first served.
@@ -208,6 +113,7 @@ fn excess(held: usize, budget: &Budget) -> isize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::syslog::Fields;
 
     fn push(lane: &mut Lane, octets: usize, budget: &mut Budget) {
         let (fields, raw) = (Fields::default(), vec![b'x'; octets]);

@@ -1,6 +1,7 @@
 //! forebay: a syslog relay in front of Sekoia.io's intake.
 
 pub mod admin;
+pub mod batch;
 pub mod cli;
 pub mod config;
 pub mod forward;
@@ -11,6 +12,7 @@ pub mod receive;
 pub mod relay;
 pub mod route;
 pub mod shard;
+pub mod spool;
 pub mod stop;
 pub mod sys;
 pub mod syslog;

@@ -1,8 +1,8 @@
 //! Every metric, declared once.
 //!
 //! The data path adds to plain atomics ([`Meters`]), once per batch; a scrape copies them into the recorder. The counters
-//! form a ledger: per input, received = rejected + discarded + unmatched + routed; per route, routed = released +
-//! in flight + waiting + dropped.
+//! form a ledger: per input, received = rejected + discarded + unmatched + routed; per route, routed +
+//! recovered = released + in flight + waiting + spooled + dropped.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 
@@ -125,13 +125,18 @@ meters! {
 }
 
 meters! {
-    /// One route's meters. Its ledger: routed = released + in flight + waiting + dropped.
+    /// One route's meters. Its ledger: routed + recovered = released + in flight + waiting + spooled + dropped.
     RouteMeters, "route_" {
         routed: Count, "routed_messages_total" [], Count, "Messages that this route took.";
         discarded: Count, "discarded_messages_total" [], Count, "Messages that this route discarded (discard: true).";
         released: Count, "released_messages_total" [], Count, "Messages that the far end has: acknowledged by its kernel and out of the replay window.";
-        dropped_full: Count, "dropped_messages_total" [("reason", "queue_full")], Count, "Messages lost, by reason: datagrams that met a full queue, or what was left when shutdown_timeout ended.";
-        dropped_shutdown: Count, "dropped_messages_total" [("reason", "shutdown")], Count, "Messages lost, by reason: datagrams that met a full queue, or what was left when shutdown_timeout ended.";
+        dropped_full: Count, "dropped_messages_total" [("reason", "queue_full")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it.";
+        dropped_spool_full: Count, "dropped_messages_total" [("reason", "spool_full")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it.";
+        dropped_spool_damaged: Count, "dropped_messages_total" [("reason", "spool_damaged")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it.";
+        dropped_operator: Count, "dropped_messages_total" [("reason", "operator")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it.";
+        dropped_shutdown: Count, "dropped_messages_total" [("reason", "shutdown")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it.";
+        spooled: Amount, "spooled_messages" [], Count, "Messages on the disk and not in memory.";
+        recovered: Count, "recovered_messages_total" [], Count, "Messages that an earlier run left in the spool, or that were imported into it.";
         waiting: Amount, "waiting_messages" [], Count, "Messages in memory, not written yet.";
         waiting_bytes: Amount, "waiting_bytes" [], Bytes, "Memory that the waiting messages take.";
         in_flight: Amount, "in_flight_messages" [], Count, "Messages written and not released yet: unacknowledged, or in the replay window.";

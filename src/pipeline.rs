@@ -12,8 +12,9 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use crate::batch::{Batch, charge_of};
 use crate::config::{Action, Config, Oversize};
-use crate::lane::{Batch, Budget, Lane, charge_of};
+use crate::lane::{Budget, Lane};
 use crate::metrics::Meters;
 use crate::route::{Matcher, Rule};
 use crate::syslog::frame::Flaw;

@@ -27,21 +27,23 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("syslog", &[]),
     ("route", &["syslog"]),
     ("template", &["syslog"]),
-    ("lane", &["syslog"]),
+    ("batch", &["syslog"]),
+    ("lane", &["batch", "syslog"]),
     ("config", &["route", "syslog", "template"]),
     ("metrics", &["config"]),
     ("tls", &["config"]),
-    ("pipeline", &["config", "lane", "metrics", "route", "syslog"]),
+    ("spool", &["batch", "config", "metrics", "sys", "syslog", "time"]),
+    ("pipeline", &["batch", "config", "lane", "metrics", "route", "spool", "syslog"]),
     ("receive", &["config", "metrics", "pipeline", "stop", "sys", "syslog", "time"]),
-    ("forward", &["config", "lane", "metrics", "pipeline", "stop", "sys", "template", "time"]),
-    ("shard", &["config", "forward", "metrics", "pipeline", "receive", "stop", "time"]),
-    ("admin", &["config", "metrics", "shard", "time"]),
-    ("relay", &["admin", "config", "metrics", "receive", "shard", "stop", "time", "tls"]),
-    ("cli", &["config", "relay", "sys", "syslog", "tls"]),
+    ("forward", &["batch", "config", "metrics", "pipeline", "stop", "sys", "template", "time"]),
+    ("shard", &["config", "forward", "metrics", "pipeline", "receive", "spool", "stop", "time"]),
+    ("admin", &["config", "metrics", "shard", "spool", "time"]),
+    ("relay", &["admin", "config", "metrics", "receive", "shard", "spool", "stop", "time", "tls"]),
+    ("cli", &["batch", "config", "relay", "spool", "sys", "syslog", "tls"]),
 ];
 
 /// The modules that only compute: octets in, octets out.
-const PURE: &[&str] = &["syslog", "route", "template", "lane"];
+const PURE: &[&str] = &["syslog", "route", "template", "batch", "lane"];
 
 /// Where alone a crate may be named.
 const CRATES: &[(&str, &[&str])] = &[

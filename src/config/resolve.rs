@@ -73,6 +73,7 @@ impl Resolver<'_> {
             inputs,
             outputs,
             routes,
+            spool: None,
             memory_max: raw.memory.max.map_or(limits::MEMORY_MAX, |max| max.0.0),
             shutdown_timeout: raw.shutdown_timeout.map_or(limits::SHUTDOWN_TIMEOUT, |timeout| timeout.0.0),
             admin,

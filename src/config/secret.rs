@@ -31,3 +31,28 @@ impl fmt::Debug for IntakeKey {
         formatter.write_str("IntakeKey(****)")
     }
 }
+
+/// The key that blocks on the disk are encrypted with. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SpoolKey(Zeroizing<[u8; Self::OCTETS]>);
+
+impl SpoolKey {
+    /// XChaCha20-Poly1305's.
+    pub const OCTETS: usize = 32;
+
+    /// Takes the key as it is.
+    pub fn new(key: [u8; Self::OCTETS]) -> Self {
+        Self(Zeroizing::new(key))
+    }
+
+    /// The key's octets, for the cipher only.
+    pub fn expose(&self) -> &[u8; Self::OCTETS] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SpoolKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("SpoolKey(****)")
+    }
+}

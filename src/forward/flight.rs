@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::lane::Batch;
+use crate::batch::Batch;
 use crate::pipeline::Pipeline;
 use crate::time::since_epoch;
 

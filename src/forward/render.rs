@@ -5,7 +5,7 @@ use std::fs;
 
 use jiff::tz::TimeZone;
 
-use crate::lane::Batch;
+use crate::batch::Batch;
 use crate::template::{self, Context};
 
 use super::Rendering;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::*;
 use crate::config::leaf::{Contains, Pattern, Text};
 use crate::config::report::did_you_mean;
-use crate::config::{Action, IntakeKey, Route};
+use crate::config::{Action, IntakeKey, Route, Share};
 use crate::route::{Conditions, Rule, shadowed};
 use crate::template::Template;
 
@@ -32,7 +32,7 @@ impl Resolver<'_> {
             }
             let continues = raw.continues.as_ref().is_some_and(|continues| continues.0);
             let action = self.action(raw, outputs, &path);
-            routes.push(Route { name, conditions, continues, action });
+            routes.push(Route { name, conditions, continues, action, spool: Share::default() });
         }
         if self.mistakes.0.is_empty() {
             self.shadows(&routes, &path);

@@ -1,0 +1,273 @@
+//! The spool: batches that memory does not hold, or must not hold alone, on disk and back in order.
+//!
+//! Shards talk to the spool's one thread through a [`Port`] each: bounded channels, never waited for. What a dying disk
+//! blocks is that thread, and nothing else. The lane that sends a batch keeps its memory charged until the answer.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+use crossbeam_channel as channel;
+use tokio::sync::Notify;
+
+use crate::batch::{Batch, Seq};
+
+/// What a shard asks for. The spool handles what one shard asks in the order it was asked.
+#[derive(Debug)]
+pub enum Command {
+    /// Store a batch. Answered by [`Reply::Stored`], [`Reply::Refused`] or [`Reply::Dropped`], for one lane in order.
+    Append {
+        /// Lane of the shard: its route's number among those that forward.
+        lane: usize,
+        /// Sealed, and not stored yet.
+        batch: Batch,
+        /// It is given back once it is stored: the lane goes on to send it from memory, as it has nothing older on disk.
+        keep: bool,
+    },
+    /// Give the lane's oldest blocks after `after`. Answered by [`Reply::Read`]. One at a time per lane.
+    Read {
+        /// Lane of the shard.
+        lane: usize,
+        /// All up to here are in memory, or released.
+        after: Seq,
+        /// Memory that the batches may take, at least one batch whatever it takes.
+        bytes: usize,
+    },
+    /// The lane has forgotten its memory copies of stored batches after `after`: it will read them again.
+    Forget {
+        /// Lane of the shard.
+        lane: usize,
+        /// Those up to here are still in memory, or released.
+        after: Seq,
+    },
+    /// A stored batch is released: delivered and out of the replay window.
+    Release {
+        /// Lane of the shard that read or kept it.
+        lane: usize,
+        /// The batch.
+        seq: Seq,
+    },
+}
+
+/// What the spool answers.
+#[derive(Debug)]
+pub enum Reply {
+    /// Written (with `sync: every_batch`, and safe from a power cut).
+    Stored {
+        /// Lane of the shard.
+        lane: usize,
+        /// The batch.
+        seq: Seq,
+        /// Records in it.
+        records: usize,
+        /// Memory that it was charged for.
+        charge: usize,
+        /// The batch itself, marked as stored, where it was to be kept.
+        batch: Option<Batch>,
+    },
+    /// Not written; the batch comes back. Try again on [`Reply::Resume`], or go on without the spool where it failed.
+    Refused {
+        /// Lane of the shard.
+        lane: usize,
+        /// As it was.
+        batch: Batch,
+        /// Why.
+        why: Refusal,
+    },
+    /// Dropped, as `when_full: drop_newest` says. The spool has counted its records under the route.
+    Dropped {
+        /// Lane of the shard.
+        lane: usize,
+        /// Records in it.
+        records: usize,
+        /// Memory that it was charged for.
+        charge: usize,
+    },
+    /// Blocks, oldest first, marked as stored.
+    Read {
+        /// Lane of the shard.
+        lane: usize,
+        /// May be empty.
+        batches: Vec<Batch>,
+        /// What is behind them.
+        rest: Rest,
+    },
+    /// A lane that was refused, or told [`Rest::Later`], may ask again.
+    Resume {
+        /// Lane of the shard.
+        lane: usize,
+    },
+}
+
+/// Why a batch was not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// `max_size`, the route's share or `min_free` is reached, and `when_full` is `block`.
+    Full,
+    /// The disk does not take it: full, read-only, broken or gone.
+    Failing,
+}
+
+/// What lies behind blocks that were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// More blocks.
+    More,
+    /// Nothing that had been appended when the read was handled.
+    End,
+    /// Something that this shard must not send yet (what earlier runs left of the route goes first, through one shard).
+    /// [`Reply::Resume`] says when to ask again.
+    Later,
+    /// Nobody knows: the disk does not answer. Go on without the spool; [`Reply::Resume`] says when there is something.
+    Unknown,
+}
+
+/// How the spool is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// Not known yet.
+    Opening = 0,
+    /// Takes and gives.
+    Ready = 1,
+    /// Takes nothing more until something is released.
+    Full = 2,
+    /// The disk is full, read-only, broken or gone: tried again all the time.
+    Failing = 3,
+}
+
+/// What the spool's thread and all others see.
+#[derive(Debug, Default)]
+pub struct Shared {
+    state: AtomicU8,
+}
+
+impl Shared {
+    /// How the spool is.
+    pub fn state(&self) -> State {
+        match self.state.load(Relaxed) {
+            1 => State::Ready,
+            2 => State::Full,
+            3 => State::Failing,
+            _ => State::Opening,
+        }
+    }
+
+    /// Says how the spool is.
+    pub fn set_state(&self, state: State) {
+        self.state.store(state as u8, Relaxed);
+    }
+}
+
+/// Commands of all shards that wait for the spool's thread: a few tens of megabytes at the most, and charged to lanes.
+const COMMANDS_MAX: usize = 1024;
+
+/// Answers that one shard may be waiting for. As many fit into its channel: the spool's thread never waits for a shard.
+pub const OUTSTANDING_MAX: usize = 256;
+
+/// One shard's end.
+#[derive(Debug)]
+pub struct Port {
+    shard: usize,
+    commands: channel::Sender<(usize, Command)>,
+    replies: channel::Receiver<Reply>,
+    wake: Arc<Notify>,
+    shared: Arc<Shared>,
+    outstanding: Cell<usize>,
+}
+
+/// The thread's end.
+#[derive(Debug)]
+pub struct Desk {
+    /// From all shards, with the shard's number.
+    pub commands: channel::Receiver<(usize, Command)>,
+    /// How the spool is.
+    pub shared: Arc<Shared>,
+    shards: Vec<(channel::Sender<Reply>, Arc<Notify>)>,
+}
+
+/// Ports for `shards` shards, and the desk that serves them.
+pub fn ports(shards: usize) -> (Vec<Port>, Desk) {
+    let (commands_tx, commands_rx) = channel::bounded(COMMANDS_MAX);
+    let shared = Arc::new(Shared::default());
+    let mut desks = Vec::new();
+    let ports = (0..shards).map(|shard| {
+        // Besides answers, one `Resume` a lane: those find room or are sent again.
+        let (replies_tx, replies_rx) = channel::bounded(2 * OUTSTANDING_MAX);
+        let wake = Arc::new(Notify::new());
+        desks.push((replies_tx, Arc::clone(&wake)));
+        Port {
+            shard,
+            commands: commands_tx.clone(),
+            replies: replies_rx,
+            wake,
+            shared: Arc::clone(&shared),
+            outstanding: Cell::new(0),
+        }
+    });
+    let ports = ports.collect();
+    (ports, Desk { commands: commands_rx, shared, shards: desks })
+}
+
+impl Port {
+    /// Sends; never waits.
+    ///
+    /// # Errors
+    /// The command comes back when too many are waiting, or the spool's thread has ended. Try again after the next
+    /// [`Self::answered`], or a moment later.
+    pub fn send(&self, command: Command) -> Result<(), Command> {
+        let answered = matches!(command, Command::Append { .. } | Command::Read { .. });
+        if answered && self.outstanding.get() >= OUTSTANDING_MAX {
+            return Err(command);
+        }
+        match self.commands.try_send((self.shard, command)) {
+            Ok(()) => {
+                self.outstanding.set(self.outstanding.get() + usize::from(answered));
+                Ok(())
+            }
+            Err(channel::TrySendError::Full((_, command)) | channel::TrySendError::Disconnected((_, command))) => {
+                Err(command)
+            }
+        }
+    }
+
+    /// The next answer, if there is one.
+    pub fn reply(&self) -> Option<Reply> {
+        let reply = self.replies.try_recv().ok()?;
+        if !matches!(reply, Reply::Resume { .. }) {
+            self.outstanding.set(self.outstanding.get().saturating_sub(1));
+        }
+        Some(reply)
+    }
+
+    /// Completes when there may be an answer. Cancel-safe. One waiter at a time.
+    pub async fn answered(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Answers that are still to come.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding.get()
+    }
+
+    /// How the spool is.
+    pub fn state(&self) -> State {
+        self.shared.state()
+    }
+}
+
+impl Desk {
+    /// Answers `shard`. Whether there was room: always for what was asked for.
+    pub fn answer(&self, shard: usize, reply: Reply) -> bool {
+        let Some((replies, wake)) = self.shards.get(shard) else { return true };
+        // A shard that has ended needs no answers.
+        let sent = !matches!(replies.try_send(reply), Err(channel::TrySendError::Full(_)));
+        wake.notify_one();
+        sent
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+}
