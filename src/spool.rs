@@ -12,6 +12,9 @@ use tokio::sync::Notify;
 
 use crate::batch::{Batch, Seq};
 
+pub mod block;
+mod cipher;
+
 /// What a shard asks for. The spool handles what one shard asks in the order it was asked.
 #[derive(Debug)]
 pub enum Command {
