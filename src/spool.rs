@@ -14,6 +14,7 @@ use crate::batch::{Batch, Seq};
 
 pub mod block;
 mod cipher;
+pub mod records;
 
 /// What a shard asks for. The spool handles what one shard asks in the order it was asked.
 #[derive(Debug)]
