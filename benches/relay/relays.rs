@@ -239,7 +239,7 @@ fn rsyslog(setting: &Setting<'_>) -> String {
 /// A disk-assisted queue behind each action. Its index is written every 100,000 messages only (by default never before the
 /// stop), its files are not synced, and its worker takes many at once.
 const RSYSLOG_QUEUE: &str = "action.resumeRetryCount=\"-1\" action.resumeInterval=\"1\" queue.type=\"LinkedList\" \
-     queue.size=\"100000\" queue.dequeueBatchSize=\"4096\" queue.maxDiskSpace=\"20g\" queue.maxFileSize=\"64m\" \
+     queue.size=\"10000\" queue.lightDelayMark=\"0\" queue.fullDelayMark=\"0\" queue.dequeueBatchSize=\"4096\" queue.maxDiskSpace=\"20g\" queue.maxFileSize=\"64m\" \
      queue.checkpointInterval=\"100000\" queue.saveOnShutdown=\"on\" queue.timeoutEnqueue=\"60000\" queue.fileName=";
 
 /// What a reader of Sekoia's page has: imtcp or imudp with their defaults, GnuTLS, and a disk-assisted linked list

@@ -215,6 +215,9 @@ pub fn cut_under_load(disk: &Disk, test: &str, order: &str, cut: Cut, books: &mu
     let folder = disk.path().join("spool");
     let mut child = Running::start(test, order, &folder);
     pause(cut.after);
+    if let Some(status) = child.child.try_wait().unwrap() {
+        return Err(format!("the writer ended before the cut, with {status}: {}", child.end().1));
+    }
     if cut.still {
         child.signal("STOP");
         disk.cut();
