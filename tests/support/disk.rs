@@ -63,18 +63,18 @@ pub fn or_skip<T>(made: Result<T, String>) -> Option<T> {
 impl Disk {
     /// An empty ext4 of so many bytes (the file is sparse), mounted. The error says why this machine has none to give.
     pub fn ext4(bytes: u64) -> Result<Self, String> {
-        Self::ext4_in(tempfile::tempdir().unwrap(), bytes)
+        Self::ext4_with(tempfile::tempdir().unwrap(), bytes, &[])
     }
 
-    /// As [`Self::ext4`]; `folder` holds its file.
-    pub fn ext4_in(folder: TempDir, bytes: u64) -> Result<Self, String> {
+    /// As [`Self::ext4`], with more options of mkfs.ext4; `folder` holds its file.
+    pub fn ext4_with(folder: TempDir, bytes: u64, options: &[&str]) -> Result<Self, String> {
         if !is_root() {
             return Err("only root mounts file systems".to_owned());
         }
         let disk = Self { folder, kind: Kind::Ext4 };
         File::create(disk.file()).and_then(|file| file.set_len(bytes)).map_err(|error| error.to_string())?;
         std::fs::create_dir(disk.path()).map_err(|error| error.to_string())?;
-        run("mkfs.ext4", &["-q", "-F", "-m", "0", text(&disk.file())])?;
+        run("mkfs.ext4", &[&["-q", "-F", "-m", "0"], options, &[text(&disk.file())]].concat())?;
         disk.mount()?;
         Ok(disk)
     }
@@ -142,6 +142,15 @@ impl Disk {
         Frozen(self.path())
     }
 
+    /// Makes a folder read-only for whoever opens something in it from now on, until the returned value is dropped.
+    #[track_caller]
+    pub fn protect(&self, folder: &Path) -> Protected {
+        run("mount", &["--bind", text(folder), text(folder)]).unwrap();
+        let protected = Protected(folder.to_owned());
+        run("mount", &["-o", "remount,bind,ro", text(folder)]).unwrap();
+        protected
+    }
+
     /// Bytes that whoever is no root may still write.
     pub fn free(&self) -> u64 {
         let output = Command::new("df").args(["--output=avail", "-B1", text(&self.path())]).output().unwrap();
@@ -167,6 +176,15 @@ pub struct Frozen(PathBuf);
 impl Drop for Frozen {
     fn drop(&mut self) {
         drop(run("fsfreeze", &["--unfreeze", text(&self.0)]));
+    }
+}
+
+/// A folder in which nothing can be opened for writing.
+pub struct Protected(PathBuf);
+
+impl Drop for Protected {
+    fn drop(&mut self) {
+        drop(run("umount", &["-l", text(&self.0)]));
     }
 }
 
