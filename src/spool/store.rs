@@ -101,7 +101,6 @@ impl Options {
 }
 
 /// A spool's folder, open. See the module.
-#[derive(Debug)]
 pub struct Store {
     options: Options,
     folder: Folder,
@@ -214,9 +213,26 @@ impl Store {
     }
 }
 
+impl std::fmt::Debug for Store {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Store")
+            .field("dir", &self.options.dir)
+            .field("lanes", &self.lanes.len())
+            .field("segments", &self.segments)
+            .field("room", &self.room)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Octets of whole pages.
 const fn pages(bytes: u64) -> u64 {
     bytes.div_ceil(super::segment::PAGE) * super::segment::PAGE
+}
+
+#[cfg(test)]
+mod model {
+    mod tests;
 }
 
 #[cfg(test)]

@@ -172,7 +172,16 @@ impl Store {
     fn audit_found(&mut self, walking: &mut Walking, found: Found) -> io::Result<bool> {
         let (offset, header) = match found {
             Found::Block { offset, header } => (offset, header),
-            Found::Torn { .. } => return Ok(true),
+            Found::Torn { offset, header } => {
+                // What the index knows there is counted when it is read.
+                let place = place_of(&header, walking.number, offset);
+                let is_known = matches!(self.standing(&header.lane, &place)?, Standing::Live);
+                if let Some(segment) = self.segments.get_mut(&walking.number).filter(|_| is_known) {
+                    segment.is_damaged = true;
+                    walking.has_gap = true;
+                }
+                return Ok(true);
+            }
             Found::Gap { is_zero: true, .. } => return Ok(true),
             Found::Gap { offset, bytes, .. } => {
                 walking.has_gap = true;

@@ -100,9 +100,11 @@ impl Store {
             let index = open(&mut store.index)?;
             fault::point("index.write").map_err(IndexFault::Io)?;
             let mut changes = Changes::default();
+            // Until the audit is through, what is retired and what is lost are told apart by what is in the index.
+            let is_audited = store.audit.is_none();
             for (name, lane) in &mut store.lanes {
                 if !lane.pending.is_empty() {
-                    lane.write_pending(index, name)?;
+                    lane.write_pending(index, name, !is_audited)?;
                 }
                 if lane.is_dirty {
                     changes.put_lane(name, &lane.record());
@@ -118,8 +120,7 @@ impl Store {
             changes.put_checkpoint(checkpoint(store.writer.as_ref(), store.next_segment));
             index.apply(changes)?;
             crash("commit.applied");
-            // Until the audit is through, what is retired and what is lost are told apart by what is in the index.
-            if store.audit.is_none() {
+            if is_audited {
                 for (name, lane) in store.lanes.iter_mut().filter(|(_, lane)| lane.is_dirty) {
                     lane.sweep(index, name)?;
                 }

@@ -291,7 +291,7 @@ impl Store {
         Ok(())
     }
 
-    fn is_live(&mut self, name: &LaneName, seq: u64, segment: u64, offset: u64) -> io::Result<bool> {
+    pub(super) fn is_live(&mut self, name: &LaneName, seq: u64, segment: u64, offset: u64) -> io::Result<bool> {
         self.indexed(|store| {
             let Some(lane) = store.lanes.get_mut(name) else { return Ok(false) };
             if lane.retired.contains(seq) {
