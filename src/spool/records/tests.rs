@@ -1,5 +1,4 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::time::Instant;
 
 use proptest::collection::vec;
 use proptest::option;
@@ -50,32 +49,6 @@ fn typical_messages_cost_few_octets_more_than_their_own() {
     let octets = round_trip(&batch, &inputs);
     let more = (octets.len() - batch.octets().len()) as f64 / batch.len() as f64;
     assert!(more <= 25.0, "{more} octets a record");
-}
-
-#[test]
-fn measure() {
-    let inputs = names(&["lan", "wan"]);
-    let batch = typical(400);
-    let mut octets = Vec::new();
-    encode(&batch, &inputs, &mut octets);
-    let n = 3000;
-    let t = Instant::now();
-    for _ in 0..n {
-        octets.clear();
-        encode(std::hint::black_box(&batch), &inputs, &mut octets);
-    }
-    let e = t.elapsed().as_nanos() as f64 / n as f64 / 400.0;
-    let t = Instant::now();
-    for _ in 0..n {
-        std::hint::black_box(decode(std::hint::black_box(&octets), &inputs).is_ok());
-    }
-    let d = t.elapsed().as_nanos() as f64 / n as f64 / 400.0;
-    println!(
-        "encode {e} decode {d} octets {} more {} raw {}",
-        octets.len(),
-        (octets.len() - batch.octets().len()) as f64 / 400.0,
-        batch.octets().len() / 400
-    );
 }
 
 #[test]
