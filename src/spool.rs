@@ -12,6 +12,10 @@ use tokio::sync::Notify;
 
 use crate::batch::{Batch, Seq};
 
+pub mod block;
+mod cipher;
+pub mod records;
+
 /// What a shard asks for. The spool handles what one shard asks in the order it was asked.
 #[derive(Debug)]
 pub enum Command {
