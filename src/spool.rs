@@ -14,7 +14,10 @@ use crate::batch::{Batch, Seq};
 
 pub mod block;
 mod cipher;
+mod index;
 pub mod records;
+mod segment;
+pub mod store;
 
 /// What a shard asks for. The spool handles what one shard asks in the order it was asked.
 #[derive(Debug)]

@@ -215,6 +215,11 @@ impl Header {
         (FIXED + self.lane.route.len()) as u64 + u64::from(self.stored_len)
     }
 
+    /// Whether `stored` is the payload that was written behind it.
+    pub fn is_payload(&self, stored: &[u8]) -> bool {
+        stored.len() == self.stored_len as usize && crc32fast::hash(stored) == self.payload_crc
+    }
+
     /// Appends it as it lies in front of its payload. `signed`: as encryption covers it, its checksums left out.
     fn write(&self, signed: bool, out: &mut Vec<u8>) {
         let mut fixed = [0; FIXED];
