@@ -40,14 +40,12 @@ impl Spool {
     /// Three lanes: `web` of two shards, and `firewall`; a minute between any two messages.
     fn new() -> Self {
         let spool = Self::empty(None);
-        spool.fill(
-            &spool.options(),
-            "web",
-            0,
-            &["<30>Nov 22 12:00:00 web-1 nginx[7]: one", "<30>Nov 22 12:01:00 web-1 nginx[7]: two"],
-        );
-        spool.fill(&spool.options(), "web", 1, &["<30>1 2020-11-22T12:02:00Z web-2 nginx 8 ID [a@1 b=\"c\"] three"]);
-        spool.fill(&spool.options(), "firewall", 0, &["<4>Nov 22 12:03:00 fw-1 kernel: IN=eth0 gr\u{fc}n \u{9b}31m"]);
+        let mut store = Store::open(spool.options()).expect("it opens");
+        let web = ["<30>Nov 22 12:00:00 web-1 nginx[7]: one", "<30>Nov 22 12:01:00 web-1 nginx[7]: two"];
+        append(&mut store, "web", 0, &web);
+        append(&mut store, "web", 1, &["<30>1 2020-11-22T12:02:00Z web-2 nginx 8 ID [a@1 b=\"c\"] three"]);
+        append(&mut store, "firewall", 0, &["<4>Nov 22 12:03:00 fw-1 kernel: IN=eth0 gr\u{fc}n \u{9b}31m"]);
+        store.close().expect("it closes");
         spool
     }
 
@@ -73,13 +71,6 @@ impl Spool {
         }
     }
 
-    /// Each call appends a block. The messages' minutes are those of their stamps.
-    fn fill(&self, options: &Options, route: &str, shard: u16, messages: &[&str]) {
-        let mut store = Store::open(options.clone()).expect("it opens");
-        append(&mut store, route, shard, messages);
-        store.close().expect("it closes");
-    }
-
     /// Runs `forebay spool COMMAND --dir … ARGS`.
     fn run(&self, command: &str, args: &[&str]) -> Ran {
         self.run_with(command, args, b"")
@@ -100,6 +91,7 @@ impl Spool {
     }
 }
 
+/// Appends one block. The messages' minutes of reception are those of their stamps.
 fn append(store: &mut Store, route: &str, shard: u16, messages: &[&str]) {
     let lane = LaneName { route: route.to_owned(), shard };
     let mut batch = Batch::default();
@@ -407,7 +399,9 @@ fn drop_takes_the_blocks_that_lie_wholly_in_the_range() {
 fn an_encrypted_spool_is_read_with_its_key_only() {
     let key = [7; 32];
     let spool = Spool::empty(Some(SpoolKey::new(key)));
-    spool.fill(&spool.options(), "web", 0, &["<30>Nov 22 12:00:00 web-1 nginx[7]: secret"]);
+    let mut store = Store::open(spool.options()).expect("it opens");
+    append(&mut store, "web", 0, &["<30>Nov 22 12:00:00 web-1 nginx[7]: secret"]);
+    store.close().expect("it closes");
     spool.run("cat", &[]).ended(1, "--encryption-key-file");
     spool.run("verify", &[]).ended(0, "1 blocks are encrypted, and only their checksums were looked at");
     let file = spool.dir.path().join("key");

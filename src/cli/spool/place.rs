@@ -224,7 +224,8 @@ impl Spool {
     /// What was done may not survive a power cut.
     pub(super) fn close(self) -> anyhow::Result<()> {
         let Self::Stopped(mut store) = self else { return Ok(()) };
-        for event in store.events() {
+        // That a new spool has an index now is no news.
+        for event in store.events().into_iter().filter(|event| *event != Event::Rebuilt { blocks: 0 }) {
             say(&format!("{}\n", told(&event)));
         }
         store.close().context("the spool could not be closed: what was done last may not survive a power cut")

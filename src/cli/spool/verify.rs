@@ -146,9 +146,12 @@ impl Scan<'_> {
             let end = match next {
                 Next::Block(len) => at + len,
                 Next::Hole => self.search(at, &|window| window.iter().position(|octet| *octet != 0), 0),
-                // What was being written when the relay was killed, or is being written now.
+                // A relay is writing it now.
                 Next::Unfinished if self.is_last => self.len,
-                Next::Unfinished => self.damage(at, "the file ends inside a block", tell),
+                Next::Unfinished => {
+                    tell(&format!("at {at}: the file ends inside a block, as it does when a relay is killed"));
+                    self.len
+                }
                 Next::Damage(why) => self.damage(at, &why, tell),
             };
             self.progress.advance(end - at);
