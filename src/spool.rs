@@ -14,6 +14,7 @@ use crate::batch::{Batch, Seq};
 
 pub mod block;
 mod cipher;
+pub mod control;
 mod index;
 pub mod records;
 mod segment;
