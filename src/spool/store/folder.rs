@@ -42,6 +42,14 @@ impl From<io::Error> for FolderFault {
     }
 }
 
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Closing would do, if no child that is about to run another program had the file open as well. A lock that
+        // cannot be given up goes with the process.
+        let (Ok(()) | Err(_)) = self.lock.unlock();
+    }
+}
+
 impl Folder {
     /// Makes it where it is missing, and takes it. Returns with it what was put aside.
     pub(super) fn open(dir: &Path, max_size: u64) -> Result<(Self, Vec<PathBuf>), FolderFault> {

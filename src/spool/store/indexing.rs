@@ -45,6 +45,14 @@ impl Store {
         }
     }
 
+    /// Makes the index again because an operator wants it: [`Self::work`] does it, step by step.
+    ///
+    /// # Errors
+    /// The index that there is cannot be put aside, or a new one not be made.
+    pub fn rebuild(&mut self) -> io::Result<()> {
+        self.lose_index("an operator asked for it")
+    }
+
     /// Puts the index aside and begins a new one, which the audit fills.
     pub(super) fn lose_index(&mut self, why: &str) -> io::Result<()> {
         self.drop_index();

@@ -94,6 +94,11 @@ impl Selection {
     pub(super) fn covers(&self, place: &Place) -> bool {
         self.from_us.is_none_or(|from| place.newest_us >= from) && self.to_us.is_none_or(|to| place.oldest_us < to)
     }
+
+    /// Whether none of its records is outside the range.
+    pub(super) fn encloses(&self, place: &Place) -> bool {
+        self.from_us.is_none_or(|from| place.oldest_us >= from) && self.to_us.is_none_or(|to| place.newest_us < to)
+    }
 }
 
 impl Store {

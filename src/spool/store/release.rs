@@ -30,18 +30,21 @@ impl Store {
         }
     }
 
-    /// Drops what an operator has chosen. What is out stays.
+    /// Drops what an operator has chosen: blocks that lie wholly in the range of time, `max` at the most. What is out stays.
     ///
     /// # Errors
     /// What the index says; some may be dropped then.
-    pub fn drop_blocks(&mut self, select: &Selection) -> io::Result<Dropped> {
+    pub fn drop_blocks(&mut self, select: &Selection, max: u64) -> io::Result<Dropped> {
         let mut dropped = Dropped::default();
         for name in self.selected(select) {
             let protected = self.lanes.get(&name).map_or(0, |lane| lane.protected);
             let mut after = 0;
             while let Some(place) = self.live_after(&name, after)? {
+                if dropped.blocks >= max {
+                    return Ok(dropped);
+                }
                 after = place.seq;
-                if !select.covers(&place) {
+                if !select.encloses(&place) {
                     continue;
                 }
                 if place.seq <= protected {
