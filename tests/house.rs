@@ -39,7 +39,7 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("shard", &["config", "forward", "metrics", "pipeline", "receive", "spool", "stop", "time"]),
     ("admin", &["config", "metrics", "shard", "spool", "time"]),
     ("relay", &["admin", "config", "metrics", "receive", "shard", "spool", "stop", "time", "tls"]),
-    ("cli", &["batch", "config", "relay", "spool", "sys", "syslog", "tls"]),
+    ("cli", &["batch", "config", "relay", "spool", "sys", "syslog", "template", "tls"]),
 ];
 
 /// The modules that only compute: octets in, octets out.
