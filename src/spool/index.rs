@@ -429,6 +429,7 @@ fn is_damage(error: &io::Error) -> bool {
 
 /// sled makes its files as the process's mask has it; ours are nobody else's.
 pub(super) fn own(dir: &Path) -> io::Result<()> {
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let metadata = entry.metadata()?;

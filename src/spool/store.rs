@@ -143,6 +143,8 @@ struct Segment {
     live_bytes: u64,
     /// Its headers were all looked at in this run, or written by it.
     is_audited: bool,
+    /// Written by this run, so that its counts are right for sure.
+    is_ours: bool,
     /// It goes to quarantine once it is empty.
     is_damaged: bool,
     /// Its blocks were searched for, payloads and all.
@@ -194,7 +196,7 @@ impl Store {
         }
         if self.audit.is_some() {
             self.audit_step();
-            return self.audit.is_some() && self.index.is_some();
+            return self.index.is_some();
         }
         self.make_reserve();
         self.punch_one()
@@ -232,6 +234,16 @@ const fn pages(bytes: u64) -> u64 {
 
 #[cfg(test)]
 mod model {
+    mod tests;
+}
+
+#[cfg(test)]
+mod crashes {
+    mod tests;
+}
+
+#[cfg(test)]
+mod disk {
     mod tests;
 }
 

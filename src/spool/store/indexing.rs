@@ -71,6 +71,7 @@ impl Store {
         self.forget_index();
         for segment in self.segments.values_mut() {
             (segment.live_blocks, segment.live_bytes) = (0, 0);
+            (segment.is_audited, segment.is_ours) = (false, false);
         }
         self.empty.clear();
         for lane in self.lanes.values_mut() {

@@ -85,8 +85,8 @@ impl Store {
             if !segment.is_audited || segment.live_blocks > 0 || segment.is_dirty {
                 continue;
             }
-            // Where something could not be read, counts are not to be trusted.
-            if segment.is_damaged && self.holds_something(number)? {
+            // Counts of earlier runs, and such where something could not be read, are not trusted with this.
+            if (segment.is_damaged || !segment.is_ours) && self.holds_something(number, segment.is_damaged)? {
                 continue;
             }
             self.give_up(number, segment.is_damaged)?;
@@ -94,10 +94,10 @@ impl Store {
         Ok(())
     }
 
-    /// Counts the live blocks of a damaged segment. Whether there are any.
-    fn holds_something(&mut self, number: u64) -> io::Result<bool> {
+    /// Counts the live blocks of a segment. Whether there are any.
+    fn holds_something(&mut self, number: u64, is_damaged: bool) -> io::Result<bool> {
         let Ok(file) = self.file(number).and_then(fs::File::try_clone) else { return Ok(false) };
-        let mut walk = Walk::new(file, 0, true)?;
+        let mut walk = Walk::new(file, 0, is_damaged)?;
         let mut live = SegmentRecord::default();
         loop {
             match walk.next() {

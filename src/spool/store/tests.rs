@@ -47,7 +47,8 @@ pub(super) fn open(dir: &TempDir) -> Store {
 }
 
 pub(super) fn append(store: &mut Store, name: &LaneName, seq: u64, bytes: usize) {
-    store.append(name, meta(seq), &plain(seq, bytes)).unwrap();
+    let appended = store.append(name, meta(seq), &plain(seq, bytes));
+    assert!(appended.is_ok(), "{seq}: {appended:?} {store:#?}");
 }
 
 /// All seqs that come out, each checked against what was appended.

@@ -257,7 +257,7 @@ impl Rig {
 
     fn drop_blocks(&mut self, at: usize) {
         let select = Selection { route: Some(LANES[at].to_owned()), ..Selection::default() };
-        self.store().drop_blocks(&select).unwrap();
+        self.store().drop_blocks(&select, u64::MAX).unwrap();
         let listed = self.listed(at);
         let lane = &mut self.lanes[at];
         let dropped: Vec<u64> = lane.live.difference(&listed).copied().collect();
