@@ -118,6 +118,22 @@ pub(super) struct Index {
     dir: PathBuf,
     /// sled's flush does not come to `sys`: its files are synced behind it.
     sync_behind: bool,
+    /// Behind all other handles, which are dropped in this order.
+    _last: LastHandle,
+}
+
+/// The handle with which sled's last one is dropped: it writes then, and panics where the disk does not work. Who drops an
+/// index on the way out of an error, or of a panic, must not meet that.
+#[derive(Debug)]
+struct LastHandle(Option<sled::Db>);
+
+impl Drop for LastHandle {
+    fn drop(&mut self) {
+        let last = self.0.take();
+        if catch_unwind(AssertUnwindSafe(move || drop(last))).is_err() {
+            tracing::debug!("the index panicked while it was closed");
+        }
+    }
 }
 
 impl Index {
@@ -141,8 +157,8 @@ impl Index {
                 }
             };
             let catalogue = db.open_tree(CATALOGUE)?;
-            let dir = dir.to_owned();
-            Ok(Self { db, catalogue, lanes: HashMap::new(), dir, sync_behind: false })
+            let (dir, last) = (dir.to_owned(), LastHandle(Some(db.clone())));
+            Ok(Self { db, catalogue, lanes: HashMap::new(), dir, sync_behind: false, _last: last })
         })
     }
 
@@ -245,10 +261,7 @@ impl Index {
 
     /// Lets go of its files. What was not flushed may be lost.
     pub(super) fn close(self) {
-        // sled writes when it is dropped, and may panic then.
-        if catch_unwind(AssertUnwindSafe(move || drop(self))).is_err() {
-            tracing::debug!("the index panicked while it was closed");
-        }
+        drop(self);
     }
 
     fn tree(&mut self, lane: &LaneName) -> Result<sled::Tree, IndexFault> {
