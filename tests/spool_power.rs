@@ -197,13 +197,15 @@ fn assert_evicts_the_oldest(before: &Books, after: &Books, what: &str) {
     let found: BTreeSet<Block> = after.found.iter().copied().collect();
     for route in 0..LANES / 2 {
         let of_route = |block: &&Block| block.0 / 2 == route;
+        let octets = |blocks: &mut dyn Iterator<Item = &Block>| blocks.map(|block| len_of(*block) as u64).sum::<u64>();
         let newest_gone = before.safe.difference(&found).filter(of_route).map(|block| block.1).max();
         let Some(newest_gone) = newest_gone else { continue };
-        let newer = found.iter().filter(of_route).filter(|block| block.1 > newest_gone);
-        let octets = newer.map(|block| len_of(*block) as u64).sum::<u64>();
+        let newer = octets(&mut found.iter().filter(of_route).filter(|block| block.1 > newest_gone));
+        let (had, has) = (octets(&mut before.safe.iter().filter(of_route)), octets(&mut found.iter().filter(of_route)));
         assert!(
-            octets >= SMALL / 4,
-            "{what}: evicted up to {newest_gone}, and only {octets} octets of the route are newer; it said {}",
+            newer >= SMALL / 8,
+            "{what}: route {route} had {had} octets safe, has {has} of {} in all, and only {newer} are newer than the newest that is gone; it said {}",
+            octets(&mut found.iter()),
             after.said
         );
     }
