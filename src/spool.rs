@@ -3,6 +3,21 @@
 //! Shards talk to the spool's one thread through a [`Port`] each: bounded channels, never waited for. What a dying disk
 //! blocks is that thread, and nothing else. The lane that sends a batch keeps its memory charged until the answer.
 
+pub mod block;
+mod cipher;
+pub mod control;
+mod index;
+mod inherit;
+mod places;
+pub mod records;
+mod report;
+mod segment;
+pub mod store;
+mod thread;
+mod worker;
+
+pub use thread::{Spool, StartError, start};
+
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -11,14 +26,6 @@ use crossbeam_channel as channel;
 use tokio::sync::Notify;
 
 use crate::batch::{Batch, Seq};
-
-pub mod block;
-mod cipher;
-pub mod control;
-mod index;
-pub mod records;
-mod segment;
-pub mod store;
 
 /// What a shard asks for. The spool handles what one shard asks in the order it was asked.
 #[derive(Debug)]
