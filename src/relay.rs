@@ -222,7 +222,7 @@ fn start_shards(common: &Arc<Common>, bound: Vec<Bound>, stop: &Stop) -> std::io
         let run = move || {
             // There is room for all of them; nobody listens any more where another shard has failed.
             let started = || _ = started_tx.send(());
-            let run = std::panic::AssertUnwindSafe(|| shard::run(&common, shard, sockets, stop, started));
+            let run = std::panic::AssertUnwindSafe(|| shard::run(&common, shard, sockets, None, stop, started));
             let left = match std::panic::catch_unwind(run) {
                 Ok(Ok(left)) => Some(left),
                 Ok(Err(error)) => {

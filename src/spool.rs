@@ -174,6 +174,7 @@ pub struct Port {
     wake: Arc<Notify>,
     shared: Arc<Shared>,
     outstanding: Cell<usize>,
+    gone: Cell<bool>,
 }
 
 /// The thread's end.
@@ -203,6 +204,7 @@ pub fn ports(shards: usize) -> (Vec<Port>, Desk) {
             wake,
             shared: Arc::clone(&shared),
             outstanding: Cell::new(0),
+            gone: Cell::new(false),
         }
     });
     let ports = ports.collect();
@@ -233,7 +235,13 @@ impl Port {
 
     /// The next answer, if there is one.
     pub fn reply(&self) -> Option<Reply> {
-        let reply = self.replies.try_recv().ok()?;
+        let reply = match self.replies.try_recv() {
+            Ok(reply) => reply,
+            Err(error) => {
+                self.gone.set(error == channel::TryRecvError::Disconnected);
+                return None;
+            }
+        };
         if !matches!(reply, Reply::Resume { .. }) {
             self.outstanding.set(self.outstanding.get().saturating_sub(1));
         }
@@ -253,6 +261,16 @@ impl Port {
     /// How the spool is.
     pub fn state(&self) -> State {
         self.shared.state()
+    }
+
+    /// Whether the spool's thread has ended, as of the last [`Self::reply`] that gave none: no answer will come.
+    pub fn is_gone(&self) -> bool {
+        self.gone.get()
+    }
+
+    /// Which shard's it is.
+    pub fn shard(&self) -> usize {
+        self.shard
     }
 }
 
