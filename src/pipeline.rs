@@ -202,4 +202,3 @@ fn queue_for(config: &Config, output: usize, route: usize) -> usize {
     let before: usize = config.outputs.iter().take(output).map(per_shard).sum();
     before + route % config.outputs.get(output).map_or(1, per_shard)
 }
-

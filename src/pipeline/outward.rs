@@ -122,7 +122,8 @@ impl Pipeline {
         let mut dropped = 0;
         for index in &queue.lanes {
             let in_transit = self.spooling.as_ref().map_or((0, 0), |spooling| spooling.give_up(*index));
-            let (Some(lane), Some(meters)) = (shelf.lanes.get_mut(*index), self.meters.routes.get(self.route_of(*index)))
+            let (Some(lane), Some(meters)) =
+                (shelf.lanes.get_mut(*index), self.meters.routes.get(self.route_of(*index)))
             else {
                 continue;
             };

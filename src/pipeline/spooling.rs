@@ -491,7 +491,9 @@ impl Work<'_> {
         if let Err(command) = self.send(command) {
             if let Command::Forget { lane: forgetting, .. } = command {
                 // The last one says it all.
-                self.places.unsent.retain(|other| !matches!(other, Command::Forget { lane, .. } if *lane == forgetting));
+                self.places
+                    .unsent
+                    .retain(|other| !matches!(other, Command::Forget { lane, .. } if *lane == forgetting));
             }
             self.places.unsent.push_back(command);
         }

@@ -164,7 +164,9 @@ impl Work<'_> {
 
     /// Puts what was read into the front, in order; whether all of it.
     fn accept(&mut self, index: usize, batches: Vec<Batch>) -> bool {
-        let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else { return true };
+        let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else {
+            return true;
+        };
         // What is on its way and older was refused once, and overtaken: it goes first.
         let limit = place.transit.iter().map(|transit| transit.seq).min();
         let (mut is_whole, mut taken) = (true, (0, 0));
@@ -196,7 +198,10 @@ impl Work<'_> {
         for lane in 0..self.places.lanes.len() {
             self.on(lane, |work, lane| lost += work.lose(lane));
         }
-        error!(messages = lost, "the spool has ended: messages on their way to it are lost; the others wait in memory only");
+        error!(
+            messages = lost,
+            "the spool has ended: messages on their way to it are lost; the others wait in memory only"
+        );
         self.pipeline.wake_blocked(self.shelf);
     }
 

@@ -70,7 +70,9 @@ impl Work<'_> {
         let is_flowing = self.is_flowing(index);
         loop {
             let has_slack = self.has_slack(index);
-            let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else { return };
+            let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else {
+                return;
+            };
             place.is_catching_up &= has_slack && (is_flowing || place.is_unsure);
             let keep = match place.mode {
                 Mode::Direct if self.spooling.durability == Durability::Always && !place.is_unsure => has_slack,

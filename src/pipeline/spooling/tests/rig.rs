@@ -57,7 +57,9 @@ pub(super) fn ids_of(batch: &Batch) -> Vec<u64> {
 
 impl Rig {
     pub(super) fn new(durability: Durability, lanes: usize) -> Self {
-        let mut yaml = "inputs: {lan: {listen: 'tcp://127.0.0.1:1'}}\noutputs: {o: {to: 'tcp://127.0.0.1:2'}}\nroutes:\n".to_owned();
+        let mut yaml =
+            "inputs: {lan: {listen: 'tcp://127.0.0.1:1'}}\noutputs: {o: {to: 'tcp://127.0.0.1:2'}}\nroutes:\n"
+                .to_owned();
         for lane in 0..lanes {
             yaml.push_str(&format!("  - {{name: r{lane}, peer: 10.0.0.{lane}, template: '%msg%', output: o}}\n"));
         }
@@ -266,7 +268,13 @@ impl Rig {
             }
             let wanted: Vec<u64> = (0..self.offered[lane]).collect();
             let missing: Vec<&u64> = wanted.iter().filter(|id| all.binary_search(id).is_err()).collect();
-            assert!(missing.is_empty(), "lane {lane}: {} missing of {}: {:?}", missing.len(), wanted.len(), missing.first());
+            assert!(
+                missing.is_empty(),
+                "lane {lane}: {} missing of {}: {:?}",
+                missing.len(),
+                wanted.len(),
+                missing.first()
+            );
             assert!(all == wanted, "lane {lane}: some came twice, and nothing had broken");
         }
     }
@@ -287,12 +295,16 @@ impl Rig {
     /// Every message is in one place, by the meters.
     pub(super) fn check_ledger(&self) {
         for (lane, route) in self.pipeline.meters().routes.iter().enumerate() {
-            let dropped = [&route.dropped_full, &route.dropped_spool_full, &route.dropped_spool_damaged, &route.dropped_shutdown];
+            let dropped =
+                [&route.dropped_full, &route.dropped_spool_full, &route.dropped_spool_damaged, &route.dropped_shutdown];
             let dropped: u64 = dropped.iter().map(|count| count.value()).sum();
             let came = route.routed.value() + route.recovered.value();
             let (waiting, in_flight, spooled) = (route.waiting.value(), route.in_flight.value(), route.spooled.value());
             let accounted = route.released.value() + in_flight + waiting + spooled + dropped;
-            assert_eq!(came, accounted, "lane {lane}: {waiting} waiting, {in_flight} in flight, {spooled} spooled, {dropped} dropped");
+            assert_eq!(
+                came, accounted,
+                "lane {lane}: {waiting} waiting, {in_flight} in flight, {spooled} spooled, {dropped} dropped"
+            );
         }
     }
 }
