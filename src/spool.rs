@@ -234,6 +234,7 @@ pub struct Port {
     wake: Arc<Notify>,
     shared: Arc<Shared>,
     outstanding: Cell<usize>,
+    gone: Cell<bool>,
 }
 
 /// The thread's end.
@@ -263,6 +264,7 @@ pub fn ports(shards: usize) -> (Vec<Port>, Desk) {
             wake,
             shared: Arc::clone(&shared),
             outstanding: Cell::new(0),
+            gone: Cell::new(false),
         }
     });
     let ports = ports.collect();
@@ -293,7 +295,13 @@ impl Port {
 
     /// The next answer, if there is one.
     pub fn reply(&self) -> Option<Reply> {
-        let reply = self.replies.try_recv().ok()?;
+        let reply = match self.replies.try_recv() {
+            Ok(reply) => reply,
+            Err(error) => {
+                self.gone.set(error == channel::TryRecvError::Disconnected);
+                return None;
+            }
+        };
         if !matches!(reply, Reply::Resume { .. }) {
             self.outstanding.set(self.outstanding.get().saturating_sub(1));
         }
@@ -318,6 +326,16 @@ impl Port {
     /// See [`Shared::floor`].
     pub fn floor(&self) -> Seq {
         self.shared.floor()
+    }
+
+    /// Whether the spool's thread has ended, as of the last [`Self::reply`] that gave none: no answer will come.
+    pub fn is_gone(&self) -> bool {
+        self.gone.get()
+    }
+
+    /// Which shard's it is.
+    pub fn shard(&self) -> usize {
+        self.shard
     }
 }
 
