@@ -76,6 +76,8 @@ pub(super) struct LaneRecord {
     pub(super) last: u64,
     /// Retired: first and last of each range.
     pub(super) retired: Vec<(u64, u64)>,
+    /// What was retired when an audit began that has not come to its end.
+    pub(super) before_audit: Option<Vec<(u64, u64)>>,
 }
 
 /// What the catalogue says of a segment: blocks that are not retired, and their octets.
@@ -346,11 +348,15 @@ impl Place {
 
 impl LaneRecord {
     fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(32 + 16 * self.retired.len().min(RANGES_MAX));
+        let mut out = Vec::with_capacity(40 + 16 * self.retired.len().min(RANGES_MAX));
         for number in [self.blocks, self.bytes, self.records, self.last] {
             out.extend_from_slice(&number.to_le_bytes());
         }
-        for (first, last) in self.retired.iter().take(RANGES_MAX) {
+        let before = self.before_audit.as_deref();
+        let count = before.map_or(u64::MAX, |before| before.len().min(RANGES_MAX) as u64);
+        out.extend_from_slice(&count.to_le_bytes());
+        let before = before.unwrap_or_default().iter().take(RANGES_MAX);
+        for (first, last) in before.chain(self.retired.iter().take(RANGES_MAX)) {
             out.extend_from_slice(&first.to_le_bytes());
             out.extend_from_slice(&last.to_le_bytes());
         }
@@ -360,16 +366,27 @@ impl LaneRecord {
     fn decode(octets: &[u8]) -> Option<Self> {
         let (numbers, rest) = octets.as_chunks::<8>();
         let numbers: Vec<u64> = numbers.iter().map(|number| u64::from_le_bytes(*number)).collect();
-        let [blocks, bytes, records, last, ranges @ ..] = numbers.as_slice() else { return None };
+        let [blocks, bytes, records, last, count, ranges @ ..] = numbers.as_slice() else { return None };
         let (ranges, odd) = ranges.as_chunks::<2>();
-        let retired: Vec<(u64, u64)> = ranges.iter().map(|[first, last]| (*first, *last)).collect();
-        let rises = retired.iter().all(|(first, last)| first <= last) && retired.is_sorted_by(|a, b| a.1 < b.0);
-        (rest.is_empty() && odd.is_empty() && rises).then_some(Self {
+        let ranges: Vec<(u64, u64)> = ranges.iter().map(|[first, last]| (*first, *last)).collect();
+        let (before_audit, retired) = match *count {
+            u64::MAX => (None, ranges),
+            count => {
+                let (before, retired) = ranges.split_at_checked(usize::try_from(count).ok()?)?;
+                (Some(before.to_vec()), retired.to_vec())
+            }
+        };
+        let rises = |ranges: &[(u64, u64)]| {
+            ranges.iter().all(|(first, last)| first <= last) && ranges.is_sorted_by(|a, b| a.1 < b.0)
+        };
+        let is_sound = rises(&retired) && before_audit.as_deref().is_none_or(rises);
+        (rest.is_empty() && odd.is_empty() && is_sound).then_some(Self {
             blocks: *blocks,
             bytes: *bytes,
             records: *records,
             last: *last,
             retired,
+            before_audit,
         })
     }
 }
