@@ -232,7 +232,7 @@ fn checkpoint(writer: Option<&super::Writer>, next_segment: u64) -> (u64, u64) {
     writer.map_or((next_segment, 0), |writer| (writer.number, writer.synced))
 }
 
-fn is_full(error: &io::Error) -> bool {
+pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

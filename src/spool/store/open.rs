@@ -6,7 +6,7 @@ use std::io;
 
 use super::fault::crash;
 use super::folder::{self, Folder, FolderFault, allocated};
-use super::indexing::{load, open_index, settle_index, to_io};
+use super::indexing::{is_full, load, open_index, settle_index, to_io};
 use super::lane::Lane;
 use super::retry::PROBE;
 use super::{Event, Options, Segment, Store, audit, events, room};
@@ -78,7 +78,12 @@ impl Store {
         for path in aside {
             store.tell(Event::Quarantined { path });
         }
-        store.load()?;
+        store.find_reserve();
+        match store.load() {
+            // What has filled the disk must be able to leave it.
+            Err(error) if is_full(&error) && store.give_up_reserve() => store.load()?,
+            loaded => loaded?,
+        }
         Ok(store)
     }
 
