@@ -117,6 +117,8 @@ struct Place {
     reading: Option<Seq>,
     /// Something was sent to the disk since that read was asked for.
     has_appended: bool,
+    /// Something was forgotten since: the spool is told once it is known how far the read came.
+    has_forgotten: bool,
     /// The reader is close behind the writer: what is sealed waits in memory for the two to meet.
     is_catching_up: bool,
     /// The spool refused a batch: no more until it says so, or a moment has passed.
@@ -181,6 +183,7 @@ impl Place {
             is_later: false,
             reading: None,
             has_appended: false,
+            has_forgotten: false,
             is_catching_up: false,
             is_refused: false,
             is_probing: false,
@@ -433,6 +436,7 @@ impl Work<'_> {
             if let Some(place) = self.places.lanes.get_mut(lane) {
                 place.reading = Some(after);
                 place.has_appended = false;
+                place.has_forgotten = false;
             }
         }
     }

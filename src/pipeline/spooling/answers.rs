@@ -58,10 +58,10 @@ impl Work<'_> {
             return;
         }
         place.has_unread = true;
-        let (after, mode) = (place.cursor, place.mode);
+        let mode = place.mode;
         lane.forget(stored.charge, &mut self.shelf.budget);
         if batch.is_some() {
-            self.tell(Command::Forget { lane: index, after });
+            self.tell_forgotten(index);
         }
         self.count_spooled(index, stored.records as i64, stored.charge as i64);
         match mode {
@@ -119,22 +119,22 @@ impl Work<'_> {
         let cursor = place.cursor;
         if after != Some(cursor) || !is_running {
             // The lane has forgotten what lies before these: they are read again when it is their turn.
-            if !batches.is_empty() {
-                place.has_unread = true;
-                self.tell(Command::Forget { lane: index, after: cursor });
-            }
-            return;
+            place.has_unread |= !batches.is_empty();
+            return self.tell_forgotten(index);
         }
         let is_empty = batches.is_empty();
         let is_whole = self.accept(index, batches);
         let Some(place) = self.places.lanes.get_mut(index) else { return };
-        let cursor = place.cursor;
         place.is_unsure = false;
         place.is_later = false;
+        let must_tell = !is_whole || place.has_forgotten;
+        if must_tell {
+            self.tell_forgotten(index);
+        }
+        let Some(place) = self.places.lanes.get_mut(index) else { return };
         if !is_whole {
             place.has_unread = true;
-            self.go_behind(index);
-            return self.tell(Command::Forget { lane: index, after: cursor });
+            return self.go_behind(index);
         }
         match rest {
             Rest::More => {
@@ -159,6 +159,16 @@ impl Work<'_> {
                 place.is_unsure = true;
                 self.go_without(index);
             }
+        }
+    }
+
+    /// Tells the spool from where on the lane has nothing in memory. Not while a read is under way, which raises that.
+    fn tell_forgotten(&mut self, index: usize) {
+        let Some(place) = self.places.lanes.get_mut(index) else { return };
+        place.has_forgotten = place.reading.is_some();
+        let after = place.cursor;
+        if place.reading.is_none() {
+            self.tell(Command::Forget { lane: index, after });
         }
     }
 

@@ -144,10 +144,13 @@ impl Work<'_> {
             lane.forget(forgotten.1, &mut self.shelf.budget);
         }
         if let (Some(place), Some(lowest)) = (self.places.lanes.get_mut(index), lowest) {
-            place.cursor = place.cursor.min(lowest.before());
             place.has_unread |= forgotten.0 > 0;
-            let after = place.cursor;
-            self.tell(Command::Forget { lane: index, after });
+            let after = place.cursor.min(lowest.before());
+            // A read that is under way from the old cursor on will not be taken.
+            if after < place.cursor {
+                place.cursor = after;
+                self.tell(Command::Forget { lane: index, after });
+            }
         }
         self.count_spooled(index, forgotten.0 as i64, forgotten.1 as i64);
         self.pipeline.wake_blocked(self.shelf);

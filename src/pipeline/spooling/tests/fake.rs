@@ -40,6 +40,8 @@ pub(super) struct Fake {
     pub(super) dropped: Vec<(usize, u64)>,
     pub(super) meters: Option<Arc<Meters>>,
     disk: BTreeMap<(usize, Seq), Batch>,
+    /// By lane: what lies up to here is in memory, and must not be evicted.
+    protected: BTreeMap<usize, Seq>,
 }
 
 /// The same records once more.
@@ -55,7 +57,8 @@ fn copy(batch: &Batch) -> Batch {
 impl Fake {
     pub(super) fn new(desk: Desk) -> Self {
         let commands = Counts::default();
-        Self { desk, condition: Condition::Works, commands, dropped: Vec::new(), meters: None, disk: BTreeMap::new() }
+        let (disk, protected) = (BTreeMap::new(), BTreeMap::new());
+        Self { desk, condition: Condition::Works, commands, dropped: Vec::new(), meters: None, disk, protected }
     }
 
     /// Messages on the disk.
@@ -81,6 +84,23 @@ impl Fake {
         assert!(self.desk.answer(0, Reply::Resume { lane }));
     }
 
+    /// Evicts the oldest block of a lane that is not in memory.
+    pub(super) fn evict(&mut self, lane: usize) {
+        let protected = self.protected.get(&lane).copied().unwrap_or_default();
+        let first = self.disk.range((lane, Seq(protected.0 + 1))..(lane + 1, Seq(0))).next();
+        let Some(key) = first.map(|(key, _)| *key) else { return };
+        let batch = self.disk.remove(&key).unwrap();
+        self.dropped.extend(ids_of(&batch).into_iter().map(|id| (lane, id)));
+        let route = &self.meters.as_ref().unwrap().routes[lane];
+        route.dropped_spool_full.add(batch.len() as u64);
+        route.spooled.add(-(batch.len() as i64));
+    }
+
+    fn protect(&mut self, lane: usize, seq: Seq) {
+        let protected = self.protected.entry(lane).or_default();
+        *protected = seq.max(*protected);
+    }
+
     /// Fills the channel with what does not matter.
     pub(super) fn clog(&self, pipeline: &Pipeline) -> usize {
         let port = &pipeline.spooling.as_ref().unwrap().port;
@@ -98,7 +118,10 @@ impl Fake {
             let reply = match command {
                 Command::Append { lane, batch, keep } => self.append(lane, batch, keep),
                 Command::Read { lane, after, bytes } => self.read(lane, after, bytes),
-                Command::Forget { .. } => continue,
+                Command::Forget { lane, after } => {
+                    self.protected.insert(lane, after);
+                    continue;
+                }
                 Command::Release { lane, seq } => {
                     self.disk.remove(&(lane, seq));
                     continue;
@@ -126,6 +149,9 @@ impl Fake {
         }
         let before = self.disk.insert((lane, seq), copy(&batch));
         assert!(before.is_none(), "stored twice: {seq:?}");
+        if keep {
+            self.protect(lane, seq);
+        }
         Reply::Stored { lane, seq, records, charge, batch: keep.then_some(batch) }
     }
 
@@ -141,12 +167,17 @@ impl Fake {
             return Reply::Read { lane, batches, rest };
         }
         let mut taken = 0;
+        let mut rest = rest;
         for (_, batch) in self.disk.range((lane, Seq(after.0 + 1))..(lane + 1, Seq(0))) {
             if taken > 0 && taken + batch.charge() > bytes {
-                return Reply::Read { lane, batches, rest: Rest::More };
+                rest = Rest::More;
+                break;
             }
             taken += batch.charge();
             batches.push(copy(batch));
+        }
+        if let Some(last) = batches.last() {
+            self.protect(lane, last.seq);
         }
         Reply::Read { lane, batches, rest }
     }
