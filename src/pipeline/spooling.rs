@@ -52,6 +52,9 @@ pub const SPOOL_TICK: Duration = Duration::from_millis(100);
 /// Ticks after which a lane that goes on without the spool asks whether it is back.
 const RETRY_TICKS: u32 = 10;
 
+/// Where no cursor ever stands: what a read from here brings is not taken.
+const STALE: Seq = Seq(u64::MAX);
+
 /// One shard's side of the spool.
 pub(super) struct Spooling {
     port: Port,

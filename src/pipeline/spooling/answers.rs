@@ -5,7 +5,7 @@ use tracing::error;
 use crate::batch::{Batch, Seq};
 use crate::spool::{Command, Refusal, Reply, Rest};
 
-use super::{Mode, Phase, Place, Transit, Work};
+use super::{Mode, Phase, Place, STALE, Transit, Work};
 
 impl Work<'_> {
     /// Takes one answer.
@@ -61,6 +61,8 @@ impl Work<'_> {
         let mode = place.mode;
         lane.forget(stored.charge, &mut self.shelf.budget);
         if batch.is_some() {
+            // A read that is under way does not bring it, and may bring what is behind it.
+            place.reading = place.reading.map(|_| STALE);
             self.tell(Command::Forget { lane: index, seq: stored.seq });
         }
         self.count_spooled(index, stored.records as i64, stored.charge as i64);
