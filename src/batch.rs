@@ -57,6 +57,33 @@ pub struct Record {
     len: u32,
 }
 
+impl Record {
+    /// Where everything is in its octets.
+    pub fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    /// Arrival, microseconds since the Unix epoch.
+    pub fn received_at_us(&self) -> i64 {
+        self.received_at_us
+    }
+
+    /// The sender's address; `None` for unix sockets.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
+    /// Index of its input's name.
+    pub fn input(&self) -> u16 {
+        self.input
+    }
+
+    /// Count of its octets.
+    pub fn raw_len(&self) -> u32 {
+        self.len
+    }
+}
+
 /// Records of one lane in order of arrival; the unit that is sent, acknowledged, sent again and released.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -99,6 +126,29 @@ impl Batch {
     /// Its records' inputs, by index of their names.
     pub fn input_indices(&self) -> impl Iterator<Item = u16> {
         self.records.iter().map(|record| record.input)
+    }
+
+    /// Its records, without their octets.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// The octets of all its records, one behind the other.
+    pub fn octets(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// A batch to be read back: `bytes` are the octets of all its records, which [`Self::restore`] then describes.
+    pub(crate) fn of_octets(bytes: Vec<u8>, records: usize) -> Self {
+        Self { bytes, records: Vec::with_capacity(records), ..Self::default() }
+    }
+
+    /// Describes the next record; its octets are the next `len` that no record has. The caller sees to it that they are
+    /// there.
+    #[inline]
+    pub(crate) fn restore(&mut self, fields: Fields, received_at_us: i64, peer: Option<IpAddr>, input: u16, len: u32) {
+        let start = self.records.last().map_or(0, |last| last.start + last.len);
+        self.records.push(Record { fields, received_at_us, peer, input, start, len });
     }
 
     /// Its records as messages. `inputs` are the configuration's names, by index.

@@ -11,6 +11,7 @@ mod check;
 mod demo;
 mod log;
 mod run;
+mod spool;
 
 /// The configuration is wrong.
 const EXIT_CONFIG: u8 = 78;
@@ -44,6 +45,9 @@ enum Command {
     /// Prints what arrives, with keys masked, then the ledger, and goes on listening for messages of yours until Ctrl-C.
     /// Needs no configuration, no root and no network.
     Demo(demo::Demo),
+    /// Looks into the spool, on a stopped or a running relay: what waits on the disk, and taking it out or putting it in.
+    #[command(subcommand)]
+    Spool(spool::Spool),
 }
 
 #[derive(Debug, Args)]
@@ -95,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run::run(&run),
         Command::Check(configuration) => check::check(&configuration),
         Command::Demo(options) => demo::demo(&options),
+        Command::Spool(command) => spool::spool(&command),
     }
 }
 

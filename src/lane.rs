@@ -114,6 +114,11 @@ impl Lane {
         }
     }
 
+    /// Batches that are sealed from now on come after `seq`.
+    pub fn come_after(&mut self, seq: Seq) {
+        self.last = self.last.max(seq);
+    }
+
     /// The oldest batch, to be sent; its bytes stay charged until [`Self::acknowledge`].
     pub fn pop(&mut self) -> Option<Batch> {
         if self.front.is_empty() && !self.detour {

@@ -152,6 +152,20 @@ meters! {
     }
 }
 
+impl RouteMeters {
+    /// Messages lost, for any reason.
+    pub fn dropped(&self) -> u64 {
+        let reasons = [
+            &self.dropped_full,
+            &self.dropped_spool_full,
+            &self.dropped_spool_damaged,
+            &self.dropped_operator,
+            &self.dropped_shutdown,
+        ];
+        reasons.iter().map(|reason| reason.value()).sum()
+    }
+}
+
 meters! {
     /// One output's meters.
     OutputMeters, "output_" {
@@ -179,6 +193,7 @@ meters! {
         disk_free_bytes: Amount, "disk_free_bytes" [], Bytes, "What is free on its disk.";
         orphan_messages: Amount, "orphan_messages" [], Count, "Messages of routes that are not in the configuration any more; /status names them.";
         written_blocks: Count, "written_blocks_total" [], Count, "Blocks written.";
+        written_messages: Count, "written_messages_total" [], Count, "Messages written (with sync: every_batch, and safe from a power cut).";
         written_bytes: Count, "written_bytes_total" [], Bytes, "Octets of messages written, before compression.";
         read_blocks: Count, "read_blocks_total" [], Count, "Blocks read back to be sent.";
         released_blocks: Count, "released_blocks_total" [], Count, "Blocks whose messages are all released.";

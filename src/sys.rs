@@ -1,13 +1,18 @@
-//! The few kernel calls that no library wraps safely: batched datagram reads, unacknowledged bytes, kernel drops.
+//! The few kernel calls that no library wraps safely: batched datagram reads, unacknowledged bytes, kernel drops, holes in
+//! files.
 //!
 //! The only module where `unsafe` is allowed. Each function is safe to call: it owns or borrows all memory that it
 //! hands to the kernel, for the whole call.
 #![expect(unsafe_code, reason = "system calls without a safe wrapper; see each SAFETY comment")]
 
+use std::ffi::{CString, c_int, c_uint};
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::io::unix::AsyncFd;
 
@@ -232,6 +237,64 @@ pub fn raise_open_files() -> io::Result<u64> {
     // SAFETY: setrlimit reads one rlimit.
     let raised = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0;
     Ok(if raised { limit.rlim_max } else { before })
+}
+
+static DATA_SYNCS: AtomicU64 = AtomicU64::new(0);
+
+/// `fdatasync(2)` under the name of `sync_file_range(2)`: what sled calls where it means to be safe from a power cut. The
+/// real one writes neither metadata nor the drive's cache; a program's own definition wins over the C library's.
+// SAFETY: no other definition of the name is linked in but the C library's, whose signature this is.
+#[unsafe(no_mangle)]
+pub extern "C" fn sync_file_range(file: c_int, _offset: i64, _bytes: i64, _flags: c_uint) -> c_int {
+    DATA_SYNCS.fetch_add(1, Relaxed);
+    // SAFETY: takes any number, and answers EBADF to those that are no open file.
+    unsafe { libc::fdatasync(file) }
+}
+
+/// How often [`sync_file_range`] was called: shows whether a library's calls come here.
+pub fn data_syncs() -> u64 {
+    DATA_SYNCS.load(Relaxed)
+}
+
+/// Gives the disk back what `bytes` octets from `offset` take of a file; they read as zeroes afterwards. Its length stays.
+///
+/// # Errors
+/// What `fallocate(2)` says: not every file system can.
+pub fn punch_hole(file: BorrowedFd<'_>, offset: u64, bytes: u64) -> io::Result<()> {
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    // SAFETY: takes numbers only.
+    let done = unsafe { libc::fallocate(file.as_raw_fd(), mode, offset as libc::off_t, bytes as libc::off_t) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Where data begins at or after `offset`, holes left out; `None` where there is none up to the end. Moves the file's
+/// position.
+///
+/// # Errors
+/// What `lseek(2)` says.
+pub fn seek_data(file: BorrowedFd<'_>, offset: u64) -> io::Result<Option<u64>> {
+    // SAFETY: takes numbers only.
+    let at = unsafe { libc::lseek(file.as_raw_fd(), offset as libc::off_t, libc::SEEK_DATA) };
+    if at >= 0 {
+        return Ok(Some(at as u64));
+    }
+    let error = io::Error::last_os_error();
+    if error.raw_os_error() == Some(libc::ENXIO) { Ok(None) } else { Err(error) }
+}
+
+/// Octets that an ordinary process may still write to the file system of `path` (`statvfs(3)`).
+///
+/// # Errors
+/// What the kernel says.
+pub fn disk_free(path: &Path) -> io::Result<u64> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: statvfs is plain data for which all zeroes is a valid value.
+    let mut stat = unsafe { mem::zeroed::<libc::statvfs>() };
+    // SAFETY: reads a string that ends with NUL, writes one statvfs.
+    if unsafe { libc::statvfs(path.as_ptr(), &mut stat) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64))
 }
 
 #[cfg(test)]

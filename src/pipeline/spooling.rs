@@ -69,7 +69,7 @@ struct Places {
     /// By lane.
     lanes: Vec<Place>,
     /// Releases and the like that found no room: sent before anything else. As many as there are stored batches in memory,
-    /// at most, and one a lane.
+    /// at most.
     unsent: VecDeque<Command>,
     /// Ticks since the spool last answered, or was asked while it owed nothing.
     silent_ticks: u32,
@@ -117,8 +117,6 @@ struct Place {
     reading: Option<Seq>,
     /// Something was sent to the disk since that read was asked for.
     has_appended: bool,
-    /// Something was forgotten since: the spool is told once it is known how far the read came.
-    has_forgotten: bool,
     /// The reader is close behind the writer: what is sealed waits in memory for the two to meet.
     is_catching_up: bool,
     /// The spool refused a batch: no more until it says so, or a moment has passed.
@@ -183,7 +181,6 @@ impl Place {
             is_later: false,
             reading: None,
             has_appended: false,
-            has_forgotten: false,
             is_catching_up: false,
             is_refused: false,
             is_probing: false,
@@ -428,7 +425,7 @@ impl Work<'_> {
         for turn in (0..count).map(|at| (first + at) % count) {
             let Some(lane) = queue.lanes.get(turn).copied() else { continue };
             let Some((after, bytes)) = self.wanted(lane, queue.is_flowing() && reads < READS_MAX) else { continue };
-            if self.send(Command::Read { lane, after, bytes }).is_err() {
+            if self.send(Command::Read { lane, bytes }).is_err() {
                 return;
             }
             reads += 1;
@@ -436,7 +433,6 @@ impl Work<'_> {
             if let Some(place) = self.places.lanes.get_mut(lane) {
                 place.reading = Some(after);
                 place.has_appended = false;
-                place.has_forgotten = false;
             }
         }
     }
@@ -493,12 +489,6 @@ impl Work<'_> {
             return;
         }
         if let Err(command) = self.send(command) {
-            if let Command::Forget { lane: forgetting, .. } = command {
-                // The last one says it all.
-                self.places
-                    .unsent
-                    .retain(|other| !matches!(other, Command::Forget { lane, .. } if *lane == forgetting));
-            }
             self.places.unsent.push_back(command);
         }
     }

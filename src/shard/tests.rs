@@ -1,6 +1,6 @@
 //! A whole shard, between a sender, a collector and a made-up spool.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
@@ -27,24 +27,33 @@ fn copy(batch: &Batch) -> Batch {
 
 /// Serves until the shard has gone.
 fn serve_spool(desk: &Desk, mut disk: Disk) -> Disk {
+    let mut out = BTreeSet::new();
     while let Ok((shard, command)) = desk.commands.recv() {
         let reply = match command {
             Command::Append { lane, batch, keep } => {
                 disk.insert((lane, batch.seq), copy(&batch));
                 let (seq, records, charge) = (batch.seq, batch.len(), batch.charge());
+                if keep {
+                    out.insert((lane, seq));
+                }
                 Reply::Stored { lane, seq, records, charge, batch: keep.then_some(batch) }
             }
-            Command::Read { lane, after, .. } => {
-                let mut behind = disk.range((lane, Seq(after.0 + 1))..(lane + 1, Seq(0)));
-                let batches = behind.next().map(|(_, batch)| copy(batch)).into_iter().collect();
-                let rest = if behind.next().is_some() { Rest::More } else { Rest::End };
+            Command::Read { lane, .. } => {
+                let mut unread = disk.iter().filter(|(key, _)| !out.contains(*key));
+                let first = unread.next();
+                let rest = if unread.next().is_some() { Rest::More } else { Rest::End };
+                let batches = first.map(|(_, batch)| copy(batch)).into_iter().collect();
+                out.extend(first.map(|(key, _)| *key));
                 Reply::Read { lane, batches, rest }
             }
             Command::Release { lane, seq } => {
                 disk.remove(&(lane, seq));
                 continue;
             }
-            Command::Forget { .. } => continue,
+            Command::Forget { lane, seq } => {
+                out.remove(&(lane, seq));
+                continue;
+            }
         };
         assert!(desk.answer(shard, reply));
     }

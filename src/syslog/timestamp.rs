@@ -63,6 +63,22 @@ const YEAR_END: u32 = 2100;
 /// More fraction digits than that are read over: microseconds are as fine as a [`Timestamp`] is.
 const FRACTION_DIGITS_MAX: usize = 6;
 
+impl Timestamp {
+    /// Whether it is a moment that a sender can have written: what reads stamps makes no others.
+    pub fn exists(&self) -> bool {
+        let Self { year, month, day, hour, minute, second, .. } = *self;
+        let fraction_max = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000].get(usize::from(self.fraction_digits));
+        year <= 9_999
+            && (1..=12).contains(&month)
+            && (1..=days_in_month(year, month)).contains(&day)
+            && hour <= 23
+            && minute <= 59
+            && second <= 60
+            && fraction_max.is_some_and(|max| self.fraction < *max)
+            && self.offset_minutes.unsigned_abs() < 24 * 60
+    }
+}
+
 impl Clock {
     /// The year of an RFC 3164 stamp: the latest that puts it no later than this day of the next month.
     ///

@@ -2,7 +2,7 @@
 
 use tracing::error;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Seq};
 use crate::spool::{Command, Refusal, Reply, Rest};
 
 use super::{Mode, Phase, Place, Transit, Work};
@@ -61,7 +61,7 @@ impl Work<'_> {
         let mode = place.mode;
         lane.forget(stored.charge, &mut self.shelf.budget);
         if batch.is_some() {
-            self.tell_forgotten(index);
+            self.tell(Command::Forget { lane: index, seq: stored.seq });
         }
         self.count_spooled(index, stored.records as i64, stored.charge as i64);
         match mode {
@@ -120,21 +120,20 @@ impl Work<'_> {
         if after != Some(cursor) || !is_running {
             // The lane has forgotten what lies before these: they are read again when it is their turn.
             place.has_unread |= !batches.is_empty();
-            return self.tell_forgotten(index);
+            return self.forget_all(index, batches.iter().map(|batch| batch.seq));
         }
         let is_empty = batches.is_empty();
-        let is_whole = self.accept(index, batches);
+        if let Some(lane) = self.shelf.lanes.get_mut(index) {
+            lane.come_after(self.spooling.port.floor());
+        }
+        let refused = self.accept(index, batches);
         let Some(place) = self.places.lanes.get_mut(index) else { return };
         place.is_unsure = false;
         place.is_later = false;
-        let must_tell = !is_whole || place.has_forgotten;
-        if must_tell {
-            self.tell_forgotten(index);
-        }
-        let Some(place) = self.places.lanes.get_mut(index) else { return };
-        if !is_whole {
+        if !refused.is_empty() {
             place.has_unread = true;
-            return self.go_behind(index);
+            self.go_behind(index);
+            return self.forget_all(index, refused.into_iter());
         }
         match rest {
             Rest::More => {
@@ -162,28 +161,23 @@ impl Work<'_> {
         }
     }
 
-    /// Tells the spool from where on the lane has nothing in memory. Not while a read is under way, which raises that.
-    fn tell_forgotten(&mut self, index: usize) {
-        let Some(place) = self.places.lanes.get_mut(index) else { return };
-        place.has_forgotten = place.reading.is_some();
-        let after = place.cursor;
-        if place.reading.is_none() {
-            self.tell(Command::Forget { lane: index, after });
-        }
+    /// These are to be read again.
+    pub(super) fn forget_all(&mut self, index: usize, batches: impl Iterator<Item = Seq>) {
+        batches.for_each(|seq| self.tell(Command::Forget { lane: index, seq }));
     }
 
-    /// Puts what was read into the front, in order; whether all of it.
-    fn accept(&mut self, index: usize, batches: Vec<Batch>) -> bool {
+    /// Puts what was read into the front, in order; those that it does not take yet.
+    fn accept(&mut self, index: usize, batches: Vec<Batch>) -> Vec<Seq> {
         let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else {
-            return true;
+            return Vec::new();
         };
         // What is on its way and older was refused once, and overtaken: it goes first.
         let limit = place.transit.iter().map(|transit| transit.seq).min();
-        let (mut is_whole, mut taken) = (true, (0, 0));
+        let (mut refused, mut taken) = (Vec::new(), (0, 0));
         for mut batch in batches {
             if limit.is_some_and(|limit| batch.seq > limit) {
-                is_whole = false;
-                break;
+                refused.push(batch.seq);
+                continue;
             }
             // So does what was refused and waits: nothing on the disk alone is older.
             while lane.tail_seq().is_some_and(|seq| seq < batch.seq)
@@ -197,7 +191,7 @@ impl Work<'_> {
             lane.push_read(batch, &mut self.shelf.budget);
         }
         self.count_spooled(index, -(taken.0 as i64), -(taken.1 as i64));
-        is_whole
+        refused
     }
 
     /// The spool's thread has ended: what was on its way is lost to us, and perhaps on the disk.

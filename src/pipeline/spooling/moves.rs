@@ -129,7 +129,7 @@ impl Work<'_> {
             self.go_behind(index);
         }
         let lowest = cut.iter().map(|batch| batch.seq).min();
-        let mut forgotten = (0, 0);
+        let (mut forgotten, mut seqs) = ((0, 0), Vec::new());
         if let Some(lane) = self.shelf.lanes.get_mut(index) {
             if seals {
                 lane.seal();
@@ -137,6 +137,7 @@ impl Work<'_> {
             for batch in cut {
                 if batch.stored {
                     forgotten = (forgotten.0 + batch.len(), forgotten.1 + batch.charge());
+                    seqs.push(batch.seq);
                 } else {
                     lane.insert_tail(batch);
                 }
@@ -145,13 +146,10 @@ impl Work<'_> {
         }
         if let (Some(place), Some(lowest)) = (self.places.lanes.get_mut(index), lowest) {
             place.has_unread |= forgotten.0 > 0;
-            let after = place.cursor.min(lowest.before());
             // A read that is under way from the old cursor on will not be taken.
-            if after < place.cursor {
-                place.cursor = after;
-                self.tell(Command::Forget { lane: index, after });
-            }
+            place.cursor = place.cursor.min(lowest.before());
         }
+        self.forget_all(index, seqs.into_iter());
         self.count_spooled(index, forgotten.0 as i64, forgotten.1 as i64);
         self.pipeline.wake_blocked(self.shelf);
     }

@@ -36,6 +36,7 @@ pub(super) fn check(frame: &[u8], clock: &Clock) {
 }
 
 fn check_stamp(stamp: &Timestamp) {
+    assert!(stamp.exists(), "{stamp:?}");
     let date = jiff::civil::Date::new(stamp.year as i16, stamp.month as i8, stamp.day as i8);
     assert!(date.is_ok(), "{stamp:?}");
     assert!(stamp.hour <= 23 && stamp.minute <= 59 && stamp.second <= 60, "{stamp:?}");

@@ -1,0 +1,269 @@
+//! Finds the spool, and who answers for it: nobody (then we do, with its lock), or the relay that holds it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+
+use crate::config::{self, Action, Compression, Config, Durability, SpoolFull, SpoolKey, SpoolSync, limits};
+use crate::spool::block::Coder;
+use crate::spool::control::{self, Answer, Op};
+use crate::spool::store::{Event, OpenError, Options, Store};
+
+use super::progress::{Progress, Unit};
+use super::{End, Where, base64, say, show};
+
+/// Where the spool is, and what is known of it.
+pub(super) struct Place {
+    spool: config::Spool,
+    config: Option<Config>,
+}
+
+/// A spool that answers.
+pub(super) enum Spool {
+    /// No relay holds it; we do, as long as this lives.
+    Stopped(Box<Store>),
+    /// The relay that holds it is asked.
+    Running {
+        /// The spool's folder.
+        dir: PathBuf,
+        /// Who holds it, for people.
+        by: String,
+    },
+}
+
+impl Where {
+    /// Finds the folder. Nothing is opened yet.
+    pub(super) fn find(&self) -> Result<Place, End> {
+        if let Some(dir) = &self.dir {
+            let encryption_key = self.encryption_key_file.as_deref().map(key).transpose()?;
+            return Ok(Place { spool: alone(dir, encryption_key), config: None });
+        }
+        let loaded = self.configuration.load().map_err(|code| {
+            say("the spool's folder is all that is needed: name it with --dir DIR, and no configuration is read\n");
+            End::Config(code)
+        })?;
+        match loaded.config.spool.clone() {
+            Some(spool) => Ok(Place { spool, config: Some(loaded.config) }),
+            None => Err(End::Usage(
+                "the configuration has no spool: add spool: {dir: …} to it, or name a folder with --dir DIR".to_owned(),
+            )),
+        }
+    }
+}
+
+/// A spool of which only the folder is known. What is appended to it by hand has no bound but the disk.
+fn alone(dir: &Path, encryption_key: Option<SpoolKey>) -> config::Spool {
+    config::Spool {
+        dir: dir.to_path_buf(),
+        max_size: u64::MAX,
+        when_full: SpoolFull::Block,
+        durability: Durability::Overflow,
+        sync: SpoolSync::EveryBatch,
+        min_free: 0,
+        compression: Compression::Lz4,
+        spill_after: std::time::Duration::ZERO,
+        encryption_key,
+    }
+}
+
+/// Reads a key: 32 octets as they are, or as 64 hexadecimal digits, or as base64.
+fn key(path: &Path) -> anyhow::Result<SpoolKey> {
+    let octets = fs::read(path).with_context(|| format!("cannot read the key in {}", path.display()))?;
+    let text = std::str::from_utf8(&octets).map(str::trim).unwrap_or_default();
+    let digits = || -> Option<Vec<u8>> {
+        let pairs = text.as_bytes().chunks(2);
+        pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+    };
+    let decoded = match text.len() {
+        64 => digits(),
+        44 => base64::decode(text),
+        _ => Some(octets.clone()),
+    };
+    let key = decoded.and_then(|decoded| <[u8; SpoolKey::OCTETS]>::try_from(decoded).ok());
+    key.map(SpoolKey::new).with_context(|| {
+        format!("{}: a key is 32 octets, or 64 hexadecimal digits, or the same in base64", path.display())
+    })
+}
+
+impl Place {
+    /// The spool's folder.
+    pub(super) fn dir(&self) -> &Path {
+        &self.spool.dir
+    }
+
+    /// Routes of the configuration that forward; `None` where there is no configuration.
+    pub(super) fn forwarding(&self) -> Option<BTreeSet<&str>> {
+        let routes = self.config.as_ref()?.routes.iter();
+        let forwarding = routes.filter(|route| matches!(route.action, Action::Forward { .. }));
+        Some(forwarding.map(|route| route.name.as_str()).collect())
+    }
+
+    /// Bytes that the spool may take; `None` where there is no configuration.
+    pub(super) fn max_size(&self) -> Option<u64> {
+        self.config.as_ref().map(|_| self.spool.max_size)
+    }
+
+    /// Opens blocks.
+    pub(super) fn coder(&self) -> Coder {
+        Coder::new(self.spool.compression, self.spool.encryption_key.as_ref())
+    }
+
+    /// Refuses a folder that is no spool.
+    ///
+    /// # Errors
+    /// What is there instead, and what to do.
+    pub(super) fn exists(&self) -> anyhow::Result<()> {
+        let dir = self.dir();
+        let found = |name: &str| match fs::symlink_metadata(dir.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(denied(error, dir)),
+            Ok(_) => Ok(true),
+        };
+        if found("format")? || found("segments")? {
+            return Ok(());
+        }
+        bail!(
+            "no spool is in {}: a relay makes it when it starts with spool: {{dir: {0}}}; is another folder meant?",
+            dir.display()
+        )
+    }
+
+    /// Opens the spool, or finds the relay that has.
+    ///
+    /// # Errors
+    /// It is held by somebody who does not listen, it may not be opened, or its disk fails.
+    pub(super) fn open(&self) -> anyhow::Result<Spool> {
+        let dir = self.dir();
+        self.is_ours()?;
+        let routes = self.config.iter().flat_map(|config| &config.routes);
+        let shares = routes.map(|route| (route.name.clone(), route.spool)).collect();
+        match Store::open(Options::new(&self.spool, shares)) {
+            Ok(store) => {
+                let mut store = Box::new(store);
+                complete(&mut store);
+                Ok(Spool::Stopped(store))
+            }
+            Err(OpenError::Held { by }) => Ok(Spool::Running { dir: dir.to_path_buf(), by }),
+            Err(OpenError::Io(error)) => Err(denied(error, dir)),
+            Err(error) => Err(anyhow!(error).context(format!("cannot open the spool in {}", dir.display()))),
+        }
+    }
+
+    /// Files that root makes in another user's spool would keep that user's relay from opening it.
+    fn is_ours(&self) -> anyhow::Result<()> {
+        let owner = |path: &Path| fs::metadata(path).map(|metadata| metadata.uid());
+        let (Ok(ours), Ok(theirs)) = (owner(Path::new("/proc/self")), owner(self.dir())) else { return Ok(()) };
+        if ours == 0 && theirs != 0 && !is_held(self.dir()) {
+            bail!(
+                "{} belongs to user {theirs}: files that root makes there would lock its relay out. \
+                 Run this as that user: sudo -u '#{theirs}' forebay spool …",
+                self.dir().display()
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Whether somebody holds the lock. Asks with a shared lock, which is given back at once.
+fn is_held(dir: &Path) -> bool {
+    match fs::File::open(dir.join("lock")) {
+        Ok(lock) => matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock)),
+        Err(_) => false,
+    }
+}
+
+fn denied(error: io::Error, dir: &Path) -> anyhow::Error {
+    let what = match error.kind() {
+        io::ErrorKind::PermissionDenied => format!("{}: run this as the relay's user, or as root", dir.display()),
+        _ => dir.display().to_string(),
+    };
+    anyhow!(error).context(what)
+}
+
+/// An index that is being made again knows a part only: nobody but us is waiting, so that we can.
+fn complete(store: &mut Store) {
+    if !store.is_rebuilding() {
+        return;
+    }
+    let progress = Progress::new("reading the segments", Unit::Steps, 0);
+    while store.is_rebuilding() && store.work() {
+        progress.turn();
+    }
+}
+
+impl Spool {
+    /// Asks; whoever holds the spool does it.
+    ///
+    /// # Errors
+    /// It could not be done, or nobody answers.
+    pub(super) fn ask(&mut self, op: Op) -> anyhow::Result<Answer> {
+        let answer = match self {
+            Self::Stopped(store) => control::handle(op, store),
+            Self::Running { dir, by } => control::ask(dir, op).with_context(|| {
+                format!(
+                    "the spool in {} is held by {by}, which does not answer on its socket \"{}\": \
+                     if it is another forebay spool command, wait for it; if it is a relay, look at its log",
+                    dir.display(),
+                    control::SOCKET
+                )
+            })?,
+        };
+        match answer {
+            Answer::Failed(why) => Err(anyhow!(why)),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Gives the spool back, and says what was found on the way.
+    ///
+    /// # Errors
+    /// What was done may not survive a power cut.
+    pub(super) fn close(self) -> anyhow::Result<()> {
+        let Self::Stopped(mut store) = self else { return Ok(()) };
+        // That a new spool has an index now is no news.
+        for event in store.events().into_iter().filter(|event| *event != Event::Rebuilt { blocks: 0 }) {
+            say(&format!("{}\n", told(&event)));
+        }
+        store.close().context("the spool could not be closed: what was done last may not survive a power cut")
+    }
+}
+
+/// What happened while we held the spool, for the operator.
+fn told(event: &Event) -> String {
+    let name = |route: &str| show::safe(route.as_bytes()).into_owned();
+    match event {
+        Event::Evicted { route, blocks, records } => {
+            format!("{}: {records} messages in {blocks} blocks were dropped to make room", name(route))
+        }
+        Event::Damaged { route, records, bytes } => {
+            let whose = route.as_deref().map(|route| format!(" of {}", name(route))).unwrap_or_default();
+            let lost = records.map_or("an unknown count of".to_owned(), |records| records.to_string());
+            format!("{bytes} octets are damaged: {lost} messages{whose} are lost")
+        }
+        Event::Locked { route, records } => {
+            format!("{}: {records} messages do not decrypt with this key: they stay, and are skipped", name(route))
+        }
+        Event::Recovered { route, records } => {
+            format!("{}: {records} messages that the index had lost were found again", name(route))
+        }
+        Event::Quarantined { path } => format!("put aside as damaged: {}", path.display()),
+        Event::Rebuilding { why } => format!("the index is made again: {why}"),
+        Event::Rebuilt { blocks } => format!("the index is made again, of {blocks} blocks"),
+        Event::SyncBehind => "the index is synced behind its library".to_owned(),
+    }
+}
+
+/// Octets, in the limits' units.
+pub(super) fn size(octets: u64) -> String {
+    let (unit, name) = match octets {
+        limits::GIB.. => (limits::GIB, "GiB"),
+        limits::MIB.. => (limits::MIB, "MiB"),
+        limits::KIB.. => (limits::KIB, "KiB"),
+        _ => return format!("{octets} B"),
+    };
+    format!("{:.1} {name}", octets as f64 / unit as f64)
+}
