@@ -131,3 +131,14 @@ proptest! {
         run(Durability::Always, false, &steps);
     }
 }
+
+/// The spool passed them over, as they were in memory when it looked.
+#[test]
+fn what_was_kept_and_forgotten_while_a_read_was_under_way_goes_first() {
+    let mut steps = vec![Step::Offer { lane: 0, count: 51, octets: 2000 }, Step::Flow, Step::Serve(1)];
+    steps.extend([Step::Offer { lane: 0, count: 12, octets: 20_000 }, Step::Serve(25)]);
+    steps.extend([Step::Pass(3), Step::Pass(8), Step::Pass(17)]);
+    steps.extend([Step::Offer { lane: 0, count: 61, octets: 20_000 }, Step::Pass(17)]);
+    steps.extend([Step::Serve(9), Step::Answers, Step::Serve(29)]);
+    run(Durability::Always, true, &steps);
+}
