@@ -135,10 +135,10 @@ proptest! {
 /// The spool passed them over, as they were in memory when it looked.
 #[test]
 fn what_was_kept_and_forgotten_while_a_read_was_under_way_goes_first() {
-    let mut steps = vec![Step::Offer { lane: 0, count: 51, octets: 2000 }, Step::Flow, Step::Serve(1)];
-    steps.extend([Step::Offer { lane: 0, count: 12, octets: 20_000 }, Step::Serve(25)]);
+    let offer = |lane, count, octets| Step::Offer { lane, count, octets };
+    let mut steps = vec![offer(2, 11, 20_000), offer(0, 6, 200), offer(0, 45, 2000), Step::Flow];
+    steps.extend([offer(0, 11, 20_000), offer(0, 1, 200), Step::Serve(26)]);
     steps.extend([Step::Pass(3), Step::Pass(8), Step::Pass(17)]);
-    steps.extend([Step::Offer { lane: 0, count: 61, octets: 20_000 }, Step::Pass(17)]);
-    steps.extend([Step::Serve(9), Step::Answers, Step::Serve(29)]);
+    steps.extend([offer(0, 61, 20_000), Step::Pass(17), Step::Serve(9), Step::Answers, Step::Serve(29)]);
     run(Durability::Always, true, &steps);
 }
