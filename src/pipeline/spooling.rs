@@ -52,9 +52,6 @@ pub const SPOOL_TICK: Duration = Duration::from_millis(100);
 /// Ticks after which a lane that goes on without the spool asks whether it is back.
 const RETRY_TICKS: u32 = 10;
 
-/// Where no cursor ever stands: what a read from here brings is not taken.
-const STALE: Seq = Seq(u64::MAX);
-
 /// One shard's side of the spool.
 pub(super) struct Spooling {
     port: Port,
@@ -120,6 +117,8 @@ struct Place {
     reading: Option<Seq>,
     /// Something was sent to the disk since that read was asked for.
     has_appended: bool,
+    /// The oldest batch that was forgotten since: the read may have passed it over.
+    forgotten: Option<Seq>,
     /// The reader is close behind the writer: what is sealed waits in memory for the two to meet.
     is_catching_up: bool,
     /// The spool refused a batch: no more until it says so, or a moment has passed.
@@ -184,6 +183,7 @@ impl Place {
             is_later: false,
             reading: None,
             has_appended: false,
+            forgotten: None,
             is_catching_up: false,
             is_refused: false,
             is_probing: false,
@@ -436,6 +436,7 @@ impl Work<'_> {
             if let Some(place) = self.places.lanes.get_mut(lane) {
                 place.reading = Some(after);
                 place.has_appended = false;
+                place.forgotten = None;
             }
         }
     }

@@ -32,17 +32,18 @@ fn serve_spool(desk: &Desk, mut disk: Disk) -> Disk {
         let reply = match command {
             Command::Append { lane, batch, keep } => {
                 disk.insert((lane, batch.seq), copy(&batch));
-                if keep {
-                    out.insert((lane, batch.seq));
-                }
                 let (seq, records, charge) = (batch.seq, batch.len(), batch.charge());
+                if keep {
+                    out.insert((lane, seq));
+                }
                 Reply::Stored { lane, seq, records, charge, batch: keep.then_some(batch) }
             }
             Command::Read { lane, .. } => {
-                let mut inside = disk.iter().filter(|(key, _)| key.0 == lane && !out.contains(*key));
-                let batches: Vec<Batch> = inside.next().map(|(_, batch)| copy(batch)).into_iter().collect();
-                let rest = if inside.next().is_some() { Rest::More } else { Rest::End };
-                out.extend(batches.iter().map(|batch| (lane, batch.seq)));
+                let mut unread = disk.iter().filter(|(key, _)| !out.contains(*key));
+                let first = unread.next();
+                let rest = if unread.next().is_some() { Rest::More } else { Rest::End };
+                let batches = first.map(|(_, batch)| copy(batch)).into_iter().collect();
+                out.extend(first.map(|(key, _)| *key));
                 Reply::Read { lane, batches, rest }
             }
             Command::Release { lane, seq } => {

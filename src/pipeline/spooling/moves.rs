@@ -145,8 +145,9 @@ impl Work<'_> {
             lane.forget(forgotten.1, &mut self.shelf.budget);
         }
         if let (Some(place), Some(lowest)) = (self.places.lanes.get_mut(index), lowest) {
-            place.cursor = place.cursor.min(lowest.before());
             place.has_unread |= forgotten.0 > 0;
+            // A read that is under way from the old cursor on will not be taken.
+            place.cursor = place.cursor.min(lowest.before());
         }
         self.forget_all(index, seqs.into_iter());
         self.count_spooled(index, forgotten.0 as i64, forgotten.1 as i64);

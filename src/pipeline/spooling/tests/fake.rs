@@ -40,7 +40,7 @@ pub(super) struct Fake {
     pub(super) dropped: Vec<(usize, u64)>,
     pub(super) meters: Option<Arc<Meters>>,
     disk: BTreeMap<(usize, Seq), Batch>,
-    /// What was given or kept, and is not released: it is in memory, and must not be evicted.
+    /// Of those, what lanes have in memory: not given again, nor evicted.
     out: BTreeSet<(usize, Seq)>,
 }
 
@@ -86,17 +86,14 @@ impl Fake {
 
     /// Evicts the oldest block of a lane that is not in memory.
     pub(super) fn evict(&mut self, lane: usize) {
-        let Some(key) = self.inside(lane).next().map(|(key, _)| *key) else { return };
+        let mut blocks = self.disk.range((lane, Seq(0))..(lane + 1, Seq(0)));
+        let Some((key, _)) = blocks.find(|(key, _)| !self.out.contains(key)) else { return };
+        let key = *key;
         let batch = self.disk.remove(&key).unwrap();
         self.dropped.extend(ids_of(&batch).into_iter().map(|id| (lane, id)));
         let route = &self.meters.as_ref().unwrap().routes[lane];
         route.dropped_spool_full.add(batch.len() as u64);
         route.spooled.add(-(batch.len() as i64));
-    }
-
-    /// What of a lane is on the disk alone.
-    fn inside(&self, lane: usize) -> impl Iterator<Item = (&(usize, Seq), &Batch)> {
-        self.disk.range((lane, Seq(0))..(lane + 1, Seq(0))).filter(|(key, _)| !self.out.contains(key))
     }
 
     /// Fills the channel with what does not matter.
@@ -117,12 +114,13 @@ impl Fake {
                 Command::Append { lane, batch, keep } => self.append(lane, batch, keep),
                 Command::Read { lane, bytes } => self.read(lane, bytes),
                 Command::Forget { lane, seq } => {
-                    assert!(self.out.remove(&(lane, seq)), "forgotten, and was not in memory: {seq:?}");
+                    assert!(self.out.remove(&(lane, seq)), "it was not given: {seq:?}");
                     continue;
                 }
+                Command::Release { lane: 9, .. } => continue,
                 Command::Release { lane, seq } => {
+                    assert!(self.out.remove(&(lane, seq)), "it was not given: {seq:?}");
                     self.disk.remove(&(lane, seq));
-                    self.out.remove(&(lane, seq));
                     continue;
                 }
             };
@@ -166,16 +164,18 @@ impl Fake {
             return Reply::Read { lane, batches, rest };
         }
         let mut taken = 0;
-        let mut rest = rest;
-        for (_, batch) in self.inside(lane) {
+        let (mut rest, mut given) = (rest, Vec::new());
+        let blocks = self.disk.range((lane, Seq(0))..(lane + 1, Seq(0)));
+        for (key, batch) in blocks.filter(|(key, _)| !self.out.contains(key)) {
             if taken > 0 && taken + batch.charge() > bytes {
                 rest = Rest::More;
                 break;
             }
             taken += batch.charge();
             batches.push(copy(batch));
+            given.push(*key);
         }
-        self.out.extend(batches.iter().map(|batch: &Batch| (lane, batch.seq)));
+        self.out.extend(given);
         Reply::Read { lane, batches, rest }
     }
 }

@@ -131,3 +131,14 @@ proptest! {
         run(Durability::Always, false, &steps);
     }
 }
+
+/// The spool passed them over, as they were in memory when it looked.
+#[test]
+fn what_was_kept_and_forgotten_while_a_read_was_under_way_goes_first() {
+    let offer = |lane, count, octets| Step::Offer { lane, count, octets };
+    let mut steps = vec![offer(2, 11, 20_000), offer(0, 6, 200), offer(0, 45, 2000), Step::Flow];
+    steps.extend([offer(0, 11, 20_000), offer(0, 1, 200), Step::Serve(26)]);
+    steps.extend([Step::Pass(3), Step::Pass(8), Step::Pass(17)]);
+    steps.extend([offer(0, 61, 20_000), Step::Pass(17), Step::Serve(9), Step::Answers, Step::Serve(29)]);
+    run(Durability::Always, true, &steps);
+}
