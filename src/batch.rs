@@ -139,6 +139,7 @@ impl Batch {
 
     /// Describes the next record; its octets are the next `len` that no record has. The caller sees to it that they are
     /// there.
+    #[inline]
     pub(crate) fn restore(&mut self, fields: Fields, received_at_us: i64, peer: Option<IpAddr>, input: u16, len: u32) {
         let start = self.records.last().map_or(0, |last| last.start + last.len);
         self.records.push(Record { fields, received_at_us, peer, input, start, len });

@@ -47,6 +47,11 @@ impl Amount {
         }
     }
 
+    /// Sets it: for what one thread measures.
+    pub fn set(&self, value: u64) {
+        self.0.store(value as i64, Relaxed);
+    }
+
     /// What it stands at; never below zero to a reader, even in the middle of an update.
     pub fn value(&self) -> u64 {
         u64::try_from(self.0.load(Relaxed)).unwrap_or(0)
@@ -66,7 +71,7 @@ macro_rules! meters {
                 name: concat!("forebay_", $prefix, $suffix), kind: Kind::$kind, unit: Unit::$unit, help: $help,
             },)*];
 
-            fn export(&self, recorder: &PrometheusRecorder, whose: &Label) {
+            fn export(&self, recorder: &PrometheusRecorder, whose: Option<&Label>) {
                 $($kind::export(&self.$field, recorder, concat!("forebay_", $prefix, $suffix), whose, &$labels);)*
             }
         }
@@ -137,10 +142,27 @@ meters! {
         dropped_shutdown: Count, "dropped_messages_total" [("reason", "shutdown")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it.";
         spooled: Amount, "spooled_messages" [], Count, "Messages on the disk and not in memory.";
         recovered: Count, "recovered_messages_total" [], Count, "Messages that an earlier run left in the spool, or that were imported into it.";
+        spool_bytes: Amount, "spool_bytes" [], Bytes, "Octets of the blocks in the spool.";
+        spool_messages: Amount, "spool_messages" [], Count, "Messages in the spool, those included that are in memory as well and not released yet.";
+        spool_oldest_seconds: Amount, "spool_oldest_seconds" [], Seconds, "Time since the oldest message in the spool was received; 0 when there is none.";
         waiting: Amount, "waiting_messages" [], Count, "Messages in memory, not written yet.";
         waiting_bytes: Amount, "waiting_bytes" [], Bytes, "Memory that the waiting messages take.";
         in_flight: Amount, "in_flight_messages" [], Count, "Messages written and not released yet: unacknowledged, or in the replay window.";
         resent: Count, "resent_messages_total" [], Count, "Messages sent again after a connection broke: possible duplicates.";
+    }
+}
+
+impl RouteMeters {
+    /// Messages lost, for any reason.
+    pub fn dropped(&self) -> u64 {
+        let reasons = [
+            &self.dropped_full,
+            &self.dropped_spool_full,
+            &self.dropped_spool_damaged,
+            &self.dropped_operator,
+            &self.dropped_shutdown,
+        ];
+        reasons.iter().map(|reason| reason.value()).sum()
     }
 }
 
@@ -158,6 +180,39 @@ meters! {
         acknowledged_bytes: Count, "acknowledged_bytes_total" [], Bytes, "Octets on the wire that the peer's kernel acknowledged, after encryption.";
     }
 }
+
+meters! {
+    /// The spool's meters.
+    SpoolMeters, "spool_" {
+        opening: Amount, "state" [("state", "opening")], Count, "How the spool is: the one with 1.";
+        ready: Amount, "state" [("state", "ready")], Count, "How the spool is: the one with 1.";
+        full: Amount, "state" [("state", "full")], Count, "How the spool is: the one with 1.";
+        failing: Amount, "state" [("state", "failing")], Count, "How the spool is: the one with 1.";
+        disk_bytes: Amount, "disk_bytes" [], Bytes, "What the spool's folder takes on the disk, all of it.";
+        max_bytes: Amount, "max_bytes" [], Bytes, "What it may take (max_size).";
+        disk_free_bytes: Amount, "disk_free_bytes" [], Bytes, "What is free on its disk.";
+        orphan_messages: Amount, "orphan_messages" [], Count, "Messages of routes that are not in the configuration any more; /status names them.";
+        written_blocks: Count, "written_blocks_total" [], Count, "Blocks written.";
+        written_messages: Count, "written_messages_total" [], Count, "Messages written (with sync: every_batch, and safe from a power cut).";
+        written_bytes: Count, "written_bytes_total" [], Bytes, "Octets of messages written, before compression.";
+        read_blocks: Count, "read_blocks_total" [], Count, "Blocks read back to be sent.";
+        released_blocks: Count, "released_blocks_total" [], Count, "Blocks whose messages are all released.";
+        evicted_blocks: Count, "evicted_blocks_total" [], Count, "Blocks that made room for newer ones (when_full: drop_oldest).";
+        damaged_blocks: Count, "damaged_blocks_total" [], Count, "Blocks that could not be read back, as far as they are known.";
+        damaged_bytes: Count, "damaged_bytes_total" [], Bytes, "Octets on the disk that were no readable block.";
+        quarantined_files: Count, "quarantined_files_total" [], Count, "Files moved to quarantine/.";
+        index_rebuilds: Count, "index_rebuilds_total" [], Count, "Times that the index was made again from the segments.";
+        errors: Count, "errors_total" [], Count, "Calls to the disk that failed.";
+    }
+}
+
+/// Seconds that making the spool's octets safe took.
+const SYNC_SECONDS: Described = Described {
+    name: "forebay_spool_sync_seconds",
+    kind: Kind::Histogram,
+    unit: Unit::Seconds,
+    help: "Time that one fdatasync of the spool took.",
+};
 
 /// Seconds from reception to release, by route.
 const RELEASE_SECONDS: Described = Described {
@@ -198,8 +253,12 @@ const SHARDS: Described = Described {
 
 /// Every metric that is exported, in the order of docs/METRICS.md.
 pub fn described() -> impl Iterator<Item = Described> {
-    let single = [RELEASE_SECONDS, ACKNOWLEDGE_SECONDS, READY, BUILD, SHARDS];
-    let all = InputMeters::METRICS.iter().chain(RouteMeters::METRICS).chain(OutputMeters::METRICS);
+    let single = [RELEASE_SECONDS, ACKNOWLEDGE_SECONDS, SYNC_SECONDS, READY, BUILD, SHARDS];
+    let all = InputMeters::METRICS
+        .iter()
+        .chain(RouteMeters::METRICS)
+        .chain(OutputMeters::METRICS)
+        .chain(SpoolMeters::METRICS);
     let mut seen: Vec<&'static str> = Vec::new();
     let mut listed = Vec::new();
     for metric in all.copied().chain(single) {
@@ -221,6 +280,9 @@ pub struct Meters {
     pub routes: Vec<RouteMeters>,
     /// By output.
     pub outputs: Vec<OutputMeters>,
+    /// The spool, where there is one.
+    pub spool: Option<SpoolMeters>,
+    spool_sync: Histogram,
     /// Programs that no route takes.
     pub unmatched_programs: UnmatchedPrograms,
     /// Every socket is bound, and the relay is not stopping.
@@ -271,6 +333,12 @@ impl Meters {
             inputs: config.inputs.iter().map(|_| InputMeters::default()).collect(),
             routes: config.routes.iter().map(|_| RouteMeters::default()).collect(),
             outputs: config.outputs.iter().map(|_| OutputMeters::default()).collect(),
+            spool: config.spool.as_ref().map(|spool| {
+                let meters = SpoolMeters::default();
+                meters.max_bytes.set(spool.max_size);
+                meters
+            }),
+            spool_sync: Histogram::default(),
             unmatched_programs: UnmatchedPrograms::default(),
             ready: AtomicBool::new(false),
             histograms: config.routes.iter().map(|_| RouteHistograms::default()).collect(),
@@ -294,12 +362,20 @@ impl Meters {
         }
     }
 
+    /// One `fdatasync` of the spool took `seconds`.
+    pub fn spool_synced(&self, seconds: f64) {
+        self.spool_sync.record(seconds, 1);
+    }
+
     /// The Prometheus text format of everything.
     pub fn render(&self) -> String {
         let recorder = &self.recorder;
-        export_all(&self.inputs, &self.names.inputs, |meters, label| meters.export(recorder, label));
-        export_all(&self.routes, &self.names.routes, |meters, label| meters.export(recorder, label));
-        export_all(&self.outputs, &self.names.outputs, |meters, label| meters.export(recorder, label));
+        export_all(&self.inputs, &self.names.inputs, |meters, label| meters.export(recorder, Some(label)));
+        export_all(&self.routes, &self.names.routes, |meters, label| meters.export(recorder, Some(label)));
+        export_all(&self.outputs, &self.names.outputs, |meters, label| meters.export(recorder, Some(label)));
+        if let Some(spool) = &self.spool {
+            spool.export(recorder, None);
+        }
         let version = Label::new("version", env!("CARGO_PKG_VERSION"));
         let gauge = |name: &'static str, labels: Vec<Label>, value: f64| {
             recorder.register_gauge(&Key::from_parts(name, labels), &METADATA).set(value);
@@ -310,17 +386,25 @@ impl Meters {
         let mut text = self.handle.render();
         self.render_histograms(ACKNOWLEDGE_SECONDS, |histograms| &histograms.acknowledge, &mut text);
         self.render_histograms(RELEASE_SECONDS, |histograms| &histograms.release, &mut text);
+        if self.spool.is_some() {
+            head_of_histogram(SYNC_SECONDS, &mut text);
+            self.spool_sync.render(SYNC_SECONDS.name, None, &mut text);
+            text.push('\n');
+        }
         text
     }
 
     fn render_histograms(&self, metric: Described, which: impl Fn(&RouteHistograms) -> &Histogram, text: &mut String) {
-        let Described { name, help, .. } = metric;
-        text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} histogram\n"));
+        head_of_histogram(metric, text);
         for (histograms, route) in self.histograms.iter().zip(&self.names.routes) {
-            which(histograms).render(name, route, text);
+            which(histograms).render(metric.name, Some(route), text);
         }
         text.push('\n');
     }
+}
+
+fn head_of_histogram(Described { name, help, .. }: Described, text: &mut String) {
+    text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} histogram\n"));
 }
 
 fn export_all<M>(meters: &[M], labels: &[Label], export: impl Fn(&M, &Label)) {
@@ -329,9 +413,9 @@ fn export_all<M>(meters: &[M], labels: &[Label], export: impl Fn(&M, &Label)) {
     }
 }
 
-fn key(name: &'static str, whose: &Label, more: &[(&'static str, &'static str)]) -> Key {
+fn key(name: &'static str, whose: Option<&Label>, more: &[(&'static str, &'static str)]) -> Key {
     let more = more.iter().map(|(key, value)| Label::from_static_parts(key, value));
-    Key::from_parts(name, std::iter::once(whose.clone()).chain(more).collect::<Vec<_>>())
+    Key::from_parts(name, whose.cloned().into_iter().chain(more).collect::<Vec<_>>())
 }
 
 impl Count {
@@ -339,7 +423,7 @@ impl Count {
         &self,
         to: &PrometheusRecorder,
         name: &'static str,
-        whose: &Label,
+        whose: Option<&Label>,
         more: &[(&'static str, &'static str)],
     ) {
         let counter: Counter = to.register_counter(&key(name, whose, more), &METADATA);
@@ -352,7 +436,7 @@ impl Amount {
         &self,
         to: &PrometheusRecorder,
         name: &'static str,
-        whose: &Label,
+        whose: Option<&Label>,
         more: &[(&'static str, &'static str)],
     ) {
         let gauge: Gauge = to.register_gauge(&key(name, whose, more), &METADATA);

@@ -4,8 +4,8 @@
 //! blocks is that thread, and nothing else. The lane that sends a batch keeps its memory charged until the answer.
 
 use std::cell::Cell;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use crossbeam_channel as channel;
 use tokio::sync::Notify;
@@ -32,21 +32,21 @@ pub enum Command {
         /// It is given back once it is stored: the lane goes on to send it from memory, as it has nothing older on disk.
         keep: bool,
     },
-    /// Give the lane's oldest blocks after `after`. Answered by [`Reply::Read`]. One at a time per lane.
+    /// Give the lane's oldest blocks of those that were neither given, nor kept, nor released. Answered by
+    /// [`Reply::Read`]. One at a time per lane.
     Read {
         /// Lane of the shard.
         lane: usize,
-        /// All up to here are in memory, or released.
-        after: Seq,
         /// Memory that the batches may take, at least one batch whatever it takes.
         bytes: usize,
     },
-    /// The lane has forgotten its memory copies of stored batches after `after`: it will read them again.
+    /// The lane has forgotten its memory copy of a stored batch that is not released: it is to be given again. One for
+    /// each such batch (they may be of several shards of an earlier run, so that no order tells them all).
     Forget {
         /// Lane of the shard.
         lane: usize,
-        /// Those up to here are still in memory, or released.
-        after: Seq,
+        /// The batch.
+        seq: Seq,
     },
     /// A stored batch is released: delivered and out of the replay window.
     Release {
@@ -144,10 +144,35 @@ pub enum State {
     Failing = 3,
 }
 
+impl State {
+    /// As metrics and `/status` name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Ready => "ready",
+            Self::Full => "full",
+            Self::Failing => "failing",
+        }
+    }
+}
+
 /// What the spool's thread and all others see.
 #[derive(Debug, Default)]
 pub struct Shared {
     state: AtomicU8,
+    floor: AtomicU64,
+    orphans: Mutex<Vec<Orphan>>,
+}
+
+/// What is kept of a route that is not in the configuration any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orphan {
+    /// The route's name.
+    pub route: String,
+    /// Messages.
+    pub messages: u64,
+    /// Octets of blocks.
+    pub bytes: u64,
 }
 
 impl Shared {
@@ -162,8 +187,28 @@ impl Shared {
     }
 
     /// Says how the spool is.
-    pub fn set_state(&self, state: State) {
+    pub(crate) fn set_state(&self, state: State) {
         self.state.store(state as u8, Relaxed);
+    }
+
+    /// Every batch that is sealed from now on must come after this one: earlier runs may have had a clock ahead of ours.
+    pub fn floor(&self) -> Seq {
+        Seq(self.floor.load(Relaxed))
+    }
+
+    fn raise_floor(&self, seq: Seq) {
+        self.floor.fetch_max(seq.0, Relaxed);
+    }
+
+    /// Routes that left the configuration, and what the spool keeps of them.
+    pub fn orphans(&self) -> Vec<Orphan> {
+        self.orphans.lock().map(|orphans| orphans.clone()).unwrap_or_default()
+    }
+
+    fn set_orphans(&self, found: Vec<Orphan>) {
+        if let Ok(mut orphans) = self.orphans.lock() {
+            *orphans = found;
+        }
     }
 }
 
@@ -261,6 +306,11 @@ impl Port {
     /// How the spool is.
     pub fn state(&self) -> State {
         self.shared.state()
+    }
+
+    /// See [`Shared::floor`].
+    pub fn floor(&self) -> Seq {
+        self.shared.floor()
     }
 }
 

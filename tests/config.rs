@@ -11,9 +11,14 @@
 )]
 
 use std::collections::HashMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use forebay::config::{self, Action, Config, Listen, Loaded, Report, Source};
+use forebay::config::{
+    self, Action, Compression, Config, Durability, Listen, Loaded, Report, Source, SpoolFull, SpoolSync,
+};
 use proptest::prelude::*;
 
 fn text(text: &str) -> Source {
@@ -141,6 +146,8 @@ fn the_reference_configuration_loads_with_its_examples_and_has_every_key() {
     }
     write(directory.path(), "tls/client.key", "a file that is there");
     write(directory.path(), "keys/firewalls", "  qrstuvwx12345678\n");
+    let spool_key = write(directory.path(), "keys/spool", &"0123456789abcDEF".repeat(4));
+    std::fs::set_permissions(&spool_key, Permissions::from_mode(0o600)).expect("its mode");
     let here = format!("{}/", directory.path().display());
     let text = reference().replace("#:", "").replace("/etc/forebay/", &here);
     let loaded = load_with(&text, &KEYS).unwrap_or_else(|report| panic!("{report}"));
@@ -242,11 +249,126 @@ routes, the first that holds takes the message
   2. copy: peer 10.1.2.3/32 and input lan and message with \"DROP\" or matching /IN=\\w+/ → archive (tcp://[::1]:601), no intake key, and on
   3. cron: program cron → discarded
   what no route takes is counted as unmatched
+spool
+  none: what waits is in memory only
 process
   2 shards of at most 64MiB resident, 10s to stop
   no admin server
 ";
     assert_eq!(loaded.config.summary(), expected);
+}
+
+/// The least that a relay needs, and then `more`.
+fn with_spool(more: &str) -> String {
+    format!(
+        "inputs: {{lan: {{listen: 'udp://127.0.0.1:0'}}}}
+outputs: {{sekoia: {{region: fra1}}}}
+routes: [{{name: all, intake_key: abcdefgh12345678, spool: {{max_size: 1GiB, when_full: drop_newest}}}}]
+{more}"
+    )
+}
+
+#[test]
+fn a_spool_has_defaults_for_everything_but_its_folder() {
+    let loaded =
+        load_with(&with_spool("spool: {dir: /var/lib/forebay}\n"), &[]).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(loaded.warnings, []);
+    let spool = loaded.config.spool.as_ref().expect("a spool");
+    assert_eq!(spool.dir, Path::new("/var/lib/forebay"));
+    assert_eq!((spool.max_size, spool.min_free), (10 << 30, 256 << 20));
+    assert_eq!((spool.when_full, spool.durability), (SpoolFull::Block, Durability::Overflow));
+    assert_eq!((spool.sync, spool.compression), (SpoolSync::Interval(Duration::from_millis(200)), Compression::Lz4));
+    assert_eq!((spool.spill_after, spool.encryption_key.is_none()), (Duration::from_secs(5), true));
+    let share = loaded.config.routes[0].spool;
+    assert_eq!((share.max_size, share.when_full), (Some(1 << 30), Some(SpoolFull::DropNewest)));
+}
+
+#[test]
+fn every_key_of_a_spool_says_what_it_does_in_the_summary() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = write(
+        directory.path(),
+        "forebay.yaml",
+        &with_spool(
+            "spool:
+  dir: queue
+  max_size: 1GiB
+  when_full: drop_oldest
+  durability: always
+  sync: every_batch
+  min_free: 0
+  compression: zstd
+  spill_after: 1h
+  encryption_key_file: key
+",
+        ),
+    );
+    // Octets, none of which are text.
+    std::fs::write(directory.path().join("key"), [0xfe; 32]).expect("a key");
+    std::fs::set_permissions(directory.path().join("key"), Permissions::from_mode(0o640)).expect("its mode");
+    let loaded = config::load(&Source::File(file), &|_| None).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(loaded.warnings, []);
+    let spool = loaded.config.spool.as_ref().expect("a spool");
+    assert_eq!(spool.dir, directory.path().join("queue"));
+    assert!(!spool.dir.exists(), "looking at a configuration made a folder");
+    assert_eq!(spool.encryption_key.as_ref().map(|key| *key.expose()), Some([0xfe; 32]));
+    let expected = format!(
+        "spool
+  {}: at most 1GiB, 0 of the disk left free; when it is full the oldest are dropped; takes every message before it is \
+         sent, synced with every batch; zstd, encrypted
+process
+",
+        spool.dir.display()
+    );
+    let summary = loaded.config.summary();
+    assert!(summary.contains(&expected), "{summary}");
+    let route = "  1. all: every message → sekoia (tls://intake.sekoia.io:10514), intake key ****, at most 1GiB of the spool, \
+                 when it is full the newest are dropped\n";
+    assert!(summary.contains(route), "{summary}");
+}
+
+#[test]
+fn a_spools_key_is_32_octets_or_64_hex_digits_and_is_shown_nowhere() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let text = with_spool("spool: {dir: queue, encryption_key_file: key}\n");
+    let file = write(directory.path(), "forebay.yaml", &text);
+    let key = directory.path().join("key");
+    let load = |content: &[u8], mode: u32| {
+        std::fs::write(&key, content).expect("a key");
+        std::fs::set_permissions(&key, Permissions::from_mode(mode)).expect("its mode");
+        config::load(&Source::File(file.clone()), &|_| None)
+    };
+    let hex = "00ff1122".repeat(8);
+    let octets: Vec<u8> = [0x00, 0xff, 0x11, 0x22].repeat(8);
+    for content in [
+        octets.clone(),
+        hex.clone().into_bytes(),
+        format!("{hex}\n").into(),
+        format!("{}\r\n", hex.to_uppercase()).into(),
+    ] {
+        let loaded = load(&content, 0o600).unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!(loaded.warnings, []);
+        let spool = loaded.config.spool.expect("a spool");
+        assert_eq!(spool.encryption_key.as_ref().map(|key| key.expose().to_vec()), Some(octets.clone()));
+        assert!(!format!("{spool:?}").contains("255, 17"));
+    }
+    let expected = "expected 32 octets, or 64 hex digits";
+    let rows = [
+        ("", "0 octets"),
+        ("secret", "6 octets"),
+        (&format!("{hex} "), "65 octets"),
+        (&format!("{hex}\n\n"), "66 octets"),
+        (&hex.replace('f', "g"), "64 characters that are not all hex digits"),
+        (&"secret".repeat(100), "more than 66 octets"),
+    ];
+    for (content, found) in rows {
+        let report = load(content.as_bytes(), 0o600).map(|loaded| loaded.config).expect_err("no key").to_string();
+        assert!(report.ends_with(&format!("the file holds {found}, {expected}")), "{report}");
+        assert!(!report.contains("secret") && !report.contains("00gg"), "{report}");
+    }
+    let warnings = load(hex.as_bytes(), 0o644).unwrap_or_else(|report| panic!("{report}")).warnings;
+    assert_eq!(warnings.len(), 1);
+    assert_eq!(warnings[0].message, "the file is open to others than its owner and group (mode 644)");
 }
 
 #[test]

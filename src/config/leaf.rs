@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use serde::de::{Deserialize, Deserializer, Error};
 
 use super::report::did_you_mean;
-use super::{LogFormat, Oversize, limits, units};
+use super::{Compression, Durability, LogFormat, Oversize, SpoolFull, limits, units};
 use crate::route::{self, FacilitySet, SeveritySet, TextTest};
 use crate::syslog::Framing;
 use crate::template::Template;
@@ -263,6 +263,57 @@ impl Leaf for LogFormat {
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         choice(text, &[("text", Self::Text), ("json", Self::Json)])
+    }
+}
+
+impl Leaf for SpoolFull {
+    fn expected() -> String {
+        "expected block, drop_oldest or drop_newest".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let choices = [("block", Self::Block), ("drop_oldest", Self::DropOldest), ("drop_newest", Self::DropNewest)];
+        choice(text, &choices)
+    }
+}
+
+impl Leaf for Durability {
+    fn expected() -> String {
+        "expected overflow or always".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        choice(text, &[("overflow", Self::Overflow), ("always", Self::Always)])
+    }
+}
+
+impl Leaf for Compression {
+    fn expected() -> String {
+        "expected none, lz4 or zstd".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        choice(text, &[("none", Self::None), ("lz4", Self::Lz4), ("zstd", Self::Zstd)])
+    }
+}
+
+/// The word `every_batch`, where a map could stand as well.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EveryBatch;
+
+impl Leaf for EveryBatch {
+    fn expected() -> String {
+        "expected every_batch or a map such as {interval: 200ms}".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        match text {
+            "every_batch" => Ok(Self),
+            text => {
+                let near = did_you_mean(text, ["every_batch"]);
+                Err(format!("found \"{text}\", {}{near}", Self::expected()).into())
+            }
+        }
     }
 }
 

@@ -83,6 +83,27 @@ pub const MEMORY_MAX_MIN: u64 = 24 * MIB;
 /// 1 TiB: more is a slip of the keyboard.
 pub const MEMORY_MAX_MAX: u64 = 1_024 * GIB;
 
+/// One large message fits, compressed or not, beside what the spool needs for itself.
+pub const SPOOL_SIZE_MIN: u64 = 16 * MIB;
+/// Some hours of a busy relay; a disk that has less says so.
+pub const SPOOL_SIZE: u64 = 10 * GIB;
+/// 1 PiB: more is a slip of the keyboard.
+pub const SPOOL_SIZE_MAX: u64 = 1_024 * 1_024 * GIB;
+/// What the machine's logs and package manager need to go on when the spool has taken all that it may.
+pub const SPOOL_MIN_FREE: u64 = 256 * MIB;
+/// Short enough that a power cut loses a blink, long enough that even a slow disk keeps up with its syncs.
+pub const SPOOL_SYNC: Duration = Duration::from_millis(200);
+/// Below it a sync follows a sync: `every_batch` is what is meant.
+pub const SPOOL_SYNC_MIN_MS: u64 = 10;
+/// A power cut loses as much.
+pub const SPOOL_SYNC_MAX_MS: u64 = 60 * SECOND_MS;
+/// Longer than a reconnect takes: a short break does not touch the disk.
+pub const SPILL_AFTER: Duration = Duration::from_secs(5);
+/// Below it every pause of a destination would go through the disk.
+pub const SPILL_AFTER_MIN_MS: u64 = 100;
+/// What waits in memory for longer is lost with the machine.
+pub const SPILL_AFTER_MAX_MS: u64 = HOUR_MS;
+
 /// Container runtimes kill ten seconds after SIGTERM (Docker) or thirty (Kubernetes): the shorter one.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Threads; the largest machines have fewer.

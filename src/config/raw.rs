@@ -12,10 +12,11 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use super::leaf::{
-    Auto, Contains, Count, Idle, Is, LogLevel, Off, Or, Pattern, Region, SecretText, Size, Span, Text, Timeout,
+    Auto, Contains, Count, EveryBatch, Idle, Is, LogLevel, Off, Or, Pattern, Region, SecretText, Size, Span, Text,
+    Timeout,
 };
 use super::url::To;
-use super::{Listen, LogFormat, Oversize, limits};
+use super::{Compression, Durability, Listen, LogFormat, Oversize, SpoolFull, limits};
 use crate::route::{FacilitySet, Name, SeveritySet};
 use crate::syslog::Framing;
 use crate::template::Template;
@@ -29,6 +30,10 @@ pub(crate) type MemoryMax = Size<{ limits::MEMORY_MAX_MIN }, { limits::MEMORY_MA
 pub(crate) type Cores = Or<Auto, Count<1, { limits::CORES_MAX }>>;
 pub(crate) type OptionalTimeout = Or<Off, Timeout>;
 pub(crate) type ShutdownTimeout = Span<{ limits::TIMEOUT_MIN_MS }, { limits::TIMEOUT_MAX_MS }>;
+pub(crate) type SpoolSize = Size<{ limits::SPOOL_SIZE_MIN }, { limits::SPOOL_SIZE_MAX }>;
+pub(crate) type MinFree = Size<0, { limits::SPOOL_SIZE_MAX }>;
+pub(crate) type SyncInterval = Span<{ limits::SPOOL_SYNC_MIN_MS }, { limits::SPOOL_SYNC_MAX_MS }>;
+pub(crate) type SpillAfter = Span<{ limits::SPILL_AFTER_MIN_MS }, { limits::SPILL_AFTER_MAX_MS }>;
 pub(crate) type AdminListen = Or<Off, SocketAddr>;
 
 /// The whole document.
@@ -38,6 +43,7 @@ pub(crate) struct File {
     pub(crate) inputs: HashMap<String, Input>,
     pub(crate) outputs: HashMap<String, Output>,
     pub(crate) routes: Vec<Route>,
+    pub(crate) spool: Option<Spool>,
     pub(crate) memory: Memory,
     pub(crate) shutdown_timeout: Option<Is<ShutdownTimeout>>,
     pub(crate) admin: Admin,
@@ -114,6 +120,15 @@ pub(crate) struct Route {
     pub(crate) discard: Option<Is<bool>>,
     #[serde(rename = "continue")]
     pub(crate) continues: Option<Is<bool>>,
+    pub(crate) spool: Option<Share>,
+}
+
+/// `routes[].spool`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Share {
+    pub(crate) max_size: Option<Is<SpoolSize>>,
+    pub(crate) when_full: Option<Is<SpoolFull>>,
 }
 
 /// What a message must be like.
@@ -135,6 +150,29 @@ pub(crate) struct Conditions {
 pub(crate) struct MessageTest {
     pub(crate) contains: Option<Is<Contains>>,
     pub(crate) regex: Option<Is<Pattern>>,
+}
+
+/// `spool`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Spool {
+    pub(crate) dir: Option<Is<PathBuf>>,
+    pub(crate) max_size: Option<Is<SpoolSize>>,
+    pub(crate) when_full: Option<Is<SpoolFull>>,
+    pub(crate) durability: Option<Is<Durability>>,
+    pub(crate) sync: Option<Syncing>,
+    pub(crate) min_free: Option<Is<MinFree>>,
+    pub(crate) compression: Option<Is<Compression>>,
+    pub(crate) spill_after: Option<Is<SpillAfter>>,
+    pub(crate) encryption_key_file: Option<Is<PathBuf>>,
+}
+
+/// `spool.sync`: a word, or a map.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Syncing {
+    EveryBatch(Is<EveryBatch>),
+    Interval { interval: Option<Is<SyncInterval>> },
 }
 
 /// `memory`

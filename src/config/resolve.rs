@@ -14,6 +14,7 @@ use super::url::To;
 use super::{Config, Input, InputTls, Listen, Loaded, Log, LogFormat, Output, OutputTls, Oversize, limits, raw};
 
 mod routes;
+mod spool;
 
 /// Resolves everything, or reports everything.
 pub(crate) fn resolve(
@@ -68,12 +69,13 @@ impl Resolver<'_> {
         self.warn_of_large_messages(&inputs, &outputs);
         let admin = self.admin(raw.admin);
         self.distinct_addresses(&inputs, admin);
-        let routes = self.routes(raw.routes, &inputs, &outputs);
+        let spool = raw.spool.and_then(|spool| self.spool(spool));
+        let routes = self.routes(raw.routes, &inputs, &outputs, spool.as_ref());
         Config {
             inputs,
             outputs,
             routes,
-            spool: None,
+            spool,
             memory_max: raw.memory.max.map_or(limits::MEMORY_MAX, |max| max.0.0),
             shutdown_timeout: raw.shutdown_timeout.map_or(limits::SHUTDOWN_TIMEOUT, |timeout| timeout.0.0),
             admin,

@@ -10,14 +10,14 @@ use jiff::tz::TimeZone;
 use serde_yaml::Value as Yaml;
 
 use super::leaf::{
-    Contains, Idle, Leaf, LogLevel, Off, Or, Pattern, Region, SecretText, Text, Timeout, Wrong, mask_keys,
+    Contains, EveryBatch, Idle, Leaf, LogLevel, Off, Or, Pattern, Region, SecretText, Text, Timeout, Wrong, mask_keys,
 };
 use super::path::Path;
 use super::raw;
 use super::report::{Mistakes, nearest};
 use super::tree::{Entry, Node, Scalar, Value};
 use super::url::To;
-use super::{Listen, LogFormat, Oversize};
+use super::{Compression, Durability, Listen, LogFormat, Oversize, SpoolFull};
 use crate::route::{FacilitySet, Name, SeveritySet};
 use crate::syslog::Framing;
 use crate::template::Template;
@@ -36,6 +36,8 @@ pub(crate) enum Shape {
     Names(&'static Shape),
     /// A map with these keys; a single value is short for a map with the first of them.
     Short(&'static [Key]),
+    /// A single value, or a map with these keys.
+    Either(Kind, &'static [Key]),
 }
 
 /// A key and its value's shape.
@@ -48,7 +50,11 @@ pub(crate) struct Kind {
 }
 
 const fn leaf<T: Leaf>() -> Shape {
-    Shape::Leaf(Kind { expected: T::expected, check: check::<T> })
+    Shape::Leaf(kind::<T>())
+}
+
+const fn kind<T: Leaf>() -> Kind {
+    Kind { expected: T::expected, check: check::<T> }
 }
 
 fn check<T: Leaf>(text: &str) -> Result<(), Wrong> {
@@ -60,11 +66,24 @@ pub(crate) static ROOT: Shape = Shape::Map(&[&[
     Key("inputs", Shape::Names(&INPUT)),
     Key("outputs", Shape::Names(&OUTPUT)),
     Key("routes", Shape::List(&ROUTE)),
+    Key("spool", SPOOL),
     Key("memory", Shape::Map(&[&[Key("max", leaf::<raw::MemoryMax>())]])),
     Key("shutdown_timeout", leaf::<raw::ShutdownTimeout>()),
     Key("admin", Shape::Map(&[&[Key("listen", leaf::<Or<Off, SocketAddr>>())]])),
     Key("cores", leaf::<raw::Cores>()),
     Key("log", Shape::Map(&[&[Key("level", leaf::<LogLevel>()), Key("format", leaf::<LogFormat>())]])),
+]]);
+
+const SPOOL: Shape = Shape::Map(&[&[
+    Key("dir", leaf::<PathBuf>()),
+    Key("max_size", leaf::<raw::SpoolSize>()),
+    Key("when_full", leaf::<SpoolFull>()),
+    Key("durability", leaf::<Durability>()),
+    Key("sync", Shape::Either(kind::<EveryBatch>(), &[Key("interval", leaf::<raw::SyncInterval>())])),
+    Key("min_free", leaf::<raw::MinFree>()),
+    Key("compression", leaf::<Compression>()),
+    Key("spill_after", leaf::<raw::SpillAfter>()),
+    Key("encryption_key_file", leaf::<PathBuf>()),
 ]]);
 
 static INPUT: Shape = Shape::Map(&[&[
@@ -122,6 +141,10 @@ static ROUTE: Shape = Shape::Map(&[
         Key("template", leaf::<Template>()),
         Key("discard", leaf::<bool>()),
         Key("continue", leaf::<bool>()),
+        Key(
+            "spool",
+            Shape::Map(&[&[Key("max_size", leaf::<raw::SpoolSize>()), Key("when_full", leaf::<SpoolFull>())]]),
+        ),
     ],
 ]);
 
@@ -153,7 +176,7 @@ fn collect(shape: &Shape, path: &str, found: &mut Vec<String>) {
     match shape {
         Shape::Leaf(_) => {}
         Shape::Map(groups) => groups.iter().copied().for_each(map),
-        Shape::Short(keys) => map(keys),
+        Shape::Short(keys) | Shape::Either(_, keys) => map(keys),
         Shape::Names(shape) => collect(shape, &format!("{path}.NAME"), found),
         Shape::List(shape) => collect(shape, &format!("{path}[]"), found),
         Shape::Many(shape) => collect(shape, path, found),
@@ -177,7 +200,9 @@ impl Check<'_> {
             return None;
         }
         match (shape, &node.value) {
-            (Shape::Leaf(kind), Value::Scalar(scalar)) => self.scalar(node, scalar, kind, path),
+            (Shape::Leaf(kind) | Shape::Either(kind, _), Value::Scalar(scalar)) => {
+                self.scalar(node, scalar, kind, path)
+            }
             (Shape::Many(shape), Value::List(items)) => self.many(node, items, shape, path),
             (Shape::Many(shape), _) => Some(Yaml::Sequence(vec![self.value(node, shape, path)?])),
             (Shape::List(shape), Value::List(items)) => {
@@ -185,7 +210,9 @@ impl Check<'_> {
                 Some(Yaml::Sequence(items.iter().enumerate().map(item).collect()))
             }
             (Shape::Map(groups), Value::Map(entries)) => Some(self.map(entries, groups, path)),
-            (Shape::Short(keys), Value::Map(entries)) => Some(self.map(entries, &[keys], path)),
+            (Shape::Short(keys) | Shape::Either(_, keys), Value::Map(entries)) => {
+                Some(self.map(entries, &[keys], path))
+            }
             (Shape::Short([Key(name, shape), ..]), Value::Scalar(_)) => {
                 let mut map = serde_yaml::Mapping::new();
                 map.insert((*name).into(), self.value(node, shape, path)?);
@@ -285,7 +312,7 @@ pub(crate) fn masked(scalar: &Scalar) -> Option<String> {
 
 fn expected(shape: &Shape) -> String {
     match shape {
-        Shape::Leaf(kind) => (kind.expected)(),
+        Shape::Leaf(kind) | Shape::Either(kind, _) => (kind.expected)(),
         Shape::Many(shape) => format!("{}, or a list of such", expected(shape)),
         Shape::List(_) => "expected a list".to_owned(),
         Shape::Map(_) => "expected a map".to_owned(),

@@ -3,7 +3,9 @@
 use std::fmt::{self, Write};
 
 use super::units::{show_duration, show_size};
-use super::{Action, Config, Input, Listen, Output, Oversize, Route};
+use super::{
+    Action, Compression, Config, Durability, Input, Listen, Output, Oversize, Route, Spool, SpoolFull, SpoolSync,
+};
 use crate::route::{Conditions, TextTest};
 use crate::syslog::{Facility, Framing, Severity};
 
@@ -28,6 +30,11 @@ impl Config {
         let takes_all = |route: &Route| !route.continues && in_words(&route.conditions).is_empty();
         if !self.routes.iter().any(takes_all) {
             out.push_str("  what no route takes is counted as unmatched\n");
+        }
+        out.push_str("spool\n");
+        match &self.spool {
+            Some(spool) => write_spool(out, spool)?,
+            None => out.push_str("  none: what waits is in memory only\n"),
         }
         out.push_str("process\n");
         writeln!(
@@ -58,8 +65,46 @@ impl Config {
                 out.push_str(if intake_key.is_some() { ", intake key ****" } else { ", no intake key" });
             }
         }
+        if let Some(size) = route.spool.max_size {
+            write!(out, ", at most {} of the spool", show_size(size))?;
+        }
+        if let Some(when_full) = route.spool.when_full {
+            write!(out, ", when it is full {}", in_full(when_full))?;
+        }
         out.push_str(if route.continues { ", and on\n" } else { "\n" });
         Ok(())
+    }
+}
+
+fn write_spool(out: &mut String, spool: &Spool) -> fmt::Result {
+    let (size, free) = (show_size(spool.max_size), show_size(spool.min_free));
+    write!(out, "  {}: at most {size}, {free} of the disk left free", spool.dir.display())?;
+    write!(out, "; when it is full {}", in_full(spool.when_full))?;
+    match spool.durability {
+        Durability::Overflow => {
+            let after = show_duration(spool.spill_after);
+            write!(out, "; takes what memory does not hold or what waits for {after}")?;
+        }
+        Durability::Always => out.push_str("; takes every message before it is sent"),
+    }
+    match spool.sync {
+        SpoolSync::Interval(interval) => write!(out, ", synced every {}", show_duration(interval))?,
+        SpoolSync::EveryBatch => out.push_str(", synced with every batch"),
+    }
+    out.push_str(match spool.compression {
+        Compression::None => "; not compressed",
+        Compression::Lz4 => "; lz4",
+        Compression::Zstd => "; zstd",
+    });
+    out.push_str(if spool.encryption_key.is_some() { ", encrypted\n" } else { "\n" });
+    Ok(())
+}
+
+fn in_full(when_full: SpoolFull) -> &'static str {
+    match when_full {
+        SpoolFull::Block => "senders wait",
+        SpoolFull::DropOldest => "the oldest are dropped",
+        SpoolFull::DropNewest => "the newest are dropped",
     }
 }
 

@@ -32,17 +32,21 @@ impl Histogram {
     }
 
     /// Appends its lines in the Prometheus text format.
-    pub(super) fn render(&self, name: &str, whose: &Label, out: &mut String) {
-        let label = format!("{}=\"{}\"", whose.key(), escape(whose.value()));
+    pub(super) fn render(&self, name: &str, whose: Option<&Label>, out: &mut String) {
+        let label = whose.map(|whose| format!("{}=\"{}\"", whose.key(), escape(whose.value())));
+        let (braced, before_le) = match &label {
+            Some(label) => (format!("{{{label}}}"), format!("{label},")),
+            None => (String::new(), String::new()),
+        };
         let mut count = 0;
         let bounds = BOUNDS.iter().map(ToString::to_string).chain(std::iter::once("+Inf".to_owned()));
         // Writing to a String cannot fail.
         for (bound, bucket) in bounds.zip(&self.buckets) {
             count += bucket.load(Relaxed);
-            let _infallible = writeln!(out, "{name}_bucket{{{label},le=\"{bound}\"}} {count}");
+            let _infallible = writeln!(out, "{name}_bucket{{{before_le}le=\"{bound}\"}} {count}");
         }
         let sum = self.sum_us.load(Relaxed) as f64 / 1e6;
-        let _infallible = writeln!(out, "{name}_sum{{{label}}} {sum}\n{name}_count{{{label}}} {count}");
+        let _infallible = writeln!(out, "{name}_sum{braced} {sum}\n{name}_count{braced} {count}");
     }
 }
 
@@ -62,7 +66,7 @@ mod tests {
         histogram.record(0.001, 1);
         histogram.record(7200.0, 2);
         let mut text = String::new();
-        histogram.render("x_seconds", &Label::new("route", "a\"b"), &mut text);
+        histogram.render("x_seconds", Some(&Label::new("route", "a\"b")), &mut text);
         assert!(text.starts_with("x_seconds_bucket{route=\"a\\\"b\",le=\"0.001\"} 4\n"), "{text}");
         assert!(text.contains("le=\"3600\"} 4\n") && text.contains("le=\"+Inf\"} 6\n"), "{text}");
         assert!(

@@ -28,8 +28,13 @@ use super::cipher::{self, Cipher};
 use crate::batch::{BATCH_BYTES, Seq};
 use crate::config::{Compression, SpoolKey, limits};
 
-/// What every block begins with. Begins as no UTF-8 does, holds a NUL, and no message has either: it does not occur in
-/// plain records, and by chance once in 2^64 octets of compressed ones.
+#[doc(hidden)]
+pub use fuzz::fuzz;
+
+mod fuzz;
+
+/// What every block begins with. It is no UTF-8 and holds a NUL, which no sanitized message does: plain records do not
+/// hold it, compressed ones by chance once in 2^64 octets.
 pub const MAGIC: [u8; 8] = [0xf0, 0x9e, 0x00, b'f', b'b', b'l', 0xc1, 0x8d];
 
 /// Where the tombstone octet is, from the block's start.

@@ -331,6 +331,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A record's fields and length; the rest of it is in `before`.
+    #[inline]
     fn record(&mut self, before: &mut Before) -> Result<(Fields, u32), Malformed> {
         let flags = u16::from_le_bytes(self.array()?);
         if flags & !flag::ALL != 0 {
@@ -389,12 +390,14 @@ impl<'a> Reader<'a> {
         timestamp_of(before.moment, before.shape, fraction).ok_or(Malformed::Value)
     }
 
+    #[inline]
     fn signed(&mut self) -> Result<i64, Malformed> {
         let number = self.number()?;
         Ok((number >> 1) as i64 ^ -((number & 1) as i64))
     }
 
     /// A number of 32 bits.
+    #[inline]
     fn small(&mut self) -> Result<u32, Malformed> {
         u32::try_from(self.number()?).map_err(|_| Malformed::Value)
     }
@@ -437,6 +440,7 @@ impl<'a> Reader<'a> {
         Ok(*first)
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (first, rest) = self.rest.split_first_chunk::<N>().ok_or(Malformed::Length)?;
         self.rest = rest;
@@ -458,10 +462,12 @@ struct Spans<'r, 'a> {
 }
 
 impl Spans<'_, '_> {
+    #[inline]
     fn next_if(&mut self, present: bool) -> Result<Option<Span>, Malformed> {
         if present { self.next().map(Some) } else { Ok(None) }
     }
 
+    #[inline]
     fn next(&mut self) -> Result<Span, Malformed> {
         let start = self.start()?;
         let len = self.reader.small()?;
@@ -471,12 +477,14 @@ impl Spans<'_, '_> {
     }
 
     /// To the record's end.
+    #[inline]
     fn last(&mut self) -> Result<Span, Malformed> {
         let start = self.start()?;
         Ok(Span { start, len: self.len - start })
     }
 
     /// Inside the record.
+    #[inline]
     fn start(&mut self) -> Result<u32, Malformed> {
         let start = i64::from(self.at).checked_add(self.reader.signed()?);
         let start = start.and_then(|start| u32::try_from(start).ok());

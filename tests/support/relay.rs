@@ -152,6 +152,14 @@ impl Relay {
         value.unwrap_or_else(|| panic!("no {series}in\n{metrics}")).parse().unwrap()
     }
 
+    /// One metric's value that has no labels.
+    #[track_caller]
+    pub fn metric_alone(&self, name: &str) -> u64 {
+        let metrics = self.metrics();
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name} in\n{metrics}")).parse().unwrap()
+    }
+
     /// `GET /status`.
     pub fn status(&self) -> Status {
         let (code, body) = self.request("GET", "/status");
@@ -283,8 +291,8 @@ impl Status {
             assert_eq!(count(input, "received"), ends, "{:#}", self.0);
         }
         for route in self.0["routes"].as_array().unwrap().iter().filter(|route| route["discard"].is_null()) {
-            let ends = sum(route, &["released", "in_flight", "waiting", "dropped"]);
-            assert_eq!(count(route, "routed"), ends, "{:#}", self.0);
+            let ends = sum(route, &["released", "in_flight", "waiting", "spooled", "dropped"]);
+            assert_eq!(sum(route, &["routed", "recovered"]), ends, "{:#}", self.0);
         }
     }
 }

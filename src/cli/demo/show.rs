@@ -138,7 +138,7 @@ impl Screen {
                 meters.released.value(),
                 meters.in_flight.value(),
                 meters.waiting.value(),
-                meters.dropped_full.value() + meters.dropped_shutdown.value(),
+                meters.dropped(),
             ));
         }
     }

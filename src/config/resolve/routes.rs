@@ -5,12 +5,18 @@ use std::collections::{HashMap, HashSet};
 use super::*;
 use crate::config::leaf::{Contains, Pattern, Text};
 use crate::config::report::did_you_mean;
-use crate::config::{Action, IntakeKey, Route, Share};
+use crate::config::{Action, IntakeKey, Route, Spool};
 use crate::route::{Conditions, Rule, shadowed};
 use crate::template::Template;
 
 impl Resolver<'_> {
-    pub(super) fn routes(&mut self, raw: Vec<raw::Route>, inputs: &[Input], outputs: &[Output]) -> Vec<Route> {
+    pub(super) fn routes(
+        &mut self,
+        raw: Vec<raw::Route>,
+        inputs: &[Input],
+        outputs: &[Output],
+        spool: Option<&Spool>,
+    ) -> Vec<Route> {
         let path = Path::root().key("routes");
         if raw.is_empty() {
             self.missing(&path, "no routes, expected at least one");
@@ -31,8 +37,9 @@ impl Resolver<'_> {
                 conditions.not = self.not(raw.not.take(), inputs, &path);
             }
             let continues = raw.continues.as_ref().is_some_and(|continues| continues.0);
+            let share = self.share(raw.spool.take(), spool, &path);
             let action = self.action(raw, outputs, &path);
-            routes.push(Route { name, conditions, continues, action, spool: Share::default() });
+            routes.push(Route { name, conditions, continues, action, spool: share });
         }
         if self.mistakes.0.is_empty() {
             self.shadows(&routes, &path);
@@ -132,7 +139,7 @@ impl Resolver<'_> {
 
     fn action(&mut self, mut raw: raw::Route, outputs: &[Output], path: &Path) -> Action {
         if raw.discard.as_ref().is_some_and(|discard| discard.0) {
-            for key in ["intake_key", "intake_key_file", "output", "template"] {
+            for key in ["intake_key", "intake_key_file", "output", "template", "spool"] {
                 if self.node(&path.key(key)).is_some() {
                     self.mistake(&path.key(key), "given, but \"discard: true\" leaves nothing to send");
                 }

@@ -206,7 +206,30 @@ fn what_is_too_large_is_refused_and_leaves_nothing_behind() {
     assert_eq!(opened(&mut coder, &out[6..]).expect("opened").1.len(), PLAIN_MAX);
 }
 
+#[test]
+fn the_fuzzers_seeds_are_blocks() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/spool_block");
+    let mut found = 0;
+    for entry in std::fs::read_dir(folder).expect("seeds") {
+        let path = entry.expect("an entry").path();
+        let block = std::fs::read(&path).expect("octets");
+        let mut coder = Coder::new(Compression::None, Some(&key(7)));
+        let (_, plain) = opened(&mut coder, &block).unwrap_or_else(|| panic!("{} does not open", path.display()));
+        assert!(plain.starts_with(b"<13>Oct 11"));
+        fuzz(&block);
+        found += 1;
+    }
+    assert_eq!(found, 6);
+}
+
 proptest! {
+    #[test]
+    fn arbitrary_octets_never_panic(octets in vec(any::<u8>(), 0..400), magic: bool) {
+        let mut block = if magic { MAGIC.to_vec() } else { Vec::new() };
+        block.extend(octets);
+        fuzz(&block);
+    }
+
     #[test]
     fn any_octets_round_trip(
         plain in vec(any::<u8>(), 0..3_000), route in ".{0,60}", shard: u16, seq: u64, records: u32,

@@ -1,5 +1,4 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::time::Instant;
 
 use proptest::collection::vec;
 use proptest::option;
@@ -52,35 +51,8 @@ fn typical_messages_cost_few_octets_more_than_their_own() {
     assert!(more <= 25.0, "{more} octets a record");
 }
 
-#[test]
-fn measure() {
-    let inputs = names(&["lan", "wan"]);
-    let batch = typical(400);
-    let mut octets = Vec::new();
-    encode(&batch, &inputs, &mut octets);
-    let n = 3000;
-    let t = Instant::now();
-    for _ in 0..n {
-        octets.clear();
-        encode(std::hint::black_box(&batch), &inputs, &mut octets);
-    }
-    let e = t.elapsed().as_nanos() as f64 / n as f64 / 400.0;
-    let t = Instant::now();
-    for _ in 0..n {
-        std::hint::black_box(decode(std::hint::black_box(&octets), &inputs).is_ok());
-    }
-    let d = t.elapsed().as_nanos() as f64 / n as f64 / 400.0;
-    println!(
-        "encode {e} decode {d} octets {} more {} raw {}",
-        octets.len(),
-        (octets.len() - batch.octets().len()) as f64 / 400.0,
-        batch.octets().len() / 400
-    );
-}
-
-#[test]
-fn every_kind_of_message_survives() {
-    let inputs = names(&["lan", "wan", "tls"]);
+/// Every kind of frame, peer and arrival, through three inputs.
+fn mixed(count: usize) -> Batch {
     let peers = [
         None,
         Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))),
@@ -100,14 +72,20 @@ fn every_kind_of_message_survives() {
         b"<191>",
     ];
     let mut batch = Batch::default();
-    for index in 0..200_usize {
+    for index in 0..count {
         let raw = frames[index * 7 % frames.len()];
         let fields = parse(raw, &CLOCK);
         let received_at_us = [i64::MIN, -1, 0, 1, CLOCK.now_us, i64::MAX][index % 6];
         let peer = peers[index / 3 % peers.len()];
         batch.push(&Message { fields: &fields, raw, received_at_us, peer, input: "" }, (index / 5 % 3) as u16);
     }
-    round_trip(&batch, &inputs);
+    batch
+}
+
+#[test]
+fn every_kind_of_message_survives() {
+    let inputs = names(&["lan", "wan", "tls"]);
+    round_trip(&mixed(200), &inputs);
     round_trip(&Batch::default(), &inputs);
     round_trip(&Batch::default(), &[]);
 }
@@ -194,6 +172,21 @@ fn a_span_outside_its_record_becomes_the_empty_one_that_it_reads_as() {
     let found = decode(&octets, &[]).expect("decoded");
     assert_eq!(found.records()[0].fields().hostname, Some(Span::default()));
     assert_eq!(found.records()[0].fields().after_pri, 5);
+}
+
+#[test]
+fn the_fuzzers_seeds_are_batches() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/spool_records");
+    let mut found = 0;
+    for entry in std::fs::read_dir(folder).expect("seeds") {
+        let path = entry.expect("an entry").path();
+        let octets = std::fs::read(&path).expect("octets");
+        let batch = decode(&octets, &[]).unwrap_or_else(|fault| panic!("{}: {fault}", path.display()));
+        assert!(batch.len() >= 3);
+        fuzz(&octets);
+        found += 1;
+    }
+    assert_eq!(found, 2);
 }
 
 fn span(len: usize) -> impl Strategy<Value = Span> {
