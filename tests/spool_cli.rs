@@ -3,10 +3,11 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stdout,
     clippy::string_slice,
     clippy::unwrap_used,
     unreachable_pub,
-    reason = "a test may panic"
+    reason = "a test may panic, and says what it skips"
 )]
 
 use std::fs;
@@ -405,15 +406,14 @@ fn an_encrypted_spool_is_read_with_its_key_only() {
     spool.run("cat", &[]).ended(1, "--encryption-key-file");
     spool.run("verify", &[]).ended(0, "1 blocks are encrypted, and only their checksums were looked at");
     let file = spool.dir.path().join("key");
-    let base64 = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n";
-    for text in [&key[..], "07".repeat(32).as_bytes(), base64.as_bytes()] {
+    for text in [&key[..], "07".repeat(32).as_bytes()] {
         fs::write(&file, text).expect("written");
         let args = ["--encryption-key-file", file.to_str().unwrap()];
         assert_eq!(words(&spool.run("cat", &args).well()), ["secret"]);
         spool.run("verify", &args).well();
     }
     fs::write(&file, "too short").expect("written");
-    spool.run("cat", &["--encryption-key-file", file.to_str().unwrap()]).ended(1, "a key is 32 octets");
+    spool.run("cat", &["--encryption-key-file", file.to_str().unwrap()]).ended(1, "expected 32 octets");
 }
 
 #[test]
@@ -427,6 +427,86 @@ fn a_folder_without_a_spool_is_said_to_be_none_and_stays_as_it_is() {
     spool.run("drop", &["--all", "--yes"]).ended(1, "no spool is in");
     assert!(!spool.path().exists());
     run(&["spool", "stat"], b"").ended(78, "--dir DIR");
+}
+
+/// A configuration with this spool, and a route `web`.
+fn configuration(spool: &Spool) -> String {
+    let file = spool.dir.path().join("forebay.yaml");
+    let text = format!(
+        "inputs: {{in: {{listen: ['udp://127.0.0.1:0']}}}}\noutputs: {{out: {{to: 'tcp://127.0.0.1:9'}}}}\n\
+         routes: [{{name: web, intake_key: 0123456789abcdef}}, {{name: firewall, discard: true}}]\n\
+         spool: {{dir: {}, max_size: 1GiB}}\n",
+        spool.path().display()
+    );
+    fs::write(&file, text).expect("written");
+    file.to_str().expect("text").to_owned()
+}
+
+#[test]
+fn a_route_that_left_the_configuration_is_told_and_its_messages_move_to_another() {
+    let spool = Spool::new();
+    let config = configuration(&spool);
+    let stat = run(&["spool", "stat", "-c", &config], b"").well();
+    let row = |name: &str| stat.lines().into_iter().find(|line| line.starts_with(name)).expect("a row").to_owned();
+    assert!(row("firewall").ends_with("orphan") && !row("web").contains("orphan"), "{}", stat.out);
+    assert!(stat.out.contains(" of 1GiB on the disk") && stat.out.contains("import them with --route"), "{}", stat.out);
+    let json = run(&["spool", "stat", "-c", &config, "--json"], b"").well().json().remove(0);
+    assert_eq!((&json["routes"][0]["orphan"], &json["routes"][1]["orphan"]), (&true.into(), &false.into()));
+    assert_eq!(json["max_size"], 1 << 30);
+
+    let args = ["spool", "export", "-c", &config, "--route", "firewall", "--format", "json"];
+    let exported = run(&args, b"").well();
+    run(&["spool", "import", "-c", &config, "--route", "web"], &exported.bytes).well();
+    run(&["spool", "drop", "-c", &config, "--route", "firewall", "--yes"], b"").well();
+    let stat = run(&["spool", "stat", "-c", &config], b"").well();
+    assert!(!stat.out.contains("orphan"), "{}", stat.out);
+    assert_eq!(words(&spool.run("cat", &["--route", "web"]).well()), ["one", "two", "three", "\u{fffd}31m"]);
+    let told = run(&["spool", "import", "-c", &config, "--route", "firewall"], &exported.bytes);
+    told.ended(0, "nothing sends these messages until one has");
+}
+
+#[test]
+fn a_configuration_that_does_not_load_or_has_no_spool_says_how_to_go_on() {
+    let spool = Spool::new();
+    let config = configuration(&spool);
+    let text = fs::read_to_string(&config).expect("text");
+    fs::write(&config, text.replace("0123456789abcdef", "${NOT_SET_HERE}")).expect("written");
+    run(&["spool", "stat", "-c", &config], b"").ended(78, "name it with --dir DIR");
+    run(&["spool", "stat", "-c", &config, "--dir", spool.path().to_str().unwrap()], b"").well();
+    let without: Vec<&str> = text.lines().filter(|line| !line.starts_with("spool:")).collect();
+    fs::write(&config, without.join("\n")).expect("written");
+    run(&["spool", "stat", "-c", &config], b"").ended(64, "the configuration has no spool");
+}
+
+#[test]
+fn whoever_has_read_enough_ends_it_without_a_complaint() {
+    let spool = Spool::new();
+    for command in [&["cat"][..], &["ls"], &["export", "--format", "json"]] {
+        let path = spool.path();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_forebay"))
+            .args(["spool", command[0], "--dir", path.to_str().unwrap()])
+            .args(&command[1..])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        drop(child.stdout.take());
+        let Output { status, stderr, .. } = child.wait_with_output().expect("it ends");
+        assert_eq!((status.code(), String::from_utf8_lossy(&stderr).as_ref()), (Some(0), ""), "{command:?}");
+    }
+}
+
+#[test]
+fn root_leaves_no_files_in_a_spool_of_another_user() {
+    let spool = Spool::new();
+    if std::os::unix::fs::chown(spool.path(), Some(12_345), None).is_err() {
+        println!("skipped: only root can give a folder away");
+        return;
+    }
+    spool.run("stat", &[]).ended(1, "sudo -u '#12345'");
+    // A relay that runs is asked, whoever it is; and reading alone leaves nothing behind.
+    held(&spool, || spool.run("stat", &[]).well());
+    spool.run("verify", &[]).well();
 }
 
 /// Holds the spool as a relay does, while `ask` runs.

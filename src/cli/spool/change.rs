@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal, stdin};
 use std::process::ExitCode;
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 
 use crate::spool::control::{Answer, DROPS_MAX, Dropped, Op, Select};
 
@@ -93,9 +93,7 @@ pub(super) fn repair(options: &Repair) -> Result<ExitCode, End> {
             progress.turn();
         }
     }
-    let Answer::Stat(stat) = spool.ask(Op::Stat)? else {
-        return Err(anyhow!("the relay did not answer with its state").into());
-    };
+    let stat = spool.stat()?;
     spool.close()?;
     if stat.rebuilding {
         print("the relay makes its index again, and goes on meanwhile: forebay spool stat says when it is whole\n");
