@@ -26,7 +26,7 @@ pub(super) fn export(options: &Export) -> Result<ExitCode, End> {
     place.exists()?;
     let mut spool = place.open()?;
     let select = options.which.select();
-    let total = blocks::total(&mut spool, &select)?;
+    let total = blocks::total(&mut spool, &select, |_| true)?;
     let mut out: Box<dyn Write> = match &options.output {
         Some(path) => Box::new(create(path)?),
         None => Box::new(BufWriter::with_capacity(BUFFER, stdout().lock())),

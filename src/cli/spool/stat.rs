@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::config::units;
+use crate::config::{limits, units};
 use crate::spool::control::Stat;
 
 use super::place::{Place, Spool, size};
@@ -94,13 +94,16 @@ fn table(place: &Place, stat: &Stat, holder: Option<&str>, routes: &BTreeMap<&st
     let state = holder.map_or("held by nobody".to_owned(), |by| format!("held by {by}{state}"));
     let limit = place.max_size().map(|max_size| format!(" of {}", units::show_size(max_size))).unwrap_or_default();
     let mut text = format!(
-        "{}: {state}\n{}{limit} on the disk in {} segments, {} of it quarantined; {} free\n",
+        "{}: {state}\n{}{limit} on the disk in {} segments; {} free\n",
         place.dir().display(),
         size(stat.bytes),
         stat.segments,
-        size(stat.quarantine_bytes),
         size(stat.disk_free)
     );
+    // The folder itself takes a page.
+    if stat.quarantine_bytes > 4 * limits::KIB {
+        text.push_str(&format!("{} of it are damaged files in quarantine/\n", size(stat.quarantine_bytes)));
+    }
     if routes.is_empty() {
         text.push_str("no messages\n");
         return text;

@@ -34,7 +34,7 @@ struct Found {
     records: u64,
     bytes: u64,
     dropped: u64,
-    /// Encrypted, without a key: as far as checksums go.
+    /// Encrypted, without their key: as far as checksums go.
     locked: u64,
     damaged: u64,
     damaged_bytes: u64,
@@ -86,7 +86,7 @@ pub(super) fn verify(options: &Verify) -> Result<ExitCode, End> {
     ));
     if found.locked > 0 {
         say(&format!(
-            "{} blocks are encrypted, and only their checksums were looked at: give their key with -c CONFIG, or with \
+            "of {} blocks only the checksums were looked at: they are encrypted, and their key is given with -c CONFIG or \
              --encryption-key-file\n",
             found.locked
         ));
@@ -189,8 +189,8 @@ impl Scan<'_> {
                 return Err(about(format!("the block holds {} messages and not as many as it says", batch.len())));
             }
             Ok(_) => {}
-            Err(Opening::Key(_)) if header.is_payload(payload) => self.found.locked += 1,
-            Err(Opening::Key(_)) => return Err(about(BlockFault::Checksum.to_string())),
+            Err(Opening::NoKey | Opening::OtherKey) if header.is_payload(payload) => self.found.locked += 1,
+            Err(Opening::NoKey | Opening::OtherKey) => return Err(about(BlockFault::Checksum.to_string())),
             Err(Opening::Damaged(why)) => return Err(about(why)),
         }
         self.found.blocks += 1;
