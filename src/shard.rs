@@ -79,8 +79,8 @@ pub struct Shares {
 }
 
 /// Divides `memory.max`: replay windows take what they are configured to (and [as much again](WINDOW_MEMORY) for records
-/// that are longer than what they render to), up to half of what there is; queues four fifths of the
-/// rest.
+/// that are longer than what they render to), up to half of what there is, with a spool up to two thirds; queues four
+/// fifths of the rest.
 pub fn shares(config: &Config) -> Shares {
     let spool = if config.spool.is_some() { MEMORY_OF_THE_SPOOL } else { 0 };
     let fixed = MEMORY_OF_THE_PROGRAM + spool + config.cores * MEMORY_OF_A_SHARD;
@@ -92,8 +92,10 @@ pub fn shares(config: &Config) -> Shares {
         WINDOW_MEMORY * windows.sum::<usize>()
     };
     let widest = config.outputs.iter().map(|output| output.replay_window).max().unwrap_or(0);
-    let fits = wanted(widest) <= each / 2;
-    let window_max = if fits { widest } else { each / 2 / WINDOW_MEMORY / connections.max(1) };
+    // What queues do not hold goes to the disk, where there is a spool.
+    let for_windows = if config.spool.is_some() { each / 3 * 2 } else { each / 2 };
+    let fits = wanted(widest) <= for_windows;
+    let window_max = if fits { widest } else { for_windows / WINDOW_MEMORY / connections.max(1) };
     // Up to a fifth is what batches have allocated and do not use.
     let queues = each.saturating_sub(wanted(window_max)) / 5 * 4;
     Shares { queues, window_max }

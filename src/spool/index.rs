@@ -429,13 +429,18 @@ fn is_damage(error: &io::Error) -> bool {
 
 /// sled makes its files as the process's mask has it; ours are nobody else's.
 pub(super) fn own(dir: &Path) -> io::Result<()> {
+    own_one(dir)?;
     for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        let mode = if metadata.is_dir() { 0o700 } else { 0o600 };
-        if metadata.permissions().mode() & 0o777 != mode {
-            fs::set_permissions(entry.path(), fs::Permissions::from_mode(mode))?;
-        }
+        own_one(&entry?.path())?;
+    }
+    Ok(())
+}
+
+fn own_one(path: &Path) -> io::Result<()> {
+    let metadata = fs::metadata(path)?;
+    let mode = if metadata.is_dir() { 0o700 } else { 0o600 };
+    if metadata.permissions().mode() & 0o777 != mode {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     }
     Ok(())
 }

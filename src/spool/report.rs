@@ -207,6 +207,8 @@ impl Reporter {
                     self.spool(|meters| meters.index_rebuilds.add(1));
                     warn!("the spool's index is made again from its segments: some messages may be sent twice; {why}");
                 }
+                // A new spool has none.
+                Event::Rebuilt { blocks: 0 } => {}
                 Event::Rebuilt { blocks } => info!(blocks, "the spool's index is complete again"),
                 Event::SyncBehind => warn!(
                     "the spool's index is not synced as it should be: a power cut may send some messages twice"

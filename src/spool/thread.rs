@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use crossbeam_channel as channel;
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::config::Config;
 use crate::metrics::Meters;
 
-use super::control::{self, Server};
 use super::store::{OpenError, Options};
 use super::worker::Worker;
 use super::{Port, Shared, ports};
@@ -18,15 +17,10 @@ use super::{Port, Shared, ports};
 /// How long the start waits to learn whether another process holds the spool. A disk that takes longer opens it later.
 const OPEN_WAIT: Duration = Duration::from_millis(500);
 
-/// Requests of operators that wait for the thread.
-const CONTROLS_MAX: usize = 4;
-
 /// A running spool.
 pub struct Spool {
     ended: channel::Receiver<()>,
     shared: Arc<Shared>,
-    /// Ends with it.
-    _control: Option<Server>,
 }
 
 /// Why a relay does not start because of its spool.
@@ -40,7 +34,7 @@ pub enum StartError {
     Thread(io::Error),
 }
 
-/// Starts the thread, and the operators' socket. Returns a port for each shard, or nothing where no spool is configured.
+/// Starts the thread. Returns a port for each shard, or nothing where no spool is configured.
 ///
 /// A disk that does not work is no reason not to start: the relay goes on in memory, and the thread tries again.
 ///
@@ -50,16 +44,15 @@ pub fn start(config: &Config, meters: &Arc<Meters>) -> Result<Option<(Vec<Port>,
     let Some(spool) = &config.spool else { return Ok(None) };
     let (ports, desk) = ports(config.cores);
     let shared = Arc::clone(&desk.shared);
-    let (controls_tx, controls_rx) = channel::bounded(CONTROLS_MAX);
     let shares = config.routes.iter().map(|route| (route.name.clone(), route.spool)).collect();
     let options = Options::new(spool, shares);
-    let worker = Worker::new(config, options, spool.sync, desk, controls_rx, Arc::clone(meters));
+    let worker = Worker::new(config, options, spool.sync, desk, Arc::clone(meters));
     let (opened_tx, opened_rx) = channel::bounded(1);
     let (ended_tx, ended_rx) = channel::bounded(1);
     let run = move || {
         worker.run(opened_tx);
         // Nobody waits where the relay was dropped.
-        drop(ended_tx.send(()));
+        let _gone = ended_tx.send(());
     };
     thread::Builder::new().name("spool".into()).spawn(run).map_err(StartError::Thread)?;
     match opened_rx.recv_timeout(OPEN_WAIT) {
@@ -67,14 +60,7 @@ pub fn start(config: &Config, meters: &Arc<Meters>) -> Result<Option<(Vec<Port>,
         Ok(Ok(())) => {}
         Err(_) => warn!(dir = %spool.dir.display(), "the spool's disk is slow: the relay starts without waiting for it"),
     }
-    let control = match control::serve(&spool.dir, controls_tx) {
-        Ok(server) => Some(server),
-        Err(error) => {
-            error!(dir = %spool.dir.display(), "`forebay spool` cannot reach this relay: no socket in its folder: {error}");
-            None
-        }
-    };
-    Ok(Some((ports, Spool { ended: ended_rx, shared, _control: control })))
+    Ok(Some((ports, Spool { ended: ended_rx, shared })))
 }
 
 impl Spool {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel as channel;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::batch::{Batch, Seq};
 use crate::config::{Action, Config, SpoolSync};
@@ -16,7 +16,7 @@ use crate::metrics::Meters;
 use crate::time::since_epoch;
 
 use super::block::{LaneName, Meta};
-use super::control::{self, Answer, Dropped, Op};
+use super::control::{self, Answer, Dropped, Op, Server};
 use super::inherit::{Inherited, Part, Turn};
 use super::places::Places;
 use super::records;
@@ -30,6 +30,9 @@ const BURST: usize = 64;
 /// How often counts are brought up to date; and how often the index is flushed where each batch's octets are synced.
 const HOUSEKEEPING: Duration = Duration::from_millis(200);
 
+/// Requests of operators that wait.
+const CONTROLS_MAX: usize = 4;
+
 /// What the buffer for a block's octets keeps: one huge message must not cost its memory for ever.
 const PLAIN_KEPT: usize = 512 * 1024;
 
@@ -37,9 +40,12 @@ const PLAIN_KEPT: usize = 512 * 1024;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The spool's thread, before and while it runs.
-pub struct Worker {
+pub(super) struct Worker {
     desk: Desk,
     controls: channel::Receiver<control::Request>,
+    controls_tx: channel::Sender<control::Request>,
+    /// The operators' socket, once there is a folder for it.
+    server: Option<Server>,
     options: Options,
     sync: SpoolSync,
     inputs: Vec<String>,
@@ -68,20 +74,22 @@ pub struct Worker {
 
 impl Worker {
     /// A thread's work for `config`, which has a spool.
-    pub fn new(
+    pub(super) fn new(
         config: &Config,
         options: Options,
         sync: SpoolSync,
         desk: Desk,
-        controls: channel::Receiver<control::Request>,
         meters: Arc<Meters>,
     ) -> Self {
         let forwarding = config.routes.iter().enumerate();
         let forwarding = forwarding.filter(|(_, route)| matches!(route.action, Action::Forward { .. }));
         let lanes: Vec<(usize, String)> = forwarding.map(|(index, route)| (index, route.name.clone())).collect();
         let now = Instant::now();
+        let (controls_tx, controls) = channel::bounded(CONTROLS_MAX);
         Self {
             controls,
+            controls_tx,
+            server: None,
             options,
             sync,
             inputs: config.inputs.iter().map(|input| input.name.clone()).collect(),
@@ -106,7 +114,7 @@ impl Worker {
 
     /// Opens the spool, says what came of it, and serves until all shards have ended; then everything is on the disk.
     /// `opened` learns why this process must not use it: another holds it, or its format is newer.
-    pub fn run(mut self, opened: channel::Sender<Result<(), OpenError>>) {
+    pub(super) fn run(mut self, opened: channel::Sender<Result<(), OpenError>>) {
         let result = self.open();
         let refused = result.is_err();
         // Nobody waits any more where the disk took too long.
@@ -170,8 +178,23 @@ impl Worker {
 
     /// The disk works: lanes may ask again.
     fn recovered(&mut self) {
+        self.serve_operators();
         self.reporter.works();
         self.resume_all();
+    }
+
+    /// The socket, where it is not there: at the start, and when the folder was made again.
+    fn serve_operators(&mut self) {
+        if self.store.is_none() || (self.server.is_some() && self.options.dir.join(control::SOCKET).exists()) {
+            return;
+        }
+        self.server = match control::serve(&self.options.dir, self.controls_tx.clone()) {
+            Ok(server) => Some(server),
+            Err(error) => {
+                warn!("`forebay spool` cannot reach this relay: no socket in the spool's folder: {error}");
+                None
+            }
+        };
     }
 
     fn resume_all(&mut self) {
@@ -551,6 +574,7 @@ impl Worker {
     }
 
     fn close(mut self) {
+        self.server = None;
         self.commit();
         self.take_events();
         match self.store.take().map(Store::close) {
