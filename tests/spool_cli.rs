@@ -10,6 +10,11 @@
     reason = "a test may panic, and says what it skips"
 )]
 
+#[path = "spool_cli/held.rs"]
+mod held;
+#[path = "support/harness.rs"]
+mod support;
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -17,11 +22,9 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
-use crossbeam_channel as channel;
-use forebay::batch::{Batch, Seq};
+use forebay::batch::Batch;
 use forebay::config::{Compression, SpoolFull, SpoolKey};
 use forebay::spool::block::{LaneName, Meta};
-use forebay::spool::control::{self, Op, Request};
 use forebay::spool::records;
 use forebay::spool::store::{Options, Store};
 use forebay::syslog::{self, Clock, Message};
@@ -498,106 +501,6 @@ fn whoever_has_read_enough_ends_it_without_a_complaint() {
         let Output { status, stderr, .. } = child.wait_with_output().expect("it ends");
         assert_eq!((status.code(), String::from_utf8_lossy(&stderr).as_ref()), (Some(0), ""), "{command:?}");
     }
-}
-
-#[test]
-fn root_leaves_no_files_in_a_spool_of_another_user() {
-    let spool = Spool::new();
-    if std::os::unix::fs::chown(spool.path(), Some(12_345), None).is_err() {
-        println!("skipped: only root can give a folder away");
-        return;
-    }
-    spool.run("stat", &[]).ended(1, "sudo -u '#12345'");
-    // A relay that runs is asked, whoever it is; and reading alone leaves nothing behind.
-    held(&spool, || spool.run("stat", &[]).well());
-    spool.run("verify", &[]).well();
-}
-
-/// Holds the spool as a relay does, while `ask` runs.
-fn held<T>(spool: &Spool, ask: impl FnOnce() -> T) -> (T, Vec<Op>) {
-    let mut store = Store::open(spool.options()).expect("it opens");
-    let (requests_tx, requests_rx) = channel::bounded::<Request>(1);
-    let server = control::serve(&spool.path(), requests_tx).expect("a socket");
-    thread::scope(|scope| {
-        let worker = scope.spawn(move || {
-            let mut seen = Vec::new();
-            for Request { op, reply } in requests_rx {
-                seen.push(op.clone());
-                drop(reply.send(control::handle(op, &mut store)));
-            }
-            store.close().expect("it closes");
-            seen
-        });
-        let told = ask();
-        drop(server);
-        (told, worker.join().expect("it ends"))
-    })
-}
-
-#[test]
-fn a_running_relay_answers_for_its_spool() {
-    let spool = Spool::new();
-    let (exported, seen) = held(&spool, || {
-        let stat = spool.run("stat", &["--json"]).well().json().remove(0);
-        assert!(stat["held_by"].as_str().is_some_and(|by| by.contains(&std::process::id().to_string())), "{stat}");
-        assert_eq!(spool.run("ls", &[]).well().lines().len(), 3);
-        assert_eq!(words(&spool.run("cat", &["--route", "web"]).well()), ["one", "two", "three"]);
-        spool.run("verify", &[]).well();
-        let exported = spool.run("export", &["--format", "json"]).well();
-        spool.run_with("import", &["--route", "copy"], &exported.bytes).well();
-        assert_eq!(spool.run("cat", &["--route", "copy"]).well().lines().len(), 4);
-        let dropped = spool.run("drop", &["--route", "web", "--yes"]).well();
-        assert_eq!(dropped.out, "web: dropped 3 messages in 2 blocks\n");
-        exported.out
-    });
-    for (what, is) in [
-        ("stat", seen.contains(&Op::Stat)),
-        ("import", seen.iter().any(|op| matches!(op, Op::Import { records: 4, .. }))),
-        ("sync", seen.contains(&Op::Sync)),
-    ] {
-        assert!(is, "the relay was not asked to {what}: {seen:?}");
-    }
-    // The relay has ended: what was done is there.
-    let after = spool.run("export", &["--format", "json", "--route", "copy"]).well();
-    assert_eq!(
-        after.out,
-        exported
-            .replace("\"route\":\"web\"", "\"route\":\"copy\"")
-            .replace("\"route\":\"firewall\"", "\"route\":\"copy\"")
-    );
-    assert_eq!(spool.run("cat", &["--route", "web"]).well().out, "");
-}
-
-#[test]
-fn a_listing_of_many_pages_is_whole() {
-    let spool = Spool::empty(None);
-    let blocks = control::PAGE_MAX * 2 + 1;
-    let mut store = Store::open(spool.options()).expect("it opens");
-    let lane = LaneName { route: "many".to_owned(), shard: 0 };
-    let mut seq = Seq::default();
-    for _ in 0..blocks {
-        seq = seq.next(NOON_US, 0);
-        store.append(&lane, Meta { seq, records: 1, oldest_us: NOON_US, newest_us: NOON_US }, b"").expect("appended");
-    }
-    store.close().expect("it closes");
-    let seqs = |ran: &Ran| -> Vec<u64> { ran.json().iter().map(|block| block["seq"].as_u64().unwrap()).collect() };
-    let stopped = seqs(&spool.run("ls", &["--json"]).well());
-    assert_eq!(stopped.len(), blocks);
-    assert!(stopped.is_sorted(), "{stopped:?}");
-    let (running, _) = held(&spool, || seqs(&spool.run("ls", &["--json"]).well()));
-    assert_eq!(running, stopped);
-}
-
-#[test]
-fn a_spool_whose_holder_does_not_listen_is_not_touched() {
-    let spool = Spool::new();
-    let store = Store::open(spool.options()).expect("it opens");
-    let ran = spool.run("stat", &[]).ended(1, "does not answer on its socket");
-    assert!(ran.err.contains(&std::process::id().to_string()), "who holds it: {}", ran.err);
-    // That needs no lock.
-    spool.run("verify", &[]).well();
-    drop(store);
-    spool.run("stat", &[]).well();
 }
 
 #[test]

@@ -102,7 +102,10 @@ fn table(place: &Place, stat: &Stat, holder: Option<&str>, routes: &BTreeMap<&st
     );
     // The folder itself takes a page.
     if stat.quarantine_bytes > 4 * limits::KIB {
-        text.push_str(&format!("{} of it are files that were set aside, in quarantine/\n", size(stat.quarantine_bytes)));
+        text.push_str(&format!(
+            "{} of it are files that were set aside, in quarantine/\n",
+            size(stat.quarantine_bytes)
+        ));
     }
     if routes.is_empty() {
         text.push_str("no messages\n");
