@@ -482,7 +482,7 @@ fn a_configuration_that_does_not_load_or_has_no_spool_says_how_to_go_on() {
     run(&["spool", "stat", "-c", &config, "--dir", spool.path().to_str().unwrap()], b"").well();
     let without: Vec<&str> = text.lines().filter(|line| !line.starts_with("spool:")).collect();
     fs::write(&config, without.join("\n")).expect("written");
-    run(&["spool", "stat", "-c", &config], b"").ended(64, "the configuration has no spool");
+    run(&["spool", "stat", "-c", &config], b"").ended(78, "the configuration has no spool");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Configuration, EXIT_USAGE, print, run::EXIT_RUNTIME, say};
+use super::{Configuration, EXIT_CONFIG, EXIT_USAGE, print, run::EXIT_RUNTIME, say};
 
 mod base64;
 mod blocks;

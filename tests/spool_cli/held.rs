@@ -5,7 +5,7 @@ use std::thread;
 use crossbeam_channel as channel;
 use forebay::batch::Seq;
 use forebay::spool::block::{LaneName, Meta};
-use forebay::spool::control::{self, Op, Request};
+use forebay::spool::control::{self, Answer, Op, Request};
 use forebay::spool::store::Store;
 
 use super::support::collector::Collector;
@@ -87,6 +87,30 @@ fn a_listing_of_many_pages_is_whole() {
     assert!(stopped.is_sorted(), "{stopped:?}");
     let (running, _) = held(&spool, || seqs(&spool.run("ls", &["--json"]).well()));
     assert_eq!(running, stopped);
+    let (dropped, seen) = held(&spool, || spool.run("drop", &["--all", "--yes"]).well().out);
+    assert_eq!(dropped, format!("many: dropped {blocks} messages in {blocks} blocks\n"));
+    let steps = seen.iter().filter(|op| matches!(op, Op::Drop { .. })).count();
+    assert_eq!(steps, blocks / control::DROPS_MAX as usize + 1, "in steps, between which a relay does other things");
+}
+
+#[test]
+fn an_import_that_finds_the_spool_full_says_what_to_do() {
+    let spool = Spool::empty(None);
+    let mut store = Store::open(Options { max_size: 4 << 20, ..spool.options() }).expect("it opens");
+    let import = || Op::Import {
+        route: "web".to_owned(),
+        records: 1,
+        oldest_us: NOON_US,
+        newest_us: NOON_US,
+        plain: vec![7; 256 << 10],
+    };
+    let answers: Vec<Answer> = (0..32).map(|_| control::handle(import(), &mut store)).collect();
+    assert_eq!(answers[0], Answer::Done);
+    let Some(Answer::Failed(why)) = answers.last() else { panic!("32 blocks of 256 KiB fit into 4 MiB") };
+    assert!(why.contains("raise spool.max_size"), "{why}");
+    let Answer::Stat(stat) = control::handle(Op::Stat, &mut store) else { panic!("no state") };
+    let imported = answers.iter().filter(|answer| **answer == Answer::Done).count() as u64;
+    assert_eq!((stat.lanes[0].shard, stat.lanes[0].blocks), (control::IMPORT_SHARD, imported));
 }
 
 #[test]

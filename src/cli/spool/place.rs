@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
 
@@ -14,7 +15,7 @@ use crate::spool::control::{self, Answer, Op, Stat};
 use crate::spool::store::{Event, OpenError, Options, Store};
 
 use super::progress::{Progress, Unit};
-use super::{End, Where, say, show};
+use super::{EXIT_CONFIG, End, Where, say, show};
 
 /// Where the spool is, and what is known of it.
 pub(super) struct Place {
@@ -48,9 +49,10 @@ impl Where {
         })?;
         match loaded.config.spool.clone() {
             Some(spool) => Ok(Place { spool, config: Some(loaded.config) }),
-            None => Err(End::Usage(
-                "the configuration has no spool: add spool: {dir: …} to it, or name a folder with --dir DIR".to_owned(),
-            )),
+            None => {
+                say("the configuration has no spool: add spool: {dir: …} to it, or name a folder with --dir DIR\n");
+                Err(End::Config(ExitCode::from(EXIT_CONFIG)))
+            }
         }
     }
 }
@@ -184,6 +186,10 @@ fn complete(store: &mut Store) {
     let progress = Progress::new("reading the segments", Unit::Steps, 0);
     while store.is_rebuilding() && store.work() {
         progress.turn();
+    }
+    drop(progress);
+    if store.is_rebuilding() {
+        say("the index cannot be made again now: not all blocks are known\n");
     }
 }
 
