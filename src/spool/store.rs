@@ -101,7 +101,6 @@ impl Options {
 }
 
 /// A spool's folder, open. See the module.
-#[derive(Debug)]
 pub struct Store {
     options: Options,
     folder: Folder,
@@ -144,6 +143,8 @@ struct Segment {
     live_bytes: u64,
     /// Its headers were all looked at in this run, or written by it.
     is_audited: bool,
+    /// Written by this run, so that its counts are right for sure.
+    is_ours: bool,
     /// It goes to quarantine once it is empty.
     is_damaged: bool,
     /// Its blocks were searched for, payloads and all.
@@ -195,7 +196,7 @@ impl Store {
         }
         if self.audit.is_some() {
             self.audit_step();
-            return self.audit.is_some() && self.index.is_some();
+            return self.index.is_some();
         }
         self.make_reserve();
         self.punch_one()
@@ -214,9 +215,36 @@ impl Store {
     }
 }
 
+impl std::fmt::Debug for Store {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Store")
+            .field("dir", &self.options.dir)
+            .field("lanes", &self.lanes.len())
+            .field("segments", &self.segments)
+            .field("room", &self.room)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Octets of whole pages.
 const fn pages(bytes: u64) -> u64 {
     bytes.div_ceil(super::segment::PAGE) * super::segment::PAGE
+}
+
+#[cfg(test)]
+mod model {
+    mod tests;
+}
+
+#[cfg(test)]
+mod crashes {
+    mod tests;
+}
+
+#[cfg(test)]
+mod disk {
+    mod tests;
 }
 
 #[cfg(test)]

@@ -125,7 +125,7 @@ impl Store {
         crash("append.created");
         self.next_segment += 1;
         self.is_folder_unsynced = true;
-        self.segments.insert(number, Segment { is_audited: true, is_dirty: true, ..Segment::default() });
+        self.segments.insert(number, Segment { is_audited: true, is_ours: true, is_dirty: true, ..Segment::default() });
         Ok(Writer { number, file, len: 0, synced: 0 })
     }
 

@@ -172,7 +172,16 @@ impl Store {
     fn audit_found(&mut self, walking: &mut Walking, found: Found) -> io::Result<bool> {
         let (offset, header) = match found {
             Found::Block { offset, header } => (offset, header),
-            Found::Torn { .. } => return Ok(true),
+            Found::Torn { offset, header } => {
+                // What the index knows there is counted when it is read.
+                let place = place_of(&header, walking.number, offset);
+                let is_known = matches!(self.standing(&header.lane, &place)?, Standing::Live);
+                if let Some(segment) = self.segments.get_mut(&walking.number).filter(|_| is_known) {
+                    segment.is_damaged = true;
+                    walking.has_gap = true;
+                }
+                return Ok(true);
+            }
             Found::Gap { is_zero: true, .. } => return Ok(true),
             Found::Gap { offset, bytes, .. } => {
                 walking.has_gap = true;
@@ -180,9 +189,6 @@ impl Store {
                 return Ok(true);
             }
         };
-        if header.tombstone {
-            return Ok(true);
-        }
         let place = place_of(&header, walking.number, offset);
         let standing = self.standing(&header.lane, &place);
         if self.audit.as_ref().is_none_or(|audit| audit.walk.is_some() || audit.todo.contains(&walking.number)) {
@@ -191,6 +197,15 @@ impl Store {
         }
         match standing? {
             Standing::Dead => return Ok(true),
+            Standing::Live if header.tombstone => {
+                // It was dropped, and the index was not told before the process died.
+                if let Some(audit) = &mut self.audit {
+                    audit.totals.entry(header.lane.clone()).or_default().add(&place);
+                }
+                self.retire(&header.lane, place.seq)?;
+                return Ok(true);
+            }
+            Standing::Moved | Standing::Lost if header.tombstone => return Ok(true),
             Standing::Live => {}
             Standing::Moved => self.move_place(&header.lane, place),
             Standing::Lost => self.put_back(&header.lane, place),

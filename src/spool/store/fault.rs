@@ -18,6 +18,8 @@ pub(super) const fn point(_name: &'static str) -> io::Result<()> {
 /// Ends the process as if it were killed, where the environment says so.
 #[cfg(any(test, feature = "crash-points"))]
 pub(super) fn crash(name: &'static str) {
+    #[cfg(test)]
+    tests::came_by(name);
     if std::env::var_os("FOREBAY_CRASH_AT").is_some_and(|at| at == name) {
         std::process::abort();
     }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::fault::crash;
@@ -54,6 +54,10 @@ impl Folder {
     /// Makes it where it is missing, and takes it. Returns with it what was put aside.
     pub(super) fn open(dir: &Path, max_size: u64) -> Result<(Self, Vec<PathBuf>), FolderFault> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        // Not those of a folder that has been something else until now.
+        if dir.join("format").exists() || fs::read_dir(dir)?.next().is_none() {
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+        }
         let lock = lock(&dir.join("lock"))?;
         let folder = Self { dir: dir.to_owned(), lock, quarantine_max: max_size / QUARANTINE_PART };
         crash("open.locked");
@@ -97,6 +101,11 @@ impl Folder {
         let taken = self.lock.metadata();
         named.is_ok_and(|named| taken.is_ok_and(|taken| (named.dev(), named.ino()) == (taken.dev(), taken.ino())))
             && self.segments().is_dir()
+    }
+
+    /// Gives the lock up: the folder is to be taken again.
+    pub(super) fn let_go(&self) -> io::Result<()> {
+        self.lock.unlock()
     }
 
     /// Syncs the names in the folder of segments.

@@ -71,6 +71,7 @@ impl Store {
         self.forget_index();
         for segment in self.segments.values_mut() {
             (segment.live_blocks, segment.live_bytes) = (0, 0);
+            (segment.is_audited, segment.is_ours) = (false, false);
         }
         self.empty.clear();
         for lane in self.lanes.values_mut() {
@@ -108,9 +109,11 @@ impl Store {
             let index = open(&mut store.index)?;
             fault::point("index.write").map_err(IndexFault::Io)?;
             let mut changes = Changes::default();
+            // Until the audit is through, what is retired and what is lost are told apart by what is in the index.
+            let is_audited = store.audit.is_none();
             for (name, lane) in &mut store.lanes {
                 if !lane.pending.is_empty() {
-                    lane.write_pending(index, name)?;
+                    lane.write_pending(index, name, !is_audited)?;
                 }
                 if lane.is_dirty {
                     changes.put_lane(name, &lane.record());
@@ -126,8 +129,7 @@ impl Store {
             changes.put_checkpoint(checkpoint(store.writer.as_ref(), store.next_segment));
             index.apply(changes)?;
             crash("commit.applied");
-            // Until the audit is through, what is retired and what is lost are told apart by what is in the index.
-            if store.audit.is_none() {
+            if is_audited {
                 for (name, lane) in store.lanes.iter_mut().filter(|(_, lane)| lane.is_dirty) {
                     lane.sweep(index, name)?;
                 }

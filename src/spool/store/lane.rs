@@ -156,10 +156,11 @@ impl Lane {
         Ok(place)
     }
 
-    /// Writes all that is pending and not retired into runs of the index. It stays pending until [`Self::written`].
-    pub(super) fn write_pending(&mut self, index: &mut Index, name: &LaneName) -> Result<(), IndexFault> {
-        let pending: Vec<Place> =
-            self.pending.iter().filter(|place| !self.retired.contains(place.seq)).copied().collect();
+    /// Writes all that is pending into runs of the index, retired ones only where `all` says so. It stays pending until
+    /// [`Self::written`].
+    pub(super) fn write_pending(&mut self, index: &mut Index, name: &LaneName, all: bool) -> Result<(), IndexFault> {
+        let wanted = |place: &&Place| all || !self.retired.contains(place.seq);
+        let pending: Vec<Place> = self.pending.iter().filter(wanted).copied().collect();
         let mut run: Option<Run> = None;
         for place in pending {
             // Most often it goes behind the last.

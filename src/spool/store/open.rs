@@ -5,9 +5,10 @@ use std::fs;
 use std::io;
 
 use super::fault::crash;
-use super::folder::{Folder, FolderFault, allocated};
+use super::folder::{self, Folder, FolderFault, allocated};
 use super::indexing::{load, open_index, settle_index, to_io};
 use super::lane::Lane;
+use super::retry::PROBE;
 use super::{Event, Options, Segment, Store, audit, events, room};
 use crate::spool::block::Coder;
 use crate::spool::index::{Catalogue, IndexFault, SegmentRecord};
@@ -115,6 +116,11 @@ impl Store {
                 self.begin_audit(true, known.unwrap_or_default());
             }
         }
+        self.find_reserve();
+        if known.is_none() && self.segments.is_empty() {
+            // From here on it is known what the index does not hold.
+            self.commit()?;
+        }
         crash("open.tail");
         self.measure();
         Ok(())
@@ -123,6 +129,7 @@ impl Store {
     /// Looks which segments there are. What is no segment is put aside.
     pub(super) fn find_segments(&mut self) -> io::Result<()> {
         let dir = self.folder.segments();
+        folder::remove(&dir.join(PROBE))?;
         for entry in fs::read_dir(&dir)? {
             let entry = entry?;
             let number = entry.file_name().to_str().and_then(segment::number);

@@ -10,6 +10,9 @@ use super::lane::Totals;
 use super::{Event, Store};
 use crate::spool::segment;
 
+/// Written to see whether the disk takes anything.
+pub(super) const PROBE: &str = "probe";
+
 impl Store {
     /// After an error: opens again what is closed, makes again what is gone, and looks whether the disk takes anything.
     ///
@@ -31,7 +34,7 @@ impl Store {
     /// Writes something, as a segment would be.
     fn probe(&mut self) -> io::Result<()> {
         fault::point("retry.probe")?;
-        let path = self.folder.segments().join("probe");
+        let path = self.folder.segments().join(PROBE);
         let page = [0x5a; segment::PAGE as usize];
         let written = fs::write(&path, page).and_then(|()| fs::File::open(&path)?.sync_all());
         folder::remove(&path)?;
@@ -40,6 +43,7 @@ impl Store {
 
     /// The folder was deleted: makes a new one, of what can still be read. The rest is lost, and told.
     fn make_again(&mut self) -> io::Result<()> {
+        self.folder.let_go()?;
         let (folder, _) = Folder::open(&self.options.dir, self.options.max_size).map_err(|fault| match fault {
             FolderFault::Held(by) => io::Error::new(io::ErrorKind::ResourceBusy, format!("in use by {by}")),
             FolderFault::Newer(version) => io::Error::other(format!("it has format {version}")),

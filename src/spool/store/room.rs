@@ -257,7 +257,7 @@ impl Store {
     }
 
     /// Punches holes into a segment where no block is live. What is retired is synced before.
-    fn punch(&mut self, number: u64) -> io::Result<()> {
+    pub(super) fn punch(&mut self, number: u64) -> io::Result<()> {
         self.sync()?;
         if !self.segments.contains_key(&number) {
             return Ok(());
@@ -291,7 +291,7 @@ impl Store {
         Ok(())
     }
 
-    fn is_live(&mut self, name: &LaneName, seq: u64, segment: u64, offset: u64) -> io::Result<bool> {
+    pub(super) fn is_live(&mut self, name: &LaneName, seq: u64, segment: u64, offset: u64) -> io::Result<bool> {
         self.indexed(|store| {
             let Some(lane) = store.lanes.get_mut(name) else { return Ok(false) };
             if lane.retired.contains(seq) {
@@ -339,6 +339,12 @@ impl Store {
         }
         self.room.has_reserve = made.is_ok();
         self.measure();
+    }
+
+    /// Looks whether there is one from an earlier run.
+    pub(super) fn find_reserve(&mut self) {
+        let found = fs::metadata(self.folder.reserve());
+        self.room.has_reserve = found.is_ok_and(|found| allocated(&found) >= self.options.reserve_bytes);
     }
 
     /// Gives the reserve up; whether there was one.

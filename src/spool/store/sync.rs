@@ -5,7 +5,8 @@ use std::io;
 
 use super::fault::{self, crash};
 use super::{Store, folder};
-use crate::spool::segment;
+use crate::spool::index::SegmentRecord;
+use crate::spool::segment::{self, Found, Walk};
 
 /// Octets that an index may take beyond what its blocks need before it is copied, or renewed when there are none.
 const INDEX_SPARE: u64 = 4 * 1024 * 1024;
@@ -84,9 +85,42 @@ impl Store {
             if !segment.is_audited || segment.live_blocks > 0 || segment.is_dirty {
                 continue;
             }
+            // Counts of earlier runs, and such where something could not be read, are not trusted with this.
+            if (segment.is_damaged || !segment.is_ours) && self.holds_something(number, segment.is_damaged)? {
+                continue;
+            }
             self.give_up(number, segment.is_damaged)?;
         }
         Ok(())
+    }
+
+    /// Counts the live blocks of a segment. Whether there are any.
+    fn holds_something(&mut self, number: u64, is_damaged: bool) -> io::Result<bool> {
+        let Ok(file) = self.file(number).and_then(fs::File::try_clone) else { return Ok(false) };
+        let mut walk = Walk::new(file, 0, is_damaged)?;
+        let mut live = SegmentRecord::default();
+        loop {
+            match walk.next() {
+                Ok(Some(Found::Block { offset, header })) => {
+                    if self.is_live(&header.lane, header.meta.seq.0, number, offset)? {
+                        live.blocks += 1;
+                        live.bytes += header.block_len();
+                    }
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(_) => walk.skip(),
+            }
+        }
+        if live.blocks == 0 {
+            return Ok(false);
+        }
+        if let Some(segment) = self.segments.get_mut(&number) {
+            (segment.live_blocks, segment.live_bytes) = (live.blocks, live.bytes);
+            segment.is_dirty = true;
+        }
+        self.empty.remove(&number);
+        Ok(true)
     }
 
     fn give_up(&mut self, number: u64, is_damaged: bool) -> io::Result<()> {

@@ -1,8 +1,11 @@
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 
 thread_local! {
+    /// Places where the process may be made to die, as this thread came by them.
+    static CAME_BY: RefCell<BTreeSet<&'static str>> = RefCell::default();
+
     /// By point: how often it fails yet, and with which error number.
     static ARMED: RefCell<HashMap<&'static str, (usize, i32)>> = RefCell::default();
 }
@@ -15,6 +18,15 @@ pub(in crate::spool::store) fn arm(name: &'static str, times: usize, errno: i32)
 /// No point fails any more.
 pub(in crate::spool::store) fn disarm() {
     ARMED.with_borrow_mut(HashMap::clear);
+}
+
+pub(super) fn came_by(name: &'static str) {
+    CAME_BY.with_borrow_mut(|names| names.insert(name));
+}
+
+/// All places that this thread came by.
+pub(in crate::spool::store) fn all_came_by() -> BTreeSet<&'static str> {
+    CAME_BY.with_borrow(Clone::clone)
 }
 
 pub(super) fn fail_here(name: &'static str) -> io::Result<()> {
