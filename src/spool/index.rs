@@ -76,6 +76,8 @@ pub(super) struct LaneRecord {
     pub(super) last: u64,
     /// Retired: first and last of each range.
     pub(super) retired: Vec<(u64, u64)>,
+    /// What was retired when an audit began that has not come to its end.
+    pub(super) before_audit: Option<Vec<(u64, u64)>>,
 }
 
 /// What the catalogue says of a segment: blocks that are not retired, and their octets.
@@ -118,6 +120,22 @@ pub(super) struct Index {
     dir: PathBuf,
     /// sled's flush does not come to `sys`: its files are synced behind it.
     sync_behind: bool,
+    /// Behind all other handles, which are dropped in this order.
+    _last: LastHandle,
+}
+
+/// The handle with which sled's last one is dropped: it writes then, and panics where the disk does not work. Who drops an
+/// index on the way out of an error, or of a panic, must not meet that.
+#[derive(Debug)]
+struct LastHandle(Option<sled::Db>);
+
+impl Drop for LastHandle {
+    fn drop(&mut self) {
+        let last = self.0.take();
+        if catch_unwind(AssertUnwindSafe(move || drop(last))).is_err() {
+            tracing::debug!("the index panicked while it was closed");
+        }
+    }
 }
 
 impl Index {
@@ -141,8 +159,8 @@ impl Index {
                 }
             };
             let catalogue = db.open_tree(CATALOGUE)?;
-            let dir = dir.to_owned();
-            Ok(Self { db, catalogue, lanes: HashMap::new(), dir, sync_behind: false })
+            let (dir, last) = (dir.to_owned(), LastHandle(Some(db.clone())));
+            Ok(Self { db, catalogue, lanes: HashMap::new(), dir, sync_behind: false, _last: last })
         })
     }
 
@@ -245,10 +263,7 @@ impl Index {
 
     /// Lets go of its files. What was not flushed may be lost.
     pub(super) fn close(self) {
-        // sled writes when it is dropped, and may panic then.
-        if catch_unwind(AssertUnwindSafe(move || drop(self))).is_err() {
-            tracing::debug!("the index panicked while it was closed");
-        }
+        drop(self);
     }
 
     fn tree(&mut self, lane: &LaneName) -> Result<sled::Tree, IndexFault> {
@@ -333,11 +348,15 @@ impl Place {
 
 impl LaneRecord {
     fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(32 + 16 * self.retired.len().min(RANGES_MAX));
+        let mut out = Vec::with_capacity(40 + 16 * self.retired.len().min(RANGES_MAX));
         for number in [self.blocks, self.bytes, self.records, self.last] {
             out.extend_from_slice(&number.to_le_bytes());
         }
-        for (first, last) in self.retired.iter().take(RANGES_MAX) {
+        let before = self.before_audit.as_deref();
+        let count = before.map_or(u64::MAX, |before| before.len().min(RANGES_MAX) as u64);
+        out.extend_from_slice(&count.to_le_bytes());
+        let before = before.unwrap_or_default().iter().take(RANGES_MAX);
+        for (first, last) in before.chain(self.retired.iter().take(RANGES_MAX)) {
             out.extend_from_slice(&first.to_le_bytes());
             out.extend_from_slice(&last.to_le_bytes());
         }
@@ -347,16 +366,27 @@ impl LaneRecord {
     fn decode(octets: &[u8]) -> Option<Self> {
         let (numbers, rest) = octets.as_chunks::<8>();
         let numbers: Vec<u64> = numbers.iter().map(|number| u64::from_le_bytes(*number)).collect();
-        let [blocks, bytes, records, last, ranges @ ..] = numbers.as_slice() else { return None };
+        let [blocks, bytes, records, last, count, ranges @ ..] = numbers.as_slice() else { return None };
         let (ranges, odd) = ranges.as_chunks::<2>();
-        let retired: Vec<(u64, u64)> = ranges.iter().map(|[first, last]| (*first, *last)).collect();
-        let rises = retired.iter().all(|(first, last)| first <= last) && retired.is_sorted_by(|a, b| a.1 < b.0);
-        (rest.is_empty() && odd.is_empty() && rises).then_some(Self {
+        let ranges: Vec<(u64, u64)> = ranges.iter().map(|[first, last]| (*first, *last)).collect();
+        let (before_audit, retired) = match *count {
+            u64::MAX => (None, ranges),
+            count => {
+                let (before, retired) = ranges.split_at_checked(usize::try_from(count).ok()?)?;
+                (Some(before.to_vec()), retired.to_vec())
+            }
+        };
+        let rises = |ranges: &[(u64, u64)]| {
+            ranges.iter().all(|(first, last)| first <= last) && ranges.is_sorted_by(|a, b| a.1 < b.0)
+        };
+        let is_sound = rises(&retired) && before_audit.as_deref().is_none_or(rises);
+        (rest.is_empty() && odd.is_empty() && is_sound).then_some(Self {
             blocks: *blocks,
             bytes: *bytes,
             records: *records,
             last: *last,
             retired,
+            before_audit,
         })
     }
 }

@@ -234,6 +234,21 @@ const fn pages(bytes: u64) -> u64 {
 
 #[cfg(test)]
 mod model {
+    pub(super) mod tests;
+}
+
+#[cfg(test)]
+mod damage {
+    mod tests;
+}
+
+#[cfg(test)]
+mod large {
+    mod tests;
+}
+
+#[cfg(test)]
+mod shares {
     mod tests;
 }
 

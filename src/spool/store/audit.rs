@@ -31,8 +31,9 @@ pub(super) struct Audit {
     pub(super) floor: u64,
     /// The index did not say that it knows what lies behind it (segment, offset).
     checkpoint: (u64, u64),
-    /// What was retired when it began.
+    /// What was retired when it began. What was retired since says nothing: the index did not know what lies between.
     retired: HashMap<LaneName, Ranges>,
+    nothing: Ranges,
     todo: BTreeSet<u64>,
     walk: Option<Walking>,
     /// What is live of what was looked at.
@@ -61,6 +62,11 @@ enum Standing {
 }
 
 impl Audit {
+    /// What was retired of the lane when it began.
+    pub(super) fn retired_before(&self, name: &LaneName) -> &Ranges {
+        self.retired.get(name).unwrap_or(&self.nothing)
+    }
+
     /// A release of a block that is not in the index.
     pub(super) fn retired(&mut self, name: &LaneName, seq: u64) {
         self.retired.entry(name.clone()).or_default().insert(seq, seq);
@@ -89,11 +95,17 @@ impl Audit {
 impl Store {
     /// Begins one over all segments that there are. None is written to any more.
     pub(super) fn begin_audit(&mut self, rebuilds: bool, checkpoint: (u64, u64)) {
+        let retired = self.lanes.iter_mut().map(|(name, lane)| {
+            let before = lane.before_audit.take().unwrap_or_else(|| lane.retired.clone());
+            (name.clone(), before)
+        });
+        let retired = retired.collect();
         self.audit = Some(Audit {
             rebuilds,
             floor: self.next_segment,
             checkpoint,
-            retired: self.lanes.iter().map(|(name, lane)| (name.clone(), lane.retired.clone())).collect(),
+            retired,
+            nothing: Ranges::default(),
             todo: self.segments.keys().copied().collect(),
             walk: None,
             totals: HashMap::new(),
@@ -235,7 +247,7 @@ impl Store {
                 let Some(audit) = &self.audit else { return Ok(Standing::Dead) };
                 // What lies behind the checkpoint never was in the index, so that nobody has retired it there.
                 let is_behind = (place.segment, u64::from(place.offset)) >= audit.checkpoint && !audit.rebuilds;
-                let was_retired = audit.retired.get(name).is_some_and(|retired| retired.contains(place.seq));
+                let was_retired = audit.retired_before(name).contains(place.seq);
                 if was_retired && !is_behind { Standing::Dead } else { Standing::Lost }
             }
         })
@@ -313,33 +325,41 @@ impl Store {
     }
 
     fn end_audit(&mut self) -> io::Result<()> {
-        let Some(audit) = &self.audit else { return Ok(()) };
-        if audit.rebuilds {
-            // From here on nothing is missing: all below the oldest live block is retired.
-            let names: Vec<LaneName> = self.lanes.keys().cloned().collect();
-            for name in names {
-                let first = self.live_after(&name, 0)?;
-                if let Some(lane) = self.lanes.get_mut(&name) {
-                    let last = first.map_or(lane.last, |first| first.seq.saturating_sub(1));
-                    lane.retired.insert(0, last);
-                    lane.is_dirty = true;
-                }
-            }
+        // From here on nothing is missing: what lies between two retired blocks without a live one is retired as well.
+        let names: Vec<LaneName> = self.lanes.keys().cloned().collect();
+        for name in names {
+            self.close_ranges(&name)?;
         }
         self.write_found()?;
         let Some(audit) = self.audit.take() else { return Ok(()) };
-        if audit.rebuilds {
-            self.tell(Event::Rebuilt { blocks: audit.found });
-        } else if !audit.has_gap {
-            for (name, lane) in &mut self.lanes {
-                let counted = audit.totals.get(name).copied().unwrap_or_default().plus(lane.since);
-                if lane.totals != counted {
-                    lane.totals = counted;
-                    lane.is_dirty = true;
-                }
+        for (name, lane) in &mut self.lanes {
+            lane.is_dirty = true;
+            if !audit.has_gap {
+                lane.totals = audit.totals.get(name).copied().unwrap_or_default().plus(lane.since);
             }
         }
+        if audit.rebuilds {
+            self.tell(Event::Rebuilt { blocks: audit.found });
+        }
+        // What was found is safe; that it was all of it is told to the index now.
+        self.commit()?;
         crash("audit.end");
+        Ok(())
+    }
+
+    fn close_ranges(&mut self, name: &LaneName) -> io::Result<()> {
+        let mut live = self.live_after(name, 0)?;
+        if let Some(lane) = self.lanes.get_mut(name) {
+            lane.retired.insert(0, live.map_or(lane.last, |live| live.seq.saturating_sub(1)));
+        }
+        while let Some(before) = live {
+            let Some(first) = self.lanes.get(name).and_then(|lane| lane.retired.first_above(before.seq)) else { break };
+            live = self.live_after(name, first)?;
+            if let Some(lane) = self.lanes.get_mut(name) {
+                let last = lane.retired.last_below(live.map_or(u64::MAX, |live| live.seq));
+                lane.retired.insert(first, last.unwrap_or(first));
+            }
+        }
         Ok(())
     }
 }

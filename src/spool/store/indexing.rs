@@ -79,6 +79,10 @@ impl Store {
             (lane.totals, lane.since) = (Totals::default(), Totals::default());
         }
         self.begin_audit(true, (0, 0));
+        // What is retired is known no more but here.
+        if let Err(fault) = self.write_index() {
+            tracing::debug!(%fault, "the new index is not written yet");
+        }
         Ok(())
     }
 
@@ -105,38 +109,7 @@ impl Store {
 
     /// Writes to the index what is not in it, and flushes it. Blocks of it must be synced before.
     pub(super) fn commit(&mut self) -> io::Result<()> {
-        self.indexed(|store| {
-            let index = open(&mut store.index)?;
-            fault::point("index.write").map_err(IndexFault::Io)?;
-            let mut changes = Changes::default();
-            // Until the audit is through, what is retired and what is lost are told apart by what is in the index.
-            let is_audited = store.audit.is_none();
-            for (name, lane) in &mut store.lanes {
-                if !lane.pending.is_empty() {
-                    lane.write_pending(index, name, !is_audited)?;
-                }
-                if lane.is_dirty {
-                    changes.put_lane(name, &lane.record());
-                }
-            }
-            crash("commit.runs");
-            for (number, segment) in store.segments.iter().filter(|(_, segment)| segment.is_dirty) {
-                changes.put_segment(*number, segment.record());
-            }
-            for number in &store.gone {
-                changes.remove_segment(*number);
-            }
-            changes.put_checkpoint(checkpoint(store.writer.as_ref(), store.next_segment));
-            index.apply(changes)?;
-            crash("commit.applied");
-            if is_audited {
-                for (name, lane) in store.lanes.iter_mut().filter(|(_, lane)| lane.is_dirty) {
-                    lane.sweep(index, name)?;
-                }
-            }
-            fault::point("index.flush").map_err(IndexFault::Io)?;
-            index.flush()
-        })?;
+        self.indexed(Self::write_index)?;
         crash("commit.flushed");
         for lane in self.lanes.values_mut() {
             lane.is_dirty = false;
@@ -148,6 +121,43 @@ impl Store {
         self.gone.clear();
         self.measure();
         Ok(())
+    }
+
+    fn write_index(&mut self) -> Result<(), IndexFault> {
+        let index = open(&mut self.index)?;
+        fault::point("index.write").map_err(IndexFault::Io)?;
+        let mut changes = Changes::default();
+        // Until the audit is through, what is retired and what is lost are told apart by what is in the index.
+        let is_audited = self.audit.is_none();
+        for (name, lane) in &mut self.lanes {
+            if !lane.pending.is_empty() {
+                lane.write_pending(index, name, !is_audited)?;
+            }
+            if lane.is_dirty {
+                let before = self.audit.as_ref().map(|audit| audit.retired_before(name));
+                changes.put_lane(name, &lane.record(before));
+            }
+        }
+        crash("commit.runs");
+        for (number, segment) in self.segments.iter().filter(|(_, segment)| segment.is_dirty) {
+            changes.put_segment(*number, segment.record());
+        }
+        for number in &self.gone {
+            changes.remove_segment(*number);
+        }
+        // An index that is being made knows nothing for sure: after a restart that goes on.
+        if !self.audit.as_ref().is_some_and(|audit| audit.rebuilds) {
+            changes.put_checkpoint(checkpoint(self.writer.as_ref(), self.next_segment));
+        }
+        index.apply(changes)?;
+        crash("commit.applied");
+        if is_audited {
+            for (name, lane) in self.lanes.iter_mut().filter(|(_, lane)| lane.is_dirty) {
+                lane.sweep(index, name)?;
+            }
+        }
+        fault::point("index.flush").map_err(IndexFault::Io)?;
+        index.flush()
     }
 
     /// Begins an empty index where nothing is in it that is needed: sled's files do not shrink by themselves.

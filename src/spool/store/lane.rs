@@ -45,6 +45,8 @@ impl Totals {
 pub(super) struct Lane {
     /// Released, evicted, dropped or damaged.
     pub(super) retired: Ranges,
+    /// What was retired when the last run's audit began, where that did not come to its end.
+    pub(super) before_audit: Option<Ranges>,
     /// Of the blocks that are not retired.
     pub(super) totals: Totals,
     /// Those of them that lie behind the audit's end.
@@ -64,13 +66,17 @@ pub(super) struct Lane {
 
 impl Lane {
     pub(super) fn new(record: LaneRecord) -> Self {
-        let LaneRecord { blocks, bytes, records, last, retired } = record;
-        Self { retired: retired.into(), totals: Totals { blocks, bytes, records }, last, ..Self::default() }
+        let LaneRecord { blocks, bytes, records, last, retired, before_audit } = record;
+        let totals = Totals { blocks, bytes, records };
+        let before_audit = before_audit.map(Ranges::from);
+        Self { retired: retired.into(), before_audit, totals, last, ..Self::default() }
     }
 
-    pub(super) fn record(&self) -> LaneRecord {
+    /// For the catalogue; with what was retired when the audit that is going on began.
+    pub(super) fn record(&self, before_audit: Option<&Ranges>) -> LaneRecord {
         let Totals { blocks, bytes, records } = self.totals;
-        LaneRecord { blocks, bytes, records, last: self.last, retired: self.retired.to_vec() }
+        let before_audit = before_audit.map(Ranges::to_vec);
+        LaneRecord { blocks, bytes, records, last: self.last, retired: self.retired.to_vec(), before_audit }
     }
 
     /// Adds a block that is not in the index; instead of the one that has its seq, if any.
