@@ -198,3 +198,6 @@ impl Walk {
 fn zeroes(octets: Option<&[u8]>) -> bool {
     octets.is_some_and(|octets| octets.iter().all(|octet| *octet == 0))
 }
+
+#[cfg(test)]
+mod tests;
