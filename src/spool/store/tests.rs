@@ -23,8 +23,9 @@ pub(super) fn meta(seq: u64) -> Meta {
 
 /// Octets that do not compress, and differ from block to block.
 pub(super) fn plain(seq: u64, bytes: usize) -> Vec<u8> {
-    let mut random = fastrand::Rng::with_seed(seq);
-    (0..bytes).map(|_| random.u8(..)).collect()
+    let mut plain = vec![0; bytes];
+    fastrand::Rng::with_seed(seq).fill(&mut plain);
+    plain
 }
 
 /// Small enough that segments roll all the time.
