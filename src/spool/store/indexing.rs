@@ -63,6 +63,12 @@ impl Store {
             Err(error) => return Err(error),
         }
         crash("index.lost");
+        // The old one lies beside the new one now, and both count.
+        let old = self.room.index_bytes;
+        self.measure();
+        if !self.has_room(old) {
+            self.folder.bound_quarantine(0)?;
+        }
         self.tell(Event::Rebuilding { why: why.to_owned() });
         let index = open_index(self).map_err(to_io)?;
         self.index = Some(index);
