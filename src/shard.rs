@@ -23,6 +23,8 @@ use crate::stop::{self, Stop};
 use crate::time::since_epoch;
 
 mod spooler;
+#[cfg(test)]
+mod tests;
 
 /// What all shards share: made once, before the first of them starts.
 pub struct Common {

@@ -109,9 +109,8 @@ fn an_outage_goes_to_the_disk_and_comes_back_in_order() {
     site.collector.stop();
     // Some 30 MB: several times what memory.max leaves for queues.
     send_numbers(lan, 1_000..200_000);
-    let status = relay.status_when("the disk to hold most of it", |status| {
-        count(status.route("all"), "spooled") > 100_000
-    });
+    let status =
+        relay.status_when("the disk to hold most of it", |status| count(status.route("all"), "spooled") > 100_000);
     status.assert_balanced();
     assert_eq!(count(status.route("all"), "dropped"), 0);
     assert!(relay.metric("forebay_spool_state", "state=\"ready\"") == 1);
@@ -177,7 +176,11 @@ fn nothing_that_a_relay_had_stored_is_lost_when_it_is_killed_thirty_times() {
     let mut promised = Vec::new();
     for kill in 0..KILLS {
         // In every third run the collector is there, in the others the disk takes it all.
-        if kill % 3 == 0 { site.collector.restart() } else { site.collector.stop() }
+        if kill % 3 == 0 {
+            site.collector.restart()
+        } else {
+            site.collector.stop()
+        }
         let relay = site.start("durability: always, sync: every_batch, max_size: 1GiB", ALL);
         let mut stream = TcpStream::connect(relay.address("lan", "tcp")).unwrap();
         let sender = std::thread::spawn(move || {
@@ -304,7 +307,8 @@ fn a_full_spool_drops_the_oldest_or_the_newest_or_makes_senders_wait_and_never_t
                 highest = highest.max(du(&spool));
             }
             routed(&relay, sent);
-            let dropped = relay.status_when("messages to be dropped", |status| count(status.route("all"), "dropped") > 0);
+            let dropped =
+                relay.status_when("messages to be dropped", |status| count(status.route("all"), "dropped") > 0);
             dropped.assert_balanced();
         }
         assert!(highest <= 16 << 20, "{when_full}: {highest}");

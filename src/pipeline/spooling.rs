@@ -117,6 +117,8 @@ struct Place {
     reading: Option<Seq>,
     /// Something was sent to the disk since that read was asked for.
     has_appended: bool,
+    /// The oldest batch that was forgotten since: the read may have passed it over.
+    forgotten: Option<Seq>,
     /// The reader is close behind the writer: what is sealed waits in memory for the two to meet.
     is_catching_up: bool,
     /// The spool refused a batch: no more until it says so, or a moment has passed.
@@ -181,6 +183,7 @@ impl Place {
             is_later: false,
             reading: None,
             has_appended: false,
+            forgotten: None,
             is_catching_up: false,
             is_refused: false,
             is_probing: false,
@@ -433,6 +436,7 @@ impl Work<'_> {
             if let Some(place) = self.places.lanes.get_mut(lane) {
                 place.reading = Some(after);
                 place.has_appended = false;
+                place.forgotten = None;
             }
         }
     }

@@ -21,22 +21,23 @@ use super::block::LaneName;
 use crate::sys;
 
 /// Blocks of a run. A leaf of sled holds 16 values and is rewritten whole: 17 runs must be less than a quarter of one of
-/// its segments, or it makes files of them that it never deletes.
-pub(super) const RUN_MAX: usize = 64;
+/// its segments, or it makes files of them that it never deletes. And a thousand leaves stay in memory beside the cache,
+/// whatever its size, because sled notes accesses before it counts them: 64 blocks a run are 34 MiB of memory, 16 are 10.
+pub(super) const RUN_MAX: usize = 16;
 
 /// Octets of a place in a run.
 const PLACE: usize = 40;
 
 /// sled's unit of allocation: the smallest that keeps the rule at [`RUN_MAX`], because a spool that holds little shall
 /// take little.
-pub(super) const SLED_SEGMENT: usize = 256 * 1024;
+pub(super) const SLED_SEGMENT: usize = 128 * 1024;
 
 /// sled's cache. What a lane reads and releases is kept beside it, decoded: more would serve nobody.
 const SLED_CACHE: u64 = 4 * 1024 * 1024;
 
-/// Ranges of retired blocks that a lane's record holds. The rest is sent again after a restart. 17 records must stay below
-/// a quarter of a sled segment, as runs do.
-const RANGES_MAX: usize = 128;
+/// Ranges of retired blocks that a lane's record holds, twice during an audit. The rest is sent again after a restart.
+/// They must keep the rule at [`RUN_MAX`].
+const RANGES_MAX: usize = 50;
 
 /// sled lets go of its files on threads of its own: so often, with so long between, is opening them tried.
 const OPEN_ATTEMPTS: u32 = 100;
@@ -474,3 +475,6 @@ fn own_one(path: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,7 +29,14 @@ pub(super) struct Places {
 
 impl Places {
     /// The lane that takes `seq` behind all that it has; `None` where none does.
-    pub(super) fn for_append(&mut self, route: &str, lane: usize, shard: usize, seq: Seq, store: &Store) -> Option<LaneName> {
+    pub(super) fn for_append(
+        &mut self,
+        route: &str,
+        lane: usize,
+        shard: usize,
+        seq: Seq,
+        store: &Store,
+    ) -> Option<LaneName> {
         for elder in 0..LANES {
             let name = LaneName { route: route.to_owned(), shard: shard as u16 + elder * APART };
             if store.last_seq(&name) >= seq {

@@ -210,9 +210,9 @@ impl Reporter {
                 // A new spool has none.
                 Event::Rebuilt { blocks: 0 } => {}
                 Event::Rebuilt { blocks } => info!(blocks, "the spool's index is complete again"),
-                Event::SyncBehind => warn!(
-                    "the spool's index is not synced as it should be: a power cut may send some messages twice"
-                ),
+                Event::SyncBehind => {
+                    warn!("the spool's index is not synced as it should be: a power cut may send some messages twice")
+                }
             }
         }
     }

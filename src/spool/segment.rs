@@ -46,9 +46,8 @@ pub(super) fn open(dir: &Path, number: u64) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(path(dir, number))
 }
 
-/// Reads exactly `bytes` octets at `offset` into `out`, which is emptied before.
+/// Reads exactly `bytes` octets at `offset`: all that is in `out` then.
 pub(super) fn read(file: &File, offset: u64, bytes: usize, out: &mut Vec<u8>) -> io::Result<()> {
-    out.clear();
     out.resize(bytes, 0);
     file.read_exact_at(out, offset)
 }
@@ -198,3 +197,6 @@ impl Walk {
 fn zeroes(octets: Option<&[u8]>) -> bool {
     octets.is_some_and(|octets| octets.iter().all(|octet| *octet == 0))
 }
+
+#[cfg(test)]
+mod tests;

@@ -199,7 +199,7 @@ impl Store {
             return self.index.is_some();
         }
         self.make_reserve();
-        self.punch_one()
+        self.punch_one(room::PUNCH_BYTES)
     }
 
     /// Syncs and lets go of the folder.

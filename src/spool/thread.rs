@@ -58,7 +58,9 @@ pub fn start(config: &Config, meters: &Arc<Meters>) -> Result<Option<(Vec<Port>,
     match opened_rx.recv_timeout(OPEN_WAIT) {
         Ok(Err(refused)) => return Err(StartError::Refused(refused)),
         Ok(Ok(())) => {}
-        Err(_) => warn!(dir = %spool.dir.display(), "the spool's disk is slow: the relay starts without waiting for it"),
+        Err(_) => {
+            warn!(dir = %spool.dir.display(), "the spool's disk is slow: the relay starts without waiting for it")
+        }
     }
     Ok(Some((ports, Spool { ended: ended_rx, shared })))
 }

@@ -74,13 +74,7 @@ pub(super) struct Worker {
 
 impl Worker {
     /// A thread's work for `config`, which has a spool.
-    pub(super) fn new(
-        config: &Config,
-        options: Options,
-        sync: SpoolSync,
-        desk: Desk,
-        meters: Arc<Meters>,
-    ) -> Self {
+    pub(super) fn new(config: &Config, options: Options, sync: SpoolSync, desk: Desk, meters: Arc<Meters>) -> Self {
         let forwarding = config.routes.iter().enumerate();
         let forwarding = forwarding.filter(|(_, route)| matches!(route.action, Action::Forward { .. }));
         let lanes: Vec<(usize, String)> = forwarding.map(|(index, route)| (index, route.name.clone())).collect();

@@ -61,6 +61,7 @@ impl Work<'_> {
         let mode = place.mode;
         lane.forget(stored.charge, &mut self.shelf.budget);
         if batch.is_some() {
+            place.forgotten = Some(place.forgotten.map_or(stored.seq, |seq| seq.min(stored.seq)));
             self.tell(Command::Forget { lane: index, seq: stored.seq });
         }
         self.count_spooled(index, stored.records as i64, stored.charge as i64);
@@ -171,8 +172,9 @@ impl Work<'_> {
         let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else {
             return Vec::new();
         };
-        // What is on its way and older was refused once, and overtaken: it goes first.
-        let limit = place.transit.iter().map(|transit| transit.seq).min();
+        // What is on its way and older was refused once, and overtaken; what was forgotten was in memory when the spool
+        // looked: they go first.
+        let limit = place.transit.iter().map(|transit| transit.seq).chain(place.forgotten).min();
         let (mut refused, mut taken) = (Vec::new(), (0, 0));
         for mut batch in batches {
             if limit.is_some_and(|limit| batch.seq > limit) {

@@ -114,13 +114,14 @@ impl Work<'_> {
         if self.places.is_stalled || self.places.is_gone {
             return;
         }
+        let small = SMALL_BYTES.min(self.shelf.budget.guaranteed() / 4);
         let Some(lane) = self.shelf.lanes.get_mut(index) else { return };
         let cut = lane.cut_front(keep);
         let (open, on_detour) = (lane.open_bytes(), lane.is_on_detour());
         // The open batch goes along where nobody would send it soon, or where it takes much of what there is.
         let is_stuck = keep == 0 && !on_detour && open > 0;
         let leaves = is_stuck || !cut.is_empty();
-        let seals = is_stuck || ((leaves || on_detour) && open >= SMALL_BYTES);
+        let seals = is_stuck || ((leaves || on_detour) && open >= small);
         if !leaves && !seals {
             return;
         }
@@ -144,8 +145,9 @@ impl Work<'_> {
             lane.forget(forgotten.1, &mut self.shelf.budget);
         }
         if let (Some(place), Some(lowest)) = (self.places.lanes.get_mut(index), lowest) {
-            place.cursor = place.cursor.min(lowest.before());
             place.has_unread |= forgotten.0 > 0;
+            // A read that is under way from the old cursor on will not be taken.
+            place.cursor = place.cursor.min(lowest.before());
         }
         self.forget_all(index, seqs.into_iter());
         self.count_spooled(index, forgotten.0 as i64, forgotten.1 as i64);

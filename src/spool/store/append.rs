@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use super::fault::{self, crash};
 use super::folder::allocated;
 use super::room::Admission;
-use super::{Segment, Store, Writer, pages};
+use super::{Lane, Segment, Store, Writer, pages};
 use crate::spool::block::{LaneName, Meta};
 use crate::spool::index::Place;
 use crate::spool::segment;
@@ -65,11 +65,15 @@ impl Store {
             oldest_us: meta.oldest_us,
             newest_us: meta.newest_us,
         };
-        let lane = self.lanes.entry(name.clone()).or_default();
-        lane.push(place);
-        lane.totals.add(&place);
-        lane.since.add(&place);
-        lane.is_dirty = true;
+        if !self.lanes.contains_key(name) {
+            self.lanes.insert(name.clone(), Lane::default());
+        }
+        if let Some(lane) = self.lanes.get_mut(name) {
+            lane.push(place);
+            lane.totals.add(&place);
+            lane.since.add(&place);
+            lane.is_dirty = true;
+        }
         let segment = self.segments.entry(segment).or_default();
         segment.live_blocks += 1;
         segment.live_bytes += bytes;

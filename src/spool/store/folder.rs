@@ -72,6 +72,11 @@ impl Folder {
             DirBuilder::new().recursive(true).mode(0o700).create(made)?;
         }
         aside.extend(folder.check_format()?);
+        // Their names must survive a power cut as what is in them does.
+        File::open(dir)?.sync_all()?;
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            File::open(parent)?.sync_all()?;
+        }
         Ok((folder, aside))
     }
 

@@ -7,7 +7,7 @@ use super::fault::{self, crash};
 use super::lane::Totals;
 use super::{Event, Store, folder};
 use crate::spool::block::LaneName;
-use crate::spool::index::{self, Catalogue, Changes, Index, IndexFault, Place};
+use crate::spool::index::{self, Changes, Index, IndexFault, Place};
 
 impl Store {
     /// Calls `call`, which uses the index. Where that turns out to be damaged it is put aside and made again, where the
@@ -63,6 +63,12 @@ impl Store {
             Err(error) => return Err(error),
         }
         crash("index.lost");
+        // The old one lies beside the new one now, and both count.
+        let old = self.room.index_bytes;
+        self.measure();
+        if !self.has_room(old) {
+            self.folder.bound_quarantine(0)?;
+        }
         self.tell(Event::Rebuilding { why: why.to_owned() });
         let index = open_index(self).map_err(to_io)?;
         self.index = Some(index);
@@ -223,15 +229,11 @@ pub(super) fn open(index: &mut Option<Index>) -> Result<&mut Index, IndexFault> 
     index.as_mut().ok_or_else(closed)
 }
 
-/// All of a catalogue, or an empty one.
-pub(super) fn load(index: &Index) -> Result<Catalogue, IndexFault> {
-    index.catalogue()
-}
-
 fn checkpoint(writer: Option<&super::Writer>, next_segment: u64) -> (u64, u64) {
     writer.map_or((next_segment, 0), |writer| (writer.number, writer.synced))
 }
 
+/// Whether it is for want of room.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -6,7 +6,7 @@ use std::io;
 
 use super::fault::crash;
 use super::folder::{self, Folder, FolderFault, allocated};
-use super::indexing::{is_full, load, open_index, settle_index, to_io};
+use super::indexing::{is_full, open_index, settle_index, to_io};
 use super::lane::Lane;
 use super::retry::PROBE;
 use super::{Event, Options, Segment, Store, audit, events, room};
@@ -78,12 +78,7 @@ impl Store {
         for path in aside {
             store.tell(Event::Quarantined { path });
         }
-        store.find_reserve();
-        match store.load() {
-            // What has filled the disk must be able to leave it.
-            Err(error) if is_full(&error) && store.give_up_reserve() => store.load()?,
-            loaded => loaded?,
-        }
+        store.load()?;
         Ok(store)
     }
 
@@ -92,8 +87,15 @@ impl Store {
         settle_index(&self.folder)?;
         let was_there = self.folder.index().exists();
         self.find_segments()?;
-        let catalogue = match open_index(self).and_then(|index| load(&index).map(|catalogue| (index, catalogue))) {
-            Ok((index, catalogue)) => {
+        self.find_reserve();
+        let load = |store: &mut Self| open_index(store).and_then(|index| Ok((index.catalogue()?, index)));
+        let opened = match load(self) {
+            // A disk that filled up before the last run ended.
+            Err(IndexFault::Io(error)) if is_full(&error) && self.give_up_reserve() => load(self),
+            opened => opened,
+        };
+        let catalogue = match opened {
+            Ok((catalogue, index)) => {
                 self.index = Some(index);
                 catalogue
             }
@@ -107,22 +109,21 @@ impl Store {
         crash("open.indexed");
         let known = catalogue.checkpoint;
         self.take_catalogue(catalogue);
+        let is_new = known.is_none() && self.segments.is_empty();
         match known {
             Some(checkpoint) if self.tail_bytes(checkpoint) <= TAIL_MAX => {
                 self.read_tail(checkpoint)?;
                 self.begin_audit(false, checkpoint);
             }
+            None if is_new => self.begin_audit(false, (0, 0)),
             // It is far behind, or new, or has lost all.
             _ => {
                 let why = if was_there { "it does not hold what was written last" } else { "it is missing" };
-                if !self.segments.is_empty() {
-                    self.tell(Event::Rebuilding { why: why.to_owned() });
-                }
+                self.tell(Event::Rebuilding { why: why.to_owned() });
                 self.begin_audit(true, known.unwrap_or_default());
             }
         }
-        self.find_reserve();
-        if known.is_none() && self.segments.is_empty() {
+        if is_new {
             // From here on it is known what the index does not hold.
             self.commit()?;
         }

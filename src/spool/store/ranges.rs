@@ -71,3 +71,6 @@ impl From<Vec<(u64, u64)>> for Ranges {
         all
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,6 +132,6 @@ impl Store {
                 self.empty.insert(place.segment);
             }
         }
-        self.room.is_exhausted = false;
+        self.room.retired(u64::from(place.bytes));
     }
 }

@@ -27,7 +27,7 @@ impl Store {
             self.reopen_index()?;
         }
         self.measure();
-        self.room.is_exhausted = false;
+        self.room.is_new();
         Ok(())
     }
 

@@ -32,7 +32,7 @@ const EVICT_BYTES: u64 = 1024 * 1024;
 const EVICT_ROUNDS: usize = 8;
 
 /// Octets of a segment that must be dead before its holes are punched, when there is no hurry.
-const PUNCH_BYTES: u64 = 1024 * 1024;
+pub(super) const PUNCH_BYTES: u64 = 1024 * 1024;
 
 /// The same when the spool is full.
 const PUNCH_BYTES_FULL: u64 = 4 * PAGE;
@@ -54,8 +54,8 @@ pub(super) struct Room {
     /// Segments in which blocks were marked as dropped since the last sync.
     pub(super) buried: BTreeSet<u64>,
     has_reserve: bool,
-    /// There was nothing to be had, and nothing was retired since.
-    pub(super) is_exhausted: bool,
+    /// Octets retired since there was nothing to be had; `None` while there is.
+    exhausted: Option<u64>,
 }
 
 /// What becomes of a new block.
@@ -66,7 +66,21 @@ pub(super) enum Admission {
     Drop,
 }
 
+/// Octets that must be retired, if the spool is not too small for it, before room is looked for again: each time costs a
+/// sync.
+const RETRY_BYTES: u64 = 1024 * 1024;
+
 impl Room {
+    /// Blocks of so many octets were retired.
+    pub(super) fn retired(&mut self, bytes: u64) {
+        self.exhausted = self.exhausted.map(|retired| retired + bytes);
+    }
+
+    /// It is worth looking for room again.
+    pub(super) fn is_new(&mut self) {
+        self.exhausted = None;
+    }
+
     pub(super) fn written(&mut self, bytes: u64) {
         self.unlooked += bytes;
         self.disk_free = self.disk_free.saturating_sub(bytes);
@@ -101,12 +115,13 @@ impl Store {
         if self.has_room(need) {
             return Ok(Admission::Room);
         }
-        if !self.room.is_exhausted {
+        if self.room.exhausted.is_none_or(|retired| retired >= RETRY_BYTES.min(self.options.max_size / 64)) {
             self.make_room(need)?;
             if self.has_room(need) {
+                self.room.exhausted = None;
                 return Ok(Admission::Room);
             }
-            self.room.is_exhausted = true;
+            self.room.exhausted = Some(0);
         }
         for _ in 0..EVICT_ROUNDS {
             let victim = self.victim(route, policy);
@@ -157,8 +172,9 @@ impl Store {
             if self.writer.as_ref().is_some_and(|writer| self.is_worth_punching(writer.number, PUNCH_BYTES_FULL)) {
                 self.roll();
             }
-            let Some(number) = self.worth_punching(PUNCH_BYTES_FULL) else { break };
-            self.punch(number)?;
+            if !self.punch_one(PUNCH_BYTES_FULL) {
+                break;
+            }
         }
         Ok(())
     }
@@ -193,7 +209,10 @@ impl Store {
         if gives_back {
             self.sync()?;
             crash("evict.synced");
-            self.punch_places(evicted)?;
+            // Not every file system can: whole segments go sooner or later.
+            if let Err(error) = self.punch_places(evicted) {
+                tracing::debug!(%error, "dropped blocks give back no space yet");
+            }
         }
         Ok(taken)
     }
@@ -227,9 +246,9 @@ impl Store {
         Ok(())
     }
 
-    /// Punches holes into one segment, if one is worth it. Whether one was.
-    pub(super) fn punch_one(&mut self) -> bool {
-        let Some(number) = self.worth_punching(PUNCH_BYTES) else { return false };
+    /// Punches holes into one segment, if one has so many dead octets. Whether one had.
+    pub(super) fn punch_one(&mut self, bytes: u64) -> bool {
+        let Some(number) = self.worth_punching(bytes) else { return false };
         match self.punch(number) {
             Ok(()) => true,
             Err(error) => {

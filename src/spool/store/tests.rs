@@ -23,8 +23,9 @@ pub(super) fn meta(seq: u64) -> Meta {
 
 /// Octets that do not compress, and differ from block to block.
 pub(super) fn plain(seq: u64, bytes: usize) -> Vec<u8> {
-    let mut random = fastrand::Rng::with_seed(seq);
-    (0..bytes).map(|_| random.u8(..)).collect()
+    let mut plain = vec![0; bytes];
+    fastrand::Rng::with_seed(seq).fill(&mut plain);
+    plain
 }
 
 /// Small enough that segments roll all the time.
@@ -108,6 +109,33 @@ fn blocks_come_back_in_order_and_leave_when_they_are_released() {
     assert_eq!(drain(&mut store, &b), [101]);
     assert!(drain(&mut store, &a).is_empty());
     assert_eq!(store.last_seq(&a), Seq(100));
+}
+
+#[test]
+fn blocks_without_a_key_stay_until_there_is_one() {
+    let dir = scratch();
+    let a = lane("a");
+    let key = |octet| Some(SpoolKey::new([octet; 32]));
+    let with = |key| Options { encryption_key: key, ..options(dir.path()) };
+    let mut store = Store::open(with(None)).unwrap();
+    append(&mut store, &a, 1, 100);
+    store.close().unwrap();
+    let mut store = Store::open(with(key(1))).unwrap();
+    append(&mut store, &a, 2, 100);
+    append(&mut store, &a, 3, 100);
+    store.close().unwrap();
+    for other in [None, key(2)] {
+        let mut store = Store::open(with(other)).unwrap();
+        work(&mut store);
+        assert_eq!(drain(&mut store, &a), [1]);
+        assert_eq!(store.events(), [Event::Locked { route: "a".to_owned(), records: 4 }]);
+        assert_eq!(store.read(&a, Seq(2), &mut Vec::new()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        store.close().unwrap();
+    }
+    let mut store = Store::open(with(key(1))).unwrap();
+    assert_eq!(drain(&mut store, &a), [1, 2, 3]);
+    let text = std::fs::read(dir.path().join("spool/segments/0000000000000002.seg")).unwrap();
+    assert!(!text.windows(20).any(|window| plain(2, 100).starts_with(window)));
 }
 
 #[test]

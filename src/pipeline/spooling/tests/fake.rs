@@ -1,6 +1,6 @@
 //! A spool in memory that answers when it is told to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::batch::{Batch, Seq};
@@ -40,6 +40,8 @@ pub(super) struct Fake {
     pub(super) dropped: Vec<(usize, u64)>,
     pub(super) meters: Option<Arc<Meters>>,
     disk: BTreeMap<(usize, Seq), Batch>,
+    /// Of those, what lanes have in memory: not given again, nor evicted.
+    out: BTreeSet<(usize, Seq)>,
 }
 
 /// The same records once more.
@@ -55,7 +57,8 @@ fn copy(batch: &Batch) -> Batch {
 impl Fake {
     pub(super) fn new(desk: Desk) -> Self {
         let commands = Counts::default();
-        Self { desk, condition: Condition::Works, commands, dropped: Vec::new(), meters: None, disk: BTreeMap::new() }
+        let (disk, out) = (BTreeMap::new(), BTreeSet::new());
+        Self { desk, condition: Condition::Works, commands, dropped: Vec::new(), meters: None, disk, out }
     }
 
     /// Messages on the disk.
@@ -81,6 +84,18 @@ impl Fake {
         assert!(self.desk.answer(0, Reply::Resume { lane }));
     }
 
+    /// Evicts the oldest block of a lane that is not in memory.
+    pub(super) fn evict(&mut self, lane: usize) {
+        let mut blocks = self.disk.range((lane, Seq(0))..(lane + 1, Seq(0)));
+        let Some((key, _)) = blocks.find(|(key, _)| !self.out.contains(key)) else { return };
+        let key = *key;
+        let batch = self.disk.remove(&key).unwrap();
+        self.dropped.extend(ids_of(&batch).into_iter().map(|id| (lane, id)));
+        let route = &self.meters.as_ref().unwrap().routes[lane];
+        route.dropped_spool_full.add(batch.len() as u64);
+        route.spooled.add(-(batch.len() as i64));
+    }
+
     /// Fills the channel with what does not matter.
     pub(super) fn clog(&self, pipeline: &Pipeline) -> usize {
         let port = &pipeline.spooling.as_ref().unwrap().port;
@@ -97,9 +112,14 @@ impl Fake {
             let Ok((shard, command)) = self.desk.commands.try_recv() else { return };
             let reply = match command {
                 Command::Append { lane, batch, keep } => self.append(lane, batch, keep),
-                Command::Read { lane, after, bytes } => self.read(lane, after, bytes),
-                Command::Forget { .. } => continue,
+                Command::Read { lane, bytes } => self.read(lane, bytes),
+                Command::Forget { lane, seq } => {
+                    assert!(self.out.remove(&(lane, seq)), "it was not given: {seq:?}");
+                    continue;
+                }
+                Command::Release { lane: 9, .. } => continue,
                 Command::Release { lane, seq } => {
+                    assert!(self.out.remove(&(lane, seq)), "it was not given: {seq:?}");
                     self.disk.remove(&(lane, seq));
                     continue;
                 }
@@ -126,10 +146,13 @@ impl Fake {
         }
         let before = self.disk.insert((lane, seq), copy(&batch));
         assert!(before.is_none(), "stored twice: {seq:?}");
+        if keep {
+            self.out.insert((lane, seq));
+        }
         Reply::Stored { lane, seq, records, charge, batch: keep.then_some(batch) }
     }
 
-    fn read(&mut self, lane: usize, after: Seq, bytes: usize) -> Reply {
+    fn read(&mut self, lane: usize, bytes: usize) -> Reply {
         self.commands.reads += 1;
         let rest = match self.condition {
             Condition::Later => Rest::Later,
@@ -141,13 +164,18 @@ impl Fake {
             return Reply::Read { lane, batches, rest };
         }
         let mut taken = 0;
-        for (_, batch) in self.disk.range((lane, Seq(after.0 + 1))..(lane + 1, Seq(0))) {
+        let (mut rest, mut given) = (rest, Vec::new());
+        let blocks = self.disk.range((lane, Seq(0))..(lane + 1, Seq(0)));
+        for (key, batch) in blocks.filter(|(key, _)| !self.out.contains(key)) {
             if taken > 0 && taken + batch.charge() > bytes {
-                return Reply::Read { lane, batches, rest: Rest::More };
+                rest = Rest::More;
+                break;
             }
             taken += batch.charge();
             batches.push(copy(batch));
+            given.push(*key);
         }
+        self.out.extend(given);
         Reply::Read { lane, batches, rest }
     }
 }

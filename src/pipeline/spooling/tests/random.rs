@@ -19,6 +19,8 @@ enum Step {
     Pass(u64),
     Become(Condition),
     Resume(usize),
+    Evict(usize),
+    Clog,
 }
 
 fn step(conditions: Vec<Condition>) -> impl Strategy<Value = Step> {
@@ -36,7 +38,9 @@ fn step(conditions: Vec<Condition>) -> impl Strategy<Value = Step> {
         2 => Just(Step::Linger),
         4 => (1..20_u64).prop_map(Step::Pass),
         1 => proptest::sample::select(conditions).prop_map(Step::Become),
-        1 => lane.prop_map(Step::Resume),
+        1 => lane.clone().prop_map(Step::Resume),
+        1 => lane.prop_map(Step::Evict),
+        1 => Just(Step::Clog),
     ]
 }
 
@@ -67,6 +71,10 @@ fn run(durability: Durability, is_strict: bool, steps: &[Step]) {
             }
             Step::Become(condition) => rig.fake.condition = condition,
             Step::Resume(lane) => rig.fake.resume(lane),
+            Step::Evict(lane) => rig.fake.evict(lane),
+            Step::Clog => {
+                rig.fake.clog(&rig.pipeline);
+            }
         }
         rig.check_counts();
     }
@@ -101,7 +109,7 @@ fn loose() -> Vec<Condition> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn overflow_keeps_order_whatever_comes(steps in vec(step(strict()), 1..250)) {
@@ -122,4 +130,15 @@ proptest! {
     fn always_loses_nothing_to_a_failing_spool(steps in vec(step(loose()), 1..250)) {
         run(Durability::Always, false, &steps);
     }
+}
+
+/// The spool passed them over, as they were in memory when it looked.
+#[test]
+fn what_was_kept_and_forgotten_while_a_read_was_under_way_goes_first() {
+    let offer = |lane, count, octets| Step::Offer { lane, count, octets };
+    let mut steps = vec![offer(2, 11, 20_000), offer(0, 6, 200), offer(0, 45, 2000), Step::Flow];
+    steps.extend([offer(0, 11, 20_000), offer(0, 1, 200), Step::Serve(26)]);
+    steps.extend([Step::Pass(3), Step::Pass(8), Step::Pass(17)]);
+    steps.extend([offer(0, 61, 20_000), Step::Pass(17), Step::Serve(9), Step::Answers, Step::Serve(29)]);
+    run(Durability::Always, true, &steps);
 }

@@ -286,7 +286,7 @@ impl Rig {
         assert_eq!(self.sendable(), sendable);
         drop(inner);
         if !self.fake.dropped.is_empty() && self.pipeline.spooling.as_ref().unwrap().port.outstanding() > 0 {
-            // The spool counts what it drops, and its answer may be on its way.
+            // The spool counts what it drops or evicts, and its answer may be on its way.
             return;
         }
         self.check_ledger();

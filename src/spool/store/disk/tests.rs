@@ -163,6 +163,23 @@ fn a_folder_that_is_deleted_is_made_again_with_what_can_still_be_read() {
 }
 
 #[test]
+fn a_disk_that_is_full_when_it_is_opened_is_opened_with_the_reserve() {
+    let dir = scratch();
+    let mut store = open(&dir);
+    append(&mut store, &lane("a"), 1, 10);
+    work(&mut store);
+    store.close().unwrap();
+    arm("index.open", 1, ENOSPC);
+    let mut store = open(&dir);
+    assert_eq!(drain(&mut store, &lane("a")), [1]);
+    assert!(!dir.path().join("spool/reserve").exists());
+    drop(store);
+    arm("index.open", 1, ENOSPC);
+    assert!(matches!(Store::open(options(dir.path())), Err(OpenError::Io(_))));
+    disarm();
+}
+
+#[test]
 fn nobody_else_reads_what_is_in_it() {
     let dir = scratch();
     let mut store = open(&dir);

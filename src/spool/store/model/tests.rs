@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use tempfile::TempDir;
 
 use crate::batch::Seq;
@@ -382,21 +383,14 @@ fn name(at: usize) -> LaneName {
 }
 
 /// As many, or as the environment says.
-fn cases(cases: u32) -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(cases);
-    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 2000, ..ProptestConfig::default() }
-}
+const CASES: u32 = 800;
 
-proptest! {
-    #![proptest_config(cases(300))]
-
-    #[test]
-    fn whatever_happens_what_was_not_hit_comes_out_in_order(
-        ops in prop::collection::vec(op(), 1..120),
-        small in any::<bool>(),
-        when_full in prop_oneof![Just(SpoolFull::Block), Just(SpoolFull::DropOldest), Just(SpoolFull::DropNewest)],
-    ) {
-        let mut rig = Rig::new(if small { 2 * 1024 * 1024 } else { 16 * 1024 * 1024 }, when_full);
+fn histories(when_full: SpoolFull) {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
+    let config = ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 2000, ..Default::default() };
+    let history = (prop::collection::vec(op(), 1..120), any::<bool>());
+    let tried = TestRunner::new(config).run(&history, |(ops, is_small)| {
+        let mut rig = Rig::new(if is_small { 2 * 1024 * 1024 } else { 16 * 1024 * 1024 }, when_full);
         for op in &ops {
             rig.run(op);
         }
@@ -405,5 +399,26 @@ proptest! {
             rig.run(&Op::Forget { lane });
             rig.read(lane, usize::MAX);
         }
+        Ok(())
+    });
+    if let Err(failure) = tried {
+        panic!("{failure}");
     }
+}
+
+// Three tests, because each waits for the disk and for sled's threads most of its time.
+
+#[test]
+fn whatever_happens_what_was_not_hit_comes_out_in_order() {
+    histories(SpoolFull::Block);
+}
+
+#[test]
+fn whatever_happens_only_the_oldest_give_way() {
+    histories(SpoolFull::DropOldest);
+}
+
+#[test]
+fn whatever_happens_only_the_newest_are_refused() {
+    histories(SpoolFull::DropNewest);
 }
