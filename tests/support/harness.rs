@@ -4,6 +4,7 @@
 
 pub mod certificates;
 pub mod collector;
+pub mod disk;
 pub mod load;
 pub mod relay;
 pub mod rsyslogd;
