@@ -1,4 +1,4 @@
-//! What disks do to the whole relay: full, frozen, gone and back. It goes on in memory, says so, stays ready, comes back to
+//! What disks do to the whole relay: full, frozen, and well again. It goes on in memory, says so, stays ready, comes back to
 //! the spool by itself, and loses nothing that it has taken. What they do to the store alone is in `spool_faults.rs`.
 //!
 //! Needs root (mounts), and says so where it is not.
@@ -16,14 +16,13 @@
 mod support;
 
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use support::Bench;
 use support::disk::{Disk, or_skip};
-use support::load::{Load, missing_and_duplicates};
+use support::load::missing_and_duplicates;
 use support::relay::count;
 use support::senders::send_tcp;
-use support::waiting::{eventually, pause};
+use support::waiting::eventually;
 
 /// More than memory holds, of these tests' relays.
 const MANY: u64 = 40_000;
@@ -134,29 +133,4 @@ fn a_disk_that_hangs_stops_nothing_and_goes_on_where_it_was() {
     bench.collector.restart();
     assert_all_arrive(&bench, end + 1_000 + MANY);
     bench.relay.stop_clean();
-}
-
-#[test]
-fn a_disk_that_dies_and_is_replaced_is_used_again() {
-    let Some(disk) = or_skip(Disk::ext4(128 << 20)) else { return };
-    let bench = start(&disk);
-    let end = assert_spools(&bench, 0);
-    let load = Load::start(bench.relay.address("lan", "tcp"));
-    disk.cut();
-    pause(Duration::from_secs(1));
-    let sent = load.finish();
-    eventually("the load to arrive", || {
-        let arrived = bench.relay.status();
-        if count(arrived.route("all"), "waiting") == 0 { Ok(()) } else { Err(format!("{sent} were sent")) }
-    });
-    // Nothing of it was on the disk; but that has to be found out, as soon as something is.
-    bench.collector.stop();
-    let sender = send_long(&bench, end, MANY);
-    assert_comes_to(&bench, &["failing"]);
-    disk.detach();
-    disk.mount().unwrap();
-    eventually("the sender to be done", || if sender.is_finished() { Ok(()) } else { Err("it waits".to_owned()) });
-    bench.collector.restart();
-    assert_comes_to(&bench, &["ready"]);
-    assert_all_arrive(&bench, end + MANY);
 }

@@ -241,7 +241,7 @@ fn no_power_cut_loses_what_was_synced() {
     }
     println!("{CUTS} cuts: {totals:?}");
     assert!(
-        totals["syncs"] > CUTS && totals["safe blocks found"] > CUTS * 20,
+        totals["syncs"] > CUTS / 2 && totals["safe blocks found"] > CUTS * 20,
         "hardly anything was written: {totals:?}"
     );
     assert!(totals["releases synced"] > CUTS, "hardly anything was released: {totals:?}");
