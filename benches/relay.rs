@@ -28,6 +28,8 @@ mod floor;
 mod generator;
 #[path = "relay/message.rs"]
 mod message;
+#[path = "relay/outage.rs"]
+mod outage;
 #[path = "relay/relays.rs"]
 mod relays;
 #[path = "relay/report.rs"]
@@ -47,7 +49,7 @@ const ROLE_COPY: &str = "role-copy";
 const CORES: usize = 2;
 
 /// All that the table can show.
-const RELAYS: [&str; 5] = ["floor", "forebay", "rsyslog", "rsyslog-documented", "syslog-ng"];
+const RELAYS: [&str; 6] = ["floor", "forebay", "rsyslog", "rsyslog-documented", "syslog-ng", "syslog-ng-reliable"];
 
 /// Compares relays: syslog in, octet-counted TLS out.
 #[derive(Debug, Parser)]
@@ -55,7 +57,7 @@ struct Arguments {
     /// Which scenarios.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Scenario::ALL)]
     scenario: Vec<Scenario>,
-    /// floor, forebay, rsyslog, rsyslog-documented, syslog-ng, or NAME=PATH for another build of forebay.
+    /// floor, forebay, rsyslog, rsyslog-documented, syslog-ng, syslog-ng-reliable, or NAME=PATH for another build of forebay.
     #[arg(long, value_delimiter = ',', default_values = RELAYS)]
     relay: Vec<String>,
     /// Sending time of a run.
@@ -82,6 +84,10 @@ struct Arguments {
     /// Messages a second of the latency scenario.
     #[arg(long, default_value_t = 1_000)]
     latency_rate: u64,
+    /// What the outage scenario sends, as 170 MB or 5 GB: messages of all octets together. The others' queues take up to
+    /// four times as much disk.
+    #[arg(long, default_value = "340MB", value_parser = outage::parse_bytes)]
+    backlog: u64,
     /// Ends with 1 where a target is missed or a run of ours failed.
     #[arg(long)]
     check: bool,
@@ -159,9 +165,9 @@ fn repeat(
         idle: arguments.idle,
         udp_rate: arguments.udp_rate,
         latency_rate: arguments.latency_rate,
+        backlog: arguments.backlog / message::MESSAGE_LEN as u64,
     };
-    let udp = scenario == Scenario::Udp;
-    if !relay.takes(udp, if scenario == Scenario::Crowd { load.idle } else { 0 }) {
+    if !relay.takes(scenario) {
         return Ok(None);
     }
     let mut outcomes: Vec<Outcome> = Vec::new();
@@ -182,7 +188,7 @@ fn repeat(
     let rate = match scenario {
         Scenario::Udp => Some(load.udp_rate),
         Scenario::Latency => Some(load.latency_rate),
-        Scenario::Tcp | Scenario::Crowd | Scenario::Idle => None,
+        Scenario::Tcp | Scenario::Crowd | Scenario::Outage | Scenario::Idle => None,
     };
     Ok(Some(report::Line { scenario, relay: relay.clone(), outcome: report::summarize(&outcomes), rate }))
 }

@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::shard::Common;
+use crate::spool;
 use crate::time::since_epoch;
 
 mod status;
@@ -47,6 +48,8 @@ pub struct Admin {
     pub common: Arc<Common>,
     /// What listens, as URLs: by input.
     pub listening: Vec<(usize, String)>,
+    /// The spool, where there is one.
+    pub spool: Option<Arc<spool::Shared>>,
 }
 
 /// Binds. Returns the listener and its address (the kernel's choice where the port was 0).

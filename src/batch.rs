@@ -25,6 +25,12 @@ impl Seq {
         Self((at_us << Self::SHARD_BITS) | (shard as u64 & ((1 << Self::SHARD_BITS) - 1)))
     }
 
+    /// All that come before this one are up to here.
+    #[must_use]
+    pub fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
     /// Which shard sealed it.
     pub fn shard(self) -> usize {
         (self.0 & ((1 << Self::SHARD_BITS) - 1)) as usize

@@ -18,6 +18,7 @@ use crate::template::Template;
 #[doc(hidden)]
 pub use fuzz::fuzz;
 pub use report::{Mistake, Position, Report};
+pub(crate) use resolve::read_spool_key;
 pub use schema::keys;
 pub use secret::{IntakeKey, SpoolKey};
 pub use source::{ENVIRONMENT_LISTEN, Source};

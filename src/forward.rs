@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use crate::config::{IntakeKey, Output};
@@ -105,10 +105,9 @@ impl Forwarder {
             {
                 break;
             }
-            let mut stop = self.stop.clone();
             let connection = tokio::select! {
                 biased;
-                () = stop.expired() => break,
+                () = self.must_give_up(&backoff) => break,
                 connection = connector.connect() => connection,
             };
             let connection = match connection {
@@ -121,9 +120,9 @@ impl Forwarder {
             };
             self.connected(&connection);
             let established = Instant::now();
-            queue.set_flowing(true);
+            pipeline.set_flowing(queue, true);
             let end = connection::run(&self, queue, connection, &mut flight).await;
-            queue.set_flowing(false);
+            pipeline.set_flowing(queue, false);
             self.meters(|meters| meters.connections.add(-1));
             self.disconnected(&end, &mut flight);
             // A peer that accepts and at once hangs up must not be hammered: only a connection that worked resets it.
@@ -141,21 +140,32 @@ impl Forwarder {
         let mut stop = self.stop.clone();
         tokio::select! {
             biased;
-            () = queue.more_than(0) => true,
             _ = stop.ordered() => queue.waiting() > 0,
+            () = queue.work() => true,
         }
     }
 
+    /// Completes when there is no use in connecting any more: at the stop's deadline, or soon after its order where the
+    /// messages can go to the disk instead.
+    async fn must_give_up(&self, backoff: &Backoff) {
+        let mut stop = self.stop.clone();
+        let deadline = stop.ordered().await;
+        let limit = if self.pipeline.can_spool() { backoff.last_attempt() } else { Duration::MAX };
+        let soon = Instant::now().checked_add(limit).unwrap_or(deadline);
+        sleep_until(deadline.min(soon)).await;
+    }
+
     /// Waits before the next attempt, during a stop no longer than before the first: false when the stop's deadline
-    /// passes meanwhile.
+    /// passes meanwhile, or where the messages can go to the disk instead.
     async fn pause(&self, delay: Duration) -> bool {
         let mut stop = self.stop.clone();
         let delay = if stop.deadline().is_some() { delay.min(Backoff::FIRST) } else { delay };
+        let (is_running, gives_up) = (stop.deadline().is_none(), self.pipeline.can_spool());
         let mut expired = self.stop.clone();
         tokio::select! {
             biased;
             () = expired.expired() => false,
-            _ = stop.ordered(), if stop.deadline().is_none() => true,
+            _ = stop.ordered(), if gives_up || is_running => !gives_up,
             () = tokio::time::sleep(delay) => true,
         }
     }
@@ -212,7 +222,12 @@ impl Forwarder {
     }
 
     /// What is left at the end of the stop: acknowledged batches are released, the others are lost, counted and said.
+    /// With a spool nothing is: it goes there next.
     fn finish(&self, flight: &mut Flight) -> u64 {
+        if self.pipeline.has_spool() {
+            flight.leave(&self.pipeline);
+            return 0;
+        }
         let unacknowledged = flight.abandon(&self.pipeline);
         let waiting = self.pipeline.queue(self.queue).map_or(0, |queue| self.pipeline.drop_waiting(queue));
         let messages = unacknowledged + waiting;

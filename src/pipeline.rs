@@ -4,25 +4,30 @@
 //! never per message. Forwarders take batches out and give them back as acknowledged, released or to be sent again.
 //! Everything runs on the shard's thread: no locks, and no borrow is held across an await.
 
-use std::cell::{Cell, RefCell, RefMut};
-use std::net::IpAddr;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
-use tokio::time::timeout;
 
-use crate::batch::{Batch, charge_of};
 use crate::config::{Action, Config, Oversize};
 use crate::lane::{Budget, Lane};
 use crate::metrics::Meters;
 use crate::route::{Matcher, Rule};
-use crate::syslog::frame::Flaw;
-use crate::syslog::{Frame, Message, parse, sanitize};
+use crate::spool::Port;
 
 use clocks::Clocks;
+pub use queue::Queue;
+pub use spooling::SPOOL_TICK;
+use spooling::Spooling;
+pub use turn::Turn;
+use turn::{InputTally, Tally};
 
 mod clocks;
+mod outward;
+mod queue;
+mod spooling;
+mod turn;
 
 /// What became of an offered frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,19 +49,6 @@ pub enum WhenFull {
     Take,
 }
 
-/// The batches of one forwarder: which lanes it serves, and how it wants to be woken.
-#[derive(Debug)]
-pub struct Queue {
-    lanes: Vec<usize>,
-    waiting: Cell<usize>,
-    wake_above: Cell<usize>,
-    wake: Notify,
-    next: Cell<usize>,
-    /// A connection is up and takes what it is given.
-    flowing: Cell<bool>,
-    thinned: Notify,
-}
-
 /// While a forwarder writes, streams whose messages it gets are not read beyond this: what is read would wait anyway,
 /// outside of the core's cache. When it cannot write, streams are read on until the lanes are full.
 const PLENTY_BYTES: usize = 512 * 1024;
@@ -73,6 +65,8 @@ pub struct Pipeline {
     /// By lane: route and queue.
     lanes: Vec<(usize, usize)>,
     queues: Vec<Queue>,
+    /// What lies between the lanes and the disk; `None` without a spool.
+    spooling: Option<Spooling>,
     /// The queue that the last turn gave plenty to.
     plenty: Cell<Option<usize>>,
     oversize: Vec<Oversize>,
@@ -104,31 +98,11 @@ struct Shelf {
     blocked: Vec<usize>,
 }
 
-/// What one turn did to one lane.
-#[derive(Debug, Default, Clone, Copy)]
-struct Tally {
-    routed: u64,
-    dropped: u64,
-    bytes: usize,
-}
-
-/// What one turn did to its input.
-#[derive(Debug, Default)]
-struct InputTally {
-    received: u64,
-    bytes: u64,
-    rejected_oversize: u64,
-    rejected_peer: u64,
-    discarded: u64,
-    unmatched: u64,
-    routed: u64,
-    truncated: u64,
-    unfinished: u64,
-}
-
 impl Pipeline {
-    /// One shard's pipeline. `budget_bytes` are its queues' memory.
-    pub fn new(config: &Config, budget_bytes: usize, meters: Arc<Meters>) -> Self {
+    /// One shard's pipeline. `budget_bytes` are its queues' memory, `port` is the shard's end of the spool, where the
+    /// configuration has one.
+    pub fn new(config: &Config, budget_bytes: usize, meters: Arc<Meters>, port: Option<Port>) -> Self {
+        let shard = port.as_ref().map_or(0, Port::shard);
         let mut lanes = Vec::new();
         let mut lane_of = Vec::new();
         let mut queues: Vec<Queue> = Vec::new();
@@ -150,7 +124,9 @@ impl Pipeline {
         let rules = config.routes.iter();
         let rules: Vec<Rule> =
             rules.map(|route| Rule { conditions: route.conditions.clone(), continues: route.continues }).collect();
-        Self {
+        let spooling = config.spool.as_ref().zip(port);
+        let spooling = spooling.map(|(spool, port)| Spooling::new(spool, port, lanes.len()));
+        let pipeline = Self {
             inner: RefCell::new(Inner {
                 matcher: Matcher::new(&rules),
                 hits: Vec::new(),
@@ -158,7 +134,7 @@ impl Pipeline {
                 scratch: Vec::new(),
                 clocks: Clocks::new(config.inputs.iter().map(|input| input.timezone.clone()).collect()),
                 shelf: Shelf {
-                    lanes: lanes.iter().map(|_| Lane::default()).collect(),
+                    lanes: lanes.iter().map(|_| Lane::new(shard)).collect(),
                     budget: Budget::new(budget_bytes, lanes.len()),
                     tallies: vec![Tally::default(); lanes.len()],
                     touched: Vec::new(),
@@ -170,11 +146,14 @@ impl Pipeline {
             rooms: lanes.iter().map(|_| Notify::new()).collect(),
             lanes,
             queues,
+            spooling,
             plenty: Cell::new(None),
             oversize: config.inputs.iter().map(|input| input.oversize).collect(),
             input_names: config.inputs.iter().map(|input| input.name.clone()).collect(),
             meters,
-        }
+        };
+        pipeline.start_behind();
+        pipeline
     }
 
     /// The meters it counts into.
@@ -215,101 +194,6 @@ impl Pipeline {
     pub fn queue(&self, index: usize) -> Option<&Queue> {
         self.queues.get(index)
     }
-
-    /// Takes batches of the queue's lanes, one a lane in turn, until `bytes` are reached or nothing waits.
-    pub fn take(&self, queue: &Queue, bytes: usize, mut to: impl FnMut(usize, Batch)) {
-        let mut inner = self.inner.borrow_mut();
-        let shelf = &mut inner.shelf;
-        let mut taken = 0;
-        let mut empty = 0;
-        while taken < bytes && empty < queue.lanes.len() {
-            let turn = queue.next.get();
-            queue.next.set((turn + 1) % queue.lanes.len());
-            let popped = queue.lanes.get(turn).and_then(|lane| Some((*lane, shelf.lanes.get_mut(*lane)?.pop()?)));
-            let Some((lane, batch)) = popped else {
-                empty += 1;
-                continue;
-            };
-            empty = 0;
-            let charge = batch.charge();
-            taken += charge;
-            queue.waiting.set(queue.waiting.get().saturating_sub(charge));
-            self.count_moved(lane, &batch, -1);
-            to(lane, batch);
-        }
-        if queue.waiting.get() <= PLENTY_BYTES / 2 {
-            queue.thinned.notify_waiters();
-        }
-    }
-
-    /// Waits a moment where the turn that has just ended gave a forwarder plenty to do. Call it before any other await.
-    pub async fn pace(&self) {
-        let plenty = self.plenty.take().and_then(|queue| self.queues.get(queue));
-        if let Some(queue) = plenty {
-            // Late or not, reading goes on.
-            let _elapsed = timeout(PACE_MAX, queue.thinned.notified()).await;
-        }
-    }
-
-    /// A batch of `lane` is acknowledged, or given up: its memory no longer counts against the lane.
-    pub fn acknowledge(&self, lane: usize, charge: usize) {
-        let mut inner = self.inner.borrow_mut();
-        let Shelf { lanes, budget, blocked, .. } = &mut inner.shelf;
-        if let Some(lane) = lanes.get_mut(lane) {
-            lane.acknowledge(charge, budget);
-        }
-        // Room for many messages, not for one: thousands of blocked connections must not be woken in vain.
-        blocked.retain(|blocked| {
-            let has_room = lanes.get(*blocked).is_none_or(|lane| lane.has_slack(budget));
-            if has_room && let Some(room) = self.rooms.get(*blocked) {
-                room.notify_waiters();
-            }
-            !has_room
-        });
-    }
-
-    /// Puts a sent batch back in front of its lane, to be sent again. `charged` says whether its memory still counts
-    /// against the lane. Give batches back newest first: order within the lane is kept then.
-    pub fn put_back(&self, lane: usize, batch: Batch, charged: bool) {
-        let mut inner = self.inner.borrow_mut();
-        let shelf = &mut inner.shelf;
-        self.count_moved(lane, &batch, 1);
-        let queue = self.lanes.get(lane).and_then(|(_, queue)| self.queues.get(*queue));
-        if let Some(queue) = queue {
-            queue.waiting.set(queue.waiting.get() + batch.charge());
-        }
-        if let Some(lane) = shelf.lanes.get_mut(lane) {
-            lane.push_front(batch, charged, &mut shelf.budget);
-        }
-    }
-
-    /// Counts what still waits in any queue as dropped: see [`Self::drop_waiting`].
-    pub fn drop_all_waiting(&self) -> u64 {
-        self.queues.iter().map(|queue| self.drop_waiting(queue)).sum()
-    }
-
-    /// Counts what still waits in the queue as dropped: the stop's deadline has passed. Returns how many messages.
-    pub fn drop_waiting(&self, queue: &Queue) -> u64 {
-        let mut dropped = 0;
-        self.take(queue, usize::MAX, |lane, batch| {
-            dropped += batch.len() as u64;
-            if let Some(meters) = self.meters.routes.get(self.route_of(lane)) {
-                meters.in_flight.add(-(batch.len() as i64));
-                meters.dropped_shutdown.add(batch.len() as u64);
-            }
-        });
-        dropped
-    }
-
-    /// Moves a batch's messages between `waiting` and `in flight`; `sign` 1 is towards waiting.
-    fn count_moved(&self, lane: usize, batch: &Batch, sign: i64) {
-        if let Some(meters) = self.meters.routes.get(self.route_of(lane)) {
-            let messages = sign * batch.len() as i64;
-            meters.waiting.add(messages);
-            meters.waiting_bytes.add(sign * batch.charge() as i64);
-            meters.in_flight.add(-messages);
-        }
-    }
 }
 
 /// Which queue serves a route: a route stays on one connection, so that its order is kept.
@@ -317,214 +201,4 @@ fn queue_for(config: &Config, output: usize, route: usize) -> usize {
     let per_shard = |output: &crate::config::Output| output.connections_per_shard.max(1);
     let before: usize = config.outputs.iter().take(output).map(per_shard).sum();
     before + route % config.outputs.get(output).map_or(1, per_shard)
-}
-
-impl Queue {
-    fn new() -> Self {
-        Self {
-            lanes: Vec::new(),
-            waiting: Cell::new(0),
-            wake_above: Cell::new(usize::MAX),
-            wake: Notify::new(),
-            next: Cell::new(0),
-            flowing: Cell::new(false),
-            thinned: Notify::new(),
-        }
-    }
-
-    /// Tells senders whether a connection is up.
-    pub fn set_flowing(&self, flowing: bool) {
-        self.flowing.set(flowing);
-        self.thinned.notify_waiters();
-    }
-
-    /// Bytes of memory that wait to be sent.
-    pub fn waiting(&self) -> usize {
-        self.waiting.get()
-    }
-
-    /// Completes once more than `bytes` wait.
-    ///
-    /// Cancel-safe. One waiter at a time.
-    pub async fn more_than(&self, bytes: usize) {
-        while self.waiting.get() <= bytes {
-            self.wake_above.set(bytes);
-            self.wake.notified().await;
-        }
-        self.wake_above.set(usize::MAX);
-    }
-
-    fn grow(&self, bytes: usize) {
-        let waiting = self.waiting.get() + bytes;
-        self.waiting.set(waiting);
-        if waiting > self.wake_above.get() {
-            self.wake_above.set(usize::MAX);
-            self.wake.notify_one();
-        }
-    }
-}
-
-/// What one read brought, on its way into the lanes. Dropping it updates the meters and wakes the forwarders.
-pub struct Turn<'a> {
-    pipeline: &'a Pipeline,
-    inner: RefMut<'a, Inner>,
-    input: usize,
-    tally: InputTally,
-}
-
-impl Turn<'_> {
-    /// Takes one frame from `peer`: counts it, parses it, finds its routes and appends it to their lanes.
-    pub fn offer(&mut self, frame: Frame<'_>, peer: Option<IpAddr>, when_full: WhenFull) -> Offer {
-        let oversize = frame.flaw == Some(Flaw::Oversize);
-        if oversize && self.pipeline.oversize.get(self.input) == Some(&Oversize::Reject) {
-            self.tally.rejected_oversize += 1;
-            self.count_received(frame.bytes);
-            return Offer::Taken;
-        }
-        let Inner { matcher, hits, lane_of, scratch, clocks, shelf, discards, unmatched } = &mut *self.inner;
-        let raw = sanitize(frame.bytes, scratch);
-        if raw.is_empty() {
-            // A bare line end is a trailer without a message.
-            return Offer::Taken;
-        }
-        let fields = parse(raw, clocks.of(self.input));
-        let input_name = self.pipeline.input_names.get(self.input).map(String::as_str).unwrap_or_default();
-        let message = Message { fields: &fields, raw, received_at_us: clocks.now_us(), peer, input: input_name };
-        matcher.route(&message, hits);
-        let charge = charge_of(&message);
-        let lanes_hit = || hits.iter().filter_map(|route| lane_of.get(usize::from(*route)).copied().flatten());
-        if when_full == WhenFull::Wait
-            && let Some(full) = lanes_hit().find(|lane| !shelf.has_room(*lane))
-        {
-            shelf.wait_for(full);
-            return Offer::Full(full);
-        }
-        let mut forwarded = false;
-        for lane in lanes_hit() {
-            shelf.push(lane, &message, self.input as u16, charge, when_full);
-            forwarded = true;
-        }
-        if forwarded {
-            self.tally.routed += 1;
-        } else if let Some(route) = hits.first() {
-            self.tally.discarded += 1;
-            if let Some(discards) = discards.get_mut(usize::from(*route)) {
-                *discards += 1;
-            }
-        } else {
-            self.tally.unmatched += 1;
-            count_name(unmatched, message.program_name());
-        }
-        self.tally.truncated += u64::from(oversize);
-        self.tally.unfinished += u64::from(frame.flaw == Some(Flaw::Unfinished));
-        self.count_received(frame.bytes);
-        Offer::Taken
-    }
-
-    /// Counts a message from a peer that may not send.
-    pub fn reject_peer(&mut self, bytes: &[u8]) {
-        self.tally.rejected_peer += 1;
-        self.count_received(bytes);
-    }
-
-    fn count_received(&mut self, bytes: &[u8]) {
-        self.tally.received += 1;
-        self.tally.bytes += bytes.len() as u64;
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let meters = &self.pipeline.meters;
-        if let Some(input) = meters.inputs.get(self.input) {
-            let tally = &self.tally;
-            input.received.add(tally.received);
-            input.received_bytes.add(tally.bytes);
-            input.rejected_oversize.add(tally.rejected_oversize);
-            input.rejected_peer.add(tally.rejected_peer);
-            input.discarded.add(tally.discarded);
-            input.unmatched.add(tally.unmatched);
-            input.routed.add(tally.routed);
-            input.truncated.add(tally.truncated);
-            input.unfinished.add(tally.unfinished);
-        }
-        let Inner { shelf, discards, unmatched, .. } = &mut *self.inner;
-        if self.tally.discarded > 0 {
-            for (route, discarded) in meters.routes.iter().zip(discards) {
-                route.discarded.add(std::mem::take(discarded));
-            }
-        }
-        if !unmatched.is_empty() {
-            meters.unmatched_programs.add(unmatched);
-            unmatched.clear();
-        }
-        for lane in shelf.touched.drain(..) {
-            let tally = shelf.tallies.get_mut(lane).map(std::mem::take).unwrap_or_default();
-            self.pipeline.publish(lane, tally);
-        }
-    }
-}
-
-impl Pipeline {
-    /// Adds a turn's tally of one lane to the meters, and wakes its forwarder.
-    fn publish(&self, lane: usize, tally: Tally) {
-        let Some((route, queue)) = self.lanes.get(lane) else { return };
-        if let Some(meters) = self.meters.routes.get(*route) {
-            meters.routed.add(tally.routed);
-            meters.dropped_full.add(tally.dropped);
-            meters.waiting.add((tally.routed - tally.dropped) as i64);
-            meters.waiting_bytes.add(tally.bytes as i64);
-        }
-        if let Some(wakes) = self.queues.get(*queue) {
-            wakes.grow(tally.bytes);
-            if tally.bytes > 0 && wakes.flowing.get() && wakes.waiting.get() > PLENTY_BYTES {
-                self.plenty.set(Some(*queue));
-            }
-        }
-    }
-}
-
-impl Shelf {
-    fn has_room(&self, lane: usize) -> bool {
-        self.lanes.get(lane).is_some_and(|lane| lane.has_room(&self.budget))
-    }
-
-    fn wait_for(&mut self, lane: usize) {
-        if !self.blocked.contains(&lane) {
-            self.blocked.push(lane);
-        }
-    }
-
-    /// Appends to the lane, or drops the message where it has no room.
-    fn push(&mut self, index: usize, message: &Message<'_>, input: u16, charge: usize, when_full: WhenFull) {
-        let (Some(lane), Some(tally)) = (self.lanes.get_mut(index), self.tallies.get_mut(index)) else { return };
-        if tally.routed == 0 {
-            self.touched.push(index);
-        }
-        tally.routed += 1;
-        if when_full == WhenFull::Take || lane.has_room(&self.budget) {
-            lane.push(message, input, &mut self.budget);
-            tally.bytes += charge;
-        } else {
-            tally.dropped += 1;
-        }
-    }
-}
-
-/// Names that one turn counts: a turn has a few hundred messages of a few programs. A sender who makes up more must not
-/// make the search long; frequent names come again in the next turn.
-const NAMES_A_TURN: usize = 32;
-
-/// Octets of a name that are kept: RFC 5424 allows 48, a hostile sender sends more.
-const NAME_OCTETS_MAX: usize = 64;
-
-/// Counts a name in a turn's short list.
-fn count_name(counts: &mut Vec<(Box<[u8]>, u64)>, name: &[u8]) {
-    let name = name.get(..NAME_OCTETS_MAX).unwrap_or(name);
-    let has_place = counts.len() < NAMES_A_TURN;
-    match counts.iter_mut().find(|(known, _)| **known == *name) {
-        Some((_, count)) => *count += 1,
-        None if has_place => counts.push((name.into(), 1)),
-        None => {}
-    }
 }

@@ -16,6 +16,7 @@ use crate::config::{Config, Listen};
 use crate::metrics::Meters;
 use crate::receive::{self, BindError, Bound, Gate};
 use crate::shard::{self, Common};
+use crate::spool::{self, Port, Spool};
 use crate::stop::{self, Stop, Stopper};
 use crate::time::since_epoch;
 use crate::tls::{self, TlsError};
@@ -40,6 +41,9 @@ pub enum StartError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Another process has the spool, or a newer version has written it.
+    #[error("{0}")]
+    Spool(spool::StartError),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -64,6 +68,7 @@ pub struct Relay {
     common: Arc<Common>,
     stopper: Stopper,
     ended: channel::Receiver<Ended>,
+    spool: Option<Spool>,
     /// What listens: input and URL, the ports that the kernel chose included.
     pub listening: Vec<(usize, String)>,
     /// Where the admin server listens.
@@ -71,12 +76,16 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Loads certificates, binds every socket, starts every thread. Ready when it returns.
+    /// Loads certificates, claims the spool, binds every socket, starts every thread. Ready when it returns.
     ///
     /// # Errors
     /// See [`StartError`].
     pub fn start(config: Config) -> Result<Self, StartError> {
         let common = Arc::new(common(config)?);
+        // Before any socket: two relays on one spool is a mistake to be told of at once.
+        let spool = spool::start(&common.config, &common.meters).map_err(StartError::Spool)?;
+        let (ports, spool) = spool.unzip();
+        let ports = ports.unwrap_or_default();
         let admin_bound = match common.config.admin {
             Some(address) => Some(admin::bind(address).map_err(|source| StartError::Admin { address, source })?),
             None => None,
@@ -92,17 +101,21 @@ impl Relay {
         // Before the first connection: a crowd of senders may take every open file there is.
         let server = admin_listener.map(admin::Server::new).transpose().map_err(StartError::Thread)?;
         let (stopper, stop) = stop::channel();
-        let ended = start_shards(&common, bound, &stop).map_err(StartError::Thread)?;
+        let ended = start_shards(&common, bound, ports, &stop).map_err(StartError::Thread)?;
         if let Some(address) = admin_address {
             info!(address = %format_args!("http://{address}"), "admin server listening");
         }
         if let Some(server) = server {
-            let admin = Arc::new(Admin { common: Arc::clone(&common), listening: listening.clone() });
+            let admin = Arc::new(Admin {
+                common: Arc::clone(&common),
+                listening: listening.clone(),
+                spool: spool.as_ref().map(|spool| Arc::clone(spool.shared())),
+            });
             let serve = move || server.serve(admin);
             thread::Builder::new().name("admin".into()).spawn(serve).map_err(StartError::Thread)?;
         }
         common.meters.ready.store(true, Relaxed);
-        Ok(Self { common, stopper, ended, listening, admin: admin_address })
+        Ok(Self { common, stopper, ended, spool, listening, admin: admin_address })
     }
 
     /// Shards whose threads end; while the relay runs, none does unless it fails.
@@ -113,6 +126,11 @@ impl Relay {
     /// All counts.
     pub fn meters(&self) -> &Arc<Meters> {
         &self.common.meters
+    }
+
+    /// Messages that are on the disk, and not in memory.
+    pub fn spooled(&self) -> u64 {
+        self.common.meters.routes.iter().map(|route| route.spooled.value()).sum()
     }
 
     /// What it runs with.
@@ -136,6 +154,10 @@ impl Relay {
             // One that has failed is no reason to cut the others short.
             let ended = self.ended.recv_deadline(deadline).ok().and_then(|ended| ended.left);
             left = left.zip(ended).map(|(left, more)| left + more);
+        }
+        // Its thread ends when the last shard has: what shards gave it is then on the disk.
+        if self.spool.as_ref().is_some_and(|spool| !spool.wait(deadline + TEARDOWN)) {
+            error!("the spool's disk did not answer in time: what was written last may not survive a power cut");
         }
         remove_unix_sockets(&self.common.config);
         left
@@ -206,7 +228,12 @@ fn common(config: Config) -> Result<Common, StartError> {
 }
 
 /// Starts a thread a shard; returns once each of them reads its sockets. Each tells when it ends, whatever ends it.
-fn start_shards(common: &Arc<Common>, bound: Vec<Bound>, stop: &Stop) -> std::io::Result<channel::Receiver<Ended>> {
+fn start_shards(
+    common: &Arc<Common>,
+    bound: Vec<Bound>,
+    ports: Vec<Port>,
+    stop: &Stop,
+) -> std::io::Result<channel::Receiver<Ended>> {
     let shards = common.config.cores;
     let mut by_shard: Vec<Vec<Bound>> = (0..shards).map(|_| Vec::new()).collect();
     for socket in bound {
@@ -216,13 +243,15 @@ fn start_shards(common: &Arc<Common>, bound: Vec<Bound>, stop: &Stop) -> std::io
     }
     let (ended_tx, ended_rx) = channel::bounded(shards);
     let (started_tx, started_rx) = channel::bounded(shards);
+    let mut ports = ports.into_iter();
     for (shard, sockets) in by_shard.into_iter().enumerate() {
         let (common, stop, ended_tx, started_tx) =
             (Arc::clone(common), stop.clone(), ended_tx.clone(), started_tx.clone());
+        let port = ports.next();
         let run = move || {
             // There is room for all of them; nobody listens any more where another shard has failed.
             let started = || _ = started_tx.send(());
-            let run = std::panic::AssertUnwindSafe(|| shard::run(&common, shard, sockets, stop, started));
+            let run = std::panic::AssertUnwindSafe(|| shard::run(&common, shard, sockets, port, stop, started));
             let left = match std::panic::catch_unwind(run) {
                 Ok(Ok(left)) => Some(left),
                 Ok(Err(error)) => {

@@ -18,8 +18,13 @@ use crate::forward::{Forwarder, Rendering, Said, WINDOW_MEMORY};
 use crate::metrics::Meters;
 use crate::pipeline::Pipeline;
 use crate::receive::{Bound, Gate, Receivers, Shared};
+use crate::spool::Port;
 use crate::stop::{self, Stop};
 use crate::time::since_epoch;
+
+mod spooler;
+#[cfg(test)]
+mod tests;
 
 /// What all shards share: made once, before the first of them starts.
 pub struct Common {
@@ -53,6 +58,9 @@ const MEMORY_OF_THE_PROGRAM: usize = 12 * 1024 * 1024;
 /// 2 KiB for each of some thousand connections, and what the allocator has not given back yet.
 const MEMORY_OF_A_SHARD: usize = 10 * 1024 * 1024;
 
+/// What the spool's own thread takes of `memory.max`: sled's cache, and buffers to compress and to read into.
+const MEMORY_OF_THE_SPOOL: usize = 8 * 1024 * 1024;
+
 /// A shard's queues and windows have this at least, whatever `memory.max` says.
 const SHARE_MIN: usize = 1024 * 1024;
 
@@ -73,10 +81,11 @@ pub struct Shares {
 }
 
 /// Divides `memory.max`: replay windows take what they are configured to (and [as much again](WINDOW_MEMORY) for records
-/// that are longer than what they render to), up to half of what there is; queues four fifths of the
-/// rest.
+/// that are longer than what they render to), up to half of what there is, with a spool up to two thirds; queues four
+/// fifths of the rest.
 pub fn shares(config: &Config) -> Shares {
-    let fixed = MEMORY_OF_THE_PROGRAM + config.cores * MEMORY_OF_A_SHARD;
+    let spool = if config.spool.is_some() { MEMORY_OF_THE_SPOOL } else { 0 };
+    let fixed = MEMORY_OF_THE_PROGRAM + spool + config.cores * MEMORY_OF_A_SHARD;
     let each = (config.memory_max.saturating_sub(fixed) / config.cores.max(1)).max(SHARE_MIN);
     let connections: usize = config.outputs.iter().map(|output| output.connections_per_shard.max(1)).sum();
     let wanted = |max: usize| -> usize {
@@ -85,15 +94,17 @@ pub fn shares(config: &Config) -> Shares {
         WINDOW_MEMORY * windows.sum::<usize>()
     };
     let widest = config.outputs.iter().map(|output| output.replay_window).max().unwrap_or(0);
-    let fits = wanted(widest) <= each / 2;
-    let window_max = if fits { widest } else { each / 2 / WINDOW_MEMORY / connections.max(1) };
+    // What queues do not hold goes to the disk, where there is a spool.
+    let for_windows = if config.spool.is_some() { each / 3 * 2 } else { each / 2 };
+    let fits = wanted(widest) <= for_windows;
+    let window_max = if fits { widest } else { for_windows / WINDOW_MEMORY / connections.max(1) };
     // Up to a fifth is what batches have allocated and do not use.
     let queues = each.saturating_sub(wanted(window_max)) / 5 * 4;
     Shares { queues, window_max }
 }
 
-/// Runs one shard until the stop; returns how many messages could not be delivered. `index` counts from 0; `bound` are
-/// its own sockets. Calls `started` once they are read.
+/// Runs one shard until the stop; returns how many messages could not be delivered, nor spooled. `index` counts from 0;
+/// `bound` are its own sockets, `port` its end of the spool. Calls `started` once they are read.
 ///
 /// # Errors
 /// When the runtime cannot be built, a socket cannot be read, or a forwarder ends by itself (a bug).
@@ -101,13 +112,14 @@ pub fn run(
     common: &Arc<Common>,
     index: usize,
     bound: Vec<Bound>,
+    port: Option<Port>,
     stop: Stop,
     started: impl FnOnce(),
 ) -> std::io::Result<u64> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     // Blocking threads resolve names, nothing else: one for each attempt that hangs in a dead resolver, and one to spare.
     let runtime = builder.enable_all().max_blocking_threads(4).build_local(tokio::runtime::LocalOptions::default())?;
-    let left = runtime.block_on(serve(Arc::clone(common), index, bound, stop, started));
+    let left = runtime.block_on(serve(Arc::clone(common), index, bound, port, stop, started));
     // A resolver that hangs must not hold the stop up.
     runtime.shutdown_background();
     left
@@ -117,11 +129,12 @@ async fn serve(
     common: Arc<Common>,
     index: usize,
     bound: Vec<Bound>,
+    port: Option<Port>,
     mut stop: Stop,
     started: impl FnOnce(),
 ) -> std::io::Result<u64> {
     let shares = shares(&common.config);
-    let pipeline = Rc::new(Pipeline::new(&common.config, shares.queues, Arc::clone(&common.meters)));
+    let pipeline = Rc::new(Pipeline::new(&common.config, shares.queues, Arc::clone(&common.meters), port));
     let (flush, flushing) = stop::channel();
     let mut forwarders = JoinSet::new();
     for forwarder in forwarders_of(&common, &pipeline, shares, &flushing) {
@@ -131,6 +144,7 @@ async fn serve(
     let mut receivers = JoinSet::new();
     start_receivers(&common, &pipeline, bound, &stop, alive, &mut receivers)?;
     started();
+    let stopped = stop.clone();
     let flow = async {
         let deadline = tokio::select! {
             deadline = stop.ordered() => deadline,
@@ -145,13 +159,21 @@ async fn serve(
         };
         // In the order of the flow: receivers end first, then what they left is forwarded.
         let _late = timeout_at(receivers_deadline(deadline), all_ended.recv()).await;
+        let deadline = spooler::forwarders_deadline(&pipeline, deadline).await;
         flush.stop(deadline);
         let mut left = 0;
         while let Some(forwarder) = forwarders.join_next().await {
             left += forwarder.map_err(std::io::Error::other)?;
         }
+        Ok(left)
+    };
+    let flow = async {
+        let left = spooler::beside(&pipeline, flow).await?;
+        if let Some(deadline) = stopped.deadline() {
+            spooler::empty(&pipeline, deadline).await;
+        }
         // A receiver that was late may have brought something after its forwarder had gone.
-        Ok(left + pipeline.drop_all_waiting())
+        Ok(left + spooler::drop_rest(&pipeline))
     };
     tokio::select! {
         left = flow => left,

@@ -3,6 +3,21 @@
 //! Shards talk to the spool's one thread through a [`Port`] each: bounded channels, never waited for. What a dying disk
 //! blocks is that thread, and nothing else. The lane that sends a batch keeps its memory charged until the answer.
 
+pub mod block;
+mod cipher;
+pub mod control;
+mod index;
+mod inherit;
+mod places;
+pub mod records;
+mod report;
+mod segment;
+pub mod store;
+mod thread;
+mod worker;
+
+pub use thread::{Spool, StartError, start};
+
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -11,14 +26,6 @@ use crossbeam_channel as channel;
 use tokio::sync::Notify;
 
 use crate::batch::{Batch, Seq};
-
-pub mod block;
-mod cipher;
-pub mod control;
-mod index;
-pub mod records;
-mod segment;
-pub mod store;
 
 /// What a shard asks for. The spool handles what one shard asks in the order it was asked.
 #[derive(Debug)]
@@ -227,6 +234,7 @@ pub struct Port {
     wake: Arc<Notify>,
     shared: Arc<Shared>,
     outstanding: Cell<usize>,
+    gone: Cell<bool>,
 }
 
 /// The thread's end.
@@ -256,6 +264,7 @@ pub fn ports(shards: usize) -> (Vec<Port>, Desk) {
             wake,
             shared: Arc::clone(&shared),
             outstanding: Cell::new(0),
+            gone: Cell::new(false),
         }
     });
     let ports = ports.collect();
@@ -286,7 +295,13 @@ impl Port {
 
     /// The next answer, if there is one.
     pub fn reply(&self) -> Option<Reply> {
-        let reply = self.replies.try_recv().ok()?;
+        let reply = match self.replies.try_recv() {
+            Ok(reply) => reply,
+            Err(error) => {
+                self.gone.set(error == channel::TryRecvError::Disconnected);
+                return None;
+            }
+        };
         if !matches!(reply, Reply::Resume { .. }) {
             self.outstanding.set(self.outstanding.get().saturating_sub(1));
         }
@@ -311,6 +326,16 @@ impl Port {
     /// See [`Shared::floor`].
     pub fn floor(&self) -> Seq {
         self.shared.floor()
+    }
+
+    /// Whether the spool's thread has ended, as of the last [`Self::reply`] that gave none: no answer will come.
+    pub fn is_gone(&self) -> bool {
+        self.gone.get()
+    }
+
+    /// Which shard's it is.
+    pub fn shard(&self) -> usize {
+        self.shard
     }
 }
 

@@ -3,11 +3,17 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stdout,
     clippy::string_slice,
     clippy::unwrap_used,
     unreachable_pub,
-    reason = "a test may panic"
+    reason = "a test may panic, and says what it skips"
 )]
+
+#[path = "spool_cli/held.rs"]
+mod held;
+#[path = "support/harness.rs"]
+mod support;
 
 use std::fs;
 use std::io::Write;
@@ -16,11 +22,9 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
-use crossbeam_channel as channel;
-use forebay::batch::{Batch, Seq};
+use forebay::batch::Batch;
 use forebay::config::{Compression, SpoolFull, SpoolKey};
 use forebay::spool::block::{LaneName, Meta};
-use forebay::spool::control::{self, Op, Request};
 use forebay::spool::records;
 use forebay::spool::store::{Options, Store};
 use forebay::syslog::{self, Clock, Message};
@@ -403,17 +407,20 @@ fn an_encrypted_spool_is_read_with_its_key_only() {
     append(&mut store, "web", 0, &["<30>Nov 22 12:00:00 web-1 nginx[7]: secret"]);
     store.close().expect("it closes");
     spool.run("cat", &[]).ended(1, "--encryption-key-file");
-    spool.run("verify", &[]).ended(0, "1 blocks are encrypted, and only their checksums were looked at");
+    spool.run("verify", &[]).ended(0, "of 1 blocks only the checksums were looked at");
     let file = spool.dir.path().join("key");
-    let base64 = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n";
-    for text in [&key[..], "07".repeat(32).as_bytes(), base64.as_bytes()] {
+    for text in [&key[..], "07".repeat(32).as_bytes()] {
         fs::write(&file, text).expect("written");
         let args = ["--encryption-key-file", file.to_str().unwrap()];
         assert_eq!(words(&spool.run("cat", &args).well()), ["secret"]);
         spool.run("verify", &args).well();
     }
+    fs::write(&file, "08".repeat(32)).expect("written");
+    let other = ["--encryption-key-file", file.to_str().unwrap()];
+    assert_eq!(spool.run("cat", &other).ended(1, "1 blocks were encrypted with another key").out, "");
+    spool.run("verify", &other).ended(0, "of 1 blocks only the checksums were looked at");
     fs::write(&file, "too short").expect("written");
-    spool.run("cat", &["--encryption-key-file", file.to_str().unwrap()]).ended(1, "a key is 32 octets");
+    spool.run("cat", &["--encryption-key-file", file.to_str().unwrap()]).ended(1, "expected 32 octets");
 }
 
 #[test]
@@ -429,91 +436,71 @@ fn a_folder_without_a_spool_is_said_to_be_none_and_stays_as_it_is() {
     run(&["spool", "stat"], b"").ended(78, "--dir DIR");
 }
 
-/// Holds the spool as a relay does, while `ask` runs.
-fn held<T>(spool: &Spool, ask: impl FnOnce() -> T) -> (T, Vec<Op>) {
-    let mut store = Store::open(spool.options()).expect("it opens");
-    let (requests_tx, requests_rx) = channel::bounded::<Request>(1);
-    let server = control::serve(&spool.path(), requests_tx).expect("a socket");
-    thread::scope(|scope| {
-        let worker = scope.spawn(move || {
-            let mut seen = Vec::new();
-            for Request { op, reply } in requests_rx {
-                seen.push(op.clone());
-                drop(reply.send(control::handle(op, &mut store)));
-            }
-            store.close().expect("it closes");
-            seen
-        });
-        let told = ask();
-        drop(server);
-        (told, worker.join().expect("it ends"))
-    })
-}
-
-#[test]
-fn a_running_relay_answers_for_its_spool() {
-    let spool = Spool::new();
-    let (exported, seen) = held(&spool, || {
-        let stat = spool.run("stat", &["--json"]).well().json().remove(0);
-        assert!(stat["held_by"].as_str().is_some_and(|by| by.contains(&std::process::id().to_string())), "{stat}");
-        assert_eq!(spool.run("ls", &[]).well().lines().len(), 3);
-        assert_eq!(words(&spool.run("cat", &["--route", "web"]).well()), ["one", "two", "three"]);
-        spool.run("verify", &[]).well();
-        let exported = spool.run("export", &["--format", "json"]).well();
-        spool.run_with("import", &["--route", "copy"], &exported.bytes).well();
-        assert_eq!(spool.run("cat", &["--route", "copy"]).well().lines().len(), 4);
-        let dropped = spool.run("drop", &["--route", "web", "--yes"]).well();
-        assert_eq!(dropped.out, "web: dropped 3 messages in 2 blocks\n");
-        exported.out
-    });
-    for (what, is) in [
-        ("stat", seen.contains(&Op::Stat)),
-        ("import", seen.iter().any(|op| matches!(op, Op::Import { records: 4, .. }))),
-        ("sync", seen.contains(&Op::Sync)),
-    ] {
-        assert!(is, "the relay was not asked to {what}: {seen:?}");
-    }
-    // The relay has ended: what was done is there.
-    let after = spool.run("export", &["--format", "json", "--route", "copy"]).well();
-    assert_eq!(
-        after.out,
-        exported
-            .replace("\"route\":\"web\"", "\"route\":\"copy\"")
-            .replace("\"route\":\"firewall\"", "\"route\":\"copy\"")
+/// A configuration with this spool, and a route `web`.
+fn configuration(spool: &Spool) -> String {
+    let file = spool.dir.path().join("forebay.yaml");
+    let text = format!(
+        "inputs: {{in: {{listen: ['udp://127.0.0.1:0']}}}}\noutputs: {{out: {{to: 'tcp://127.0.0.1:9'}}}}\n\
+         routes: [{{name: web, intake_key: 0123456789abcdef}}, {{name: firewall, discard: true}}]\n\
+         spool: {{dir: {}, max_size: 1GiB}}\n",
+        spool.path().display()
     );
-    assert_eq!(spool.run("cat", &["--route", "web"]).well().out, "");
+    fs::write(&file, text).expect("written");
+    file.to_str().expect("text").to_owned()
 }
 
 #[test]
-fn a_listing_of_many_pages_is_whole() {
-    let spool = Spool::empty(None);
-    let blocks = control::PAGE_MAX * 2 + 1;
-    let mut store = Store::open(spool.options()).expect("it opens");
-    let lane = LaneName { route: "many".to_owned(), shard: 0 };
-    let mut seq = Seq::default();
-    for _ in 0..blocks {
-        seq = seq.next(NOON_US, 0);
-        store.append(&lane, Meta { seq, records: 1, oldest_us: NOON_US, newest_us: NOON_US }, b"").expect("appended");
-    }
-    store.close().expect("it closes");
-    let seqs = |ran: &Ran| -> Vec<u64> { ran.json().iter().map(|block| block["seq"].as_u64().unwrap()).collect() };
-    let stopped = seqs(&spool.run("ls", &["--json"]).well());
-    assert_eq!(stopped.len(), blocks);
-    assert!(stopped.is_sorted(), "{stopped:?}");
-    let (running, _) = held(&spool, || seqs(&spool.run("ls", &["--json"]).well()));
-    assert_eq!(running, stopped);
-}
-
-#[test]
-fn a_spool_whose_holder_does_not_listen_is_not_touched() {
+fn a_route_that_left_the_configuration_is_told_and_its_messages_move_to_another() {
     let spool = Spool::new();
-    let store = Store::open(spool.options()).expect("it opens");
-    let ran = spool.run("stat", &[]).ended(1, "does not answer on its socket");
-    assert!(ran.err.contains(&std::process::id().to_string()), "who holds it: {}", ran.err);
-    // That needs no lock.
-    spool.run("verify", &[]).well();
-    drop(store);
-    spool.run("stat", &[]).well();
+    let config = configuration(&spool);
+    let stat = run(&["spool", "stat", "-c", &config], b"").well();
+    let row = |name: &str| stat.lines().into_iter().find(|line| line.starts_with(name)).expect("a row").to_owned();
+    assert!(row("firewall").ends_with("orphan") && !row("web").contains("orphan"), "{}", stat.out);
+    assert!(stat.out.contains(" of 1GiB on the disk") && stat.out.contains("import them with --route"), "{}", stat.out);
+    let json = run(&["spool", "stat", "-c", &config, "--json"], b"").well().json().remove(0);
+    assert_eq!((&json["routes"][0]["orphan"], &json["routes"][1]["orphan"]), (&true.into(), &false.into()));
+    assert_eq!(json["max_size"], 1 << 30);
+
+    let args = ["spool", "export", "-c", &config, "--route", "firewall", "--format", "json"];
+    let exported = run(&args, b"").well();
+    run(&["spool", "import", "-c", &config, "--route", "web"], &exported.bytes).well();
+    run(&["spool", "drop", "-c", &config, "--route", "firewall", "--yes"], b"").well();
+    let stat = run(&["spool", "stat", "-c", &config], b"").well();
+    assert!(!stat.out.contains("orphan"), "{}", stat.out);
+    assert_eq!(words(&spool.run("cat", &["--route", "web"]).well()), ["one", "two", "three", "\u{fffd}31m"]);
+    let told = run(&["spool", "import", "-c", &config, "--route", "firewall"], &exported.bytes);
+    told.ended(0, "nothing sends these messages until one has");
+}
+
+#[test]
+fn a_configuration_that_does_not_load_or_has_no_spool_says_how_to_go_on() {
+    let spool = Spool::new();
+    let config = configuration(&spool);
+    let text = fs::read_to_string(&config).expect("text");
+    fs::write(&config, text.replace("0123456789abcdef", "${NOT_SET_HERE}")).expect("written");
+    run(&["spool", "stat", "-c", &config], b"").ended(78, "name it with --dir DIR");
+    run(&["spool", "stat", "-c", &config, "--dir", spool.path().to_str().unwrap()], b"").well();
+    let without: Vec<&str> = text.lines().filter(|line| !line.starts_with("spool:")).collect();
+    fs::write(&config, without.join("\n")).expect("written");
+    run(&["spool", "stat", "-c", &config], b"").ended(78, "the configuration has no spool");
+}
+
+#[test]
+fn whoever_has_read_enough_ends_it_without_a_complaint() {
+    let spool = Spool::new();
+    for command in [&["cat"][..], &["ls"], &["export", "--format", "json"]] {
+        let path = spool.path();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_forebay"))
+            .args(["spool", command[0], "--dir", path.to_str().unwrap()])
+            .args(&command[1..])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        drop(child.stdout.take());
+        let Output { status, stderr, .. } = child.wait_with_output().expect("it ends");
+        assert_eq!((status.code(), String::from_utf8_lossy(&stderr).as_ref()), (Some(0), ""), "{command:?}");
+    }
 }
 
 #[test]

@@ -10,10 +10,13 @@ use anyhow::Context;
 
 use crate::floor;
 use crate::message::{PROGRAMS, intake_key};
+use crate::run::Scenario;
 use crate::sink::SERVER_NAME;
 
 /// Octets of kernel buffer for datagrams, the same for all.
 const RECEIVE_BUFFER: usize = 4 << 20;
+/// What each of a relay's queues may take of the disk, bytes.
+const SPOOL_MAX: u64 = 20 << 30;
 /// Connections that all must accept.
 const CONNECTIONS_MAX: usize = 6_000;
 
@@ -39,6 +42,8 @@ pub enum Kind {
     RsyslogDocumented(PathBuf),
     /// syslog-ng, and the tree it was unpacked into where it is not installed.
     SyslogNg(PathBuf, Option<PathBuf>),
+    /// The same with `reliable(yes)` disk buffers.
+    SyslogNgReliable(PathBuf, Option<PathBuf>),
 }
 
 /// What a relay has to be told.
@@ -57,11 +62,13 @@ pub struct Setting<'a> {
     pub ca: &'a Path,
     /// Idle connections will come.
     pub crowded: bool,
+    /// It keeps on disk what memory does not hold: the collector is away.
+    pub spools: bool,
 }
 
 impl Relay {
-    /// Reads `floor`, `forebay`, `rsyslog`, `rsyslog-documented`, `syslog-ng`, or `NAME=PATH` for another build of forebay. The error says why
-    /// it cannot be run here.
+    /// Reads `floor`, `forebay`, `rsyslog`, `rsyslog-documented`, `syslog-ng`, `syslog-ng-reliable`, or `NAME=PATH` for
+    /// another build of forebay. The error says why it cannot be run here.
     pub fn find(text: &str) -> Result<Self, String> {
         let kind = match text {
             "floor" => Kind::Floor,
@@ -70,34 +77,35 @@ impl Relay {
             "rsyslog-documented" => {
                 Kind::RsyslogDocumented(on_path("RSYSLOGD", "rsyslogd").ok_or("rsyslogd is not installed")?)
             }
-            "syslog-ng" => {
+            "syslog-ng" | "syslog-ng-reliable" => {
                 let root = std::env::var_os("SYSLOG_NG_ROOT").map(PathBuf::from);
                 let unpacked = root.as_ref().map(|root| root.join("usr/sbin/syslog-ng")).filter(|path| path.is_file());
                 let path =
                     unpacked.or_else(|| on_path("SYSLOG_NG", "syslog-ng")).ok_or("syslog-ng is not installed")?;
-                Kind::SyslogNg(path, root)
+                if text == "syslog-ng" { Kind::SyslogNg(path, root) } else { Kind::SyslogNgReliable(path, root) }
             }
             other => match other.split_once('=') {
                 Some((name, path)) => {
                     return Ok(Self { name: name.to_owned(), kind: Kind::Forebay(path.into()) });
                 }
                 None => {
-                    return Err(
-                        "unknown; expected floor, forebay, rsyslog, rsyslog-documented, syslog-ng or NAME=PATH"
-                            .to_owned(),
-                    );
+                    return Err("unknown; expected floor, forebay, rsyslog, rsyslog-documented, syslog-ng, \
+                         syslog-ng-reliable or NAME=PATH"
+                        .to_owned());
                 }
             },
         };
         Ok(Self { name: text.to_owned(), kind })
     }
 
-    /// Whether it can do such a thing at all.
-    pub fn takes(&self, udp: bool, idle: usize) -> bool {
+    /// Whether it can do such a thing at all, and there is a reason to ask.
+    pub fn takes(&self, scenario: Scenario) -> bool {
         match self.kind {
-            Kind::Floor => !udp && idle == 0,
-            // Its accept queue is short: opening thousands of connections takes it minutes.
-            Kind::RsyslogDocumented(_) => idle == 0,
+            Kind::Floor => !matches!(scenario, Scenario::Udp | Scenario::Crowd | Scenario::Outage),
+            // Its accept queue is short: opening thousands of connections takes it minutes. And while its action queues
+            // go to disk it takes so little that the generator gives up.
+            Kind::RsyslogDocumented(_) => !matches!(scenario, Scenario::Crowd | Scenario::Outage),
+            Kind::SyslogNgReliable(..) => scenario == Scenario::Outage,
             Kind::Forebay(_) | Kind::Rsyslog(_) | Kind::SyslogNg(..) => true,
         }
     }
@@ -139,8 +147,9 @@ impl Relay {
                 command.arg("-n").arg("-f").arg(file).arg("-i").arg(setting.dir.join("pid"));
                 command
             }
-            Kind::SyslogNg(path, root) => {
-                std::fs::write(&file, syslog_ng(setting)?)?;
+            Kind::SyslogNg(path, root) | Kind::SyslogNgReliable(path, root) => {
+                let reliable = matches!(self.kind, Kind::SyslogNgReliable(..));
+                std::fs::write(&file, syslog_ng(setting, reliable)?)?;
                 let mut command = Command::new(path);
                 command.arg("-F").arg("--no-caps").arg("-f").arg(file);
                 for (option, name) in [("-R", "persist"), ("-p", "pid"), ("-c", "control")] {
@@ -192,6 +201,9 @@ fn forebay(setting: &Setting<'_>) -> anyhow::Result<String> {
     if setting.crowded {
         writeln!(text, "    max_connections: {CONNECTIONS_MAX}\n    max_connections_per_peer: {CONNECTIONS_MAX}")?;
     }
+    if setting.spools {
+        writeln!(text, "spool: {{dir: {}, max_size: {}GiB}}", setting.dir.join("spool").display(), SPOOL_MAX >> 30)?;
+    }
     let ca = ca.display();
     writeln!(text, "outputs:\n  sink:\n    to: tls://{sink}\n    tls: {{ca: {ca}, server_name: {SERVER_NAME}}}")?;
     writeln!(text, "routes:")?;
@@ -221,9 +233,16 @@ fn rsyslog(setting: &Setting<'_>) -> String {
         "global(workDirectory=\"{dir}\" defaultNetstreamDriverCAFile=\"{ca}\" net.enableDNS=\"off\")\n\
          main_queue(queue.type=\"FixedArray\" queue.size=\"200000\" queue.dequeueBatchSize=\"4096\" \
          queue.workerThreads=\"1\" queue.timeoutEnqueue=\"60000\")\n{input}{}",
-        rsyslog_routes(setting, "ossl", "")
+        rsyslog_routes(setting, "ossl", if setting.spools { RSYSLOG_QUEUE } else { "" })
     )
 }
+
+/// A disk-assisted queue behind each action. Its index is written every 100,000 messages only (by default never before the
+/// stop), its files are not synced, its worker takes many at once, and inputs are not held back before it is full: they
+/// would be long before it goes to disk. Ten times as large, most of an outage would stay in its memory (733 MiB of 170 MB).
+const RSYSLOG_QUEUE: &str = "action.resumeRetryCount=\"-1\" action.resumeInterval=\"1\" queue.type=\"LinkedList\" \
+     queue.size=\"10000\" queue.lightDelayMark=\"0\" queue.fullDelayMark=\"0\" queue.dequeueBatchSize=\"4096\" queue.maxDiskSpace=\"20g\" queue.maxFileSize=\"64m\" \
+     queue.checkpointInterval=\"100000\" queue.saveOnShutdown=\"on\" queue.timeoutEnqueue=\"60000\" queue.fileName=";
 
 /// What a reader of Sekoia's page has: imtcp or imudp with their defaults, GnuTLS, and a disk-assisted linked list
 /// behind every action. Only the receive buffer for datagrams is the others'.
@@ -267,14 +286,15 @@ fn rsyslog_routes(setting: &Setting<'_>, driver: &str, queue: &str) -> String {
 }
 
 /// Flow control on; windows and queues sized so that it never sleeps while there is work.
-fn syslog_ng(setting: &Setting<'_>) -> anyhow::Result<String> {
+fn syslog_ng(setting: &Setting<'_>, reliable: bool) -> anyhow::Result<String> {
     let Setting { port, sink, ca, .. } = setting;
     // The window is shared out among the connections that could be: 100 each at least, or it refuses to start.
     let (connections, window) = if setting.crowded { (CONNECTIONS_MAX, 600_000) } else { (16, 160_000) };
     let fifo = window.max(200_000);
+    let buffer = if setting.spools { syslog_ng_buffer(setting, reliable) } else { String::new() };
     let mut text = format!(
         "@version: 3.38\n\
-         options {{ threaded(yes); stats-freq(0); keep-hostname(yes); use-dns(no); dns-cache(no); flush-lines(1000); \
+         options {{ threaded(yes); time-reopen(1); stats-freq(0); keep-hostname(yes); use-dns(no); dns-cache(no); flush-lines(1000); \
          log-fifo-size({fifo}); log-msg-size(65536); create-dirs(no); }};\n"
     );
     if setting.udp {
@@ -302,9 +322,17 @@ fn syslog_ng(setting: &Setting<'_>) -> anyhow::Result<String> {
              [SEKOIA@53288 intake_key=\\\"{key}\\\"] ${{MESSAGE}}\\n\"); template-escape(no); }};\n\
              filter f_{program} {{ program(\"{program}\" type(string)); }};\n\
              destination d_{program} {{ network(\"{address}\" port({sink_port}) transport(\"tls\") template(t_{program}) \
-             persist-name(\"{program}\") tls(ca-file(\"{ca}\") peer-verify(required-trusted))); }};\n\
+             persist-name(\"{program}\") {buffer} tls(ca-file(\"{ca}\") peer-verify(required-trusted))); }};\n\
              log {{ source(s); filter(f_{program}); destination(d_{program}); flags(flow-control, final); }};"
         )?;
     }
     Ok(text)
+}
+
+/// A disk buffer behind each destination, so large that none is ever full. Neither kind is synced.
+fn syslog_ng_buffer(setting: &Setting<'_>, reliable: bool) -> String {
+    let dir = setting.dir.display();
+    let memory = if reliable { "mem-buf-size(16777216)" } else { "mem-buf-length(10000) qout-size(1000)" };
+    let reliable = if reliable { "yes" } else { "no" };
+    format!("disk-buffer(reliable({reliable}) disk-buf-size({SPOOL_MAX}) {memory} dir(\"{dir}\"))")
 }

@@ -1,7 +1,7 @@
 //! The table, and whether the targets are met.
 
 use crate::relays::{Kind, Relay};
-use crate::run::{Outcome, Scenario};
+use crate::run::{Outcome, Phases, Scenario};
 
 /// CPU for each message over TCP, at most this share of rsyslog's.
 const TCP_OF_RSYSLOG_MAX: f64 = 1.0 / 10.0;
@@ -9,6 +9,8 @@ const TCP_OF_RSYSLOG_MAX: f64 = 1.0 / 10.0;
 const TCP_OF_FLOOR_MAX: f64 = 4.0;
 /// CPU for each message over UDP, at most this share of rsyslog's.
 const UDP_OF_RSYSLOG_MAX: f64 = 1.0 / 3.0;
+/// CPU for each message that went to disk and back, at most this share of the others'.
+const OUTAGE_OF_OTHERS_MAX: f64 = 1.0 / 5.0;
 /// Resident memory, MiB.
 const IDLE_MIB_MAX: f64 = 12.0;
 const LOADED_MIB_MAX: f64 = 64.0;
@@ -50,6 +52,21 @@ pub fn summarize(runs: &[Outcome]) -> Outcome {
         wrong: worst(|run| run.wrong),
         p50_ms: timed.then(|| median(|run| run.p50_ms.unwrap_or_default())),
         p99_ms: timed.then(|| median(|run| run.p99_ms.unwrap_or_default())),
+        outage: runs.iter().any(|run| run.outage.is_some()).then(|| {
+            let median = |figure: fn(&Phases) -> f64| {
+                let mut all: Vec<f64> = runs.iter().filter_map(|run| run.outage.as_ref()).map(figure).collect();
+                all.sort_by(f64::total_cmp);
+                all.get(all.len() / 2).copied().unwrap_or_default()
+            };
+            Phases {
+                spooled: median(|phases| phases.spooled),
+                spool_cpu_us: median(|phases| phases.spool_cpu_us),
+                disk_bytes: median(|phases| phases.disk_bytes as f64) as u64,
+                drained: median(|phases| phases.drained),
+                drain_cpu_us: median(|phases| phases.drain_cpu_us),
+                return_s: median(|phases| phases.return_s),
+            }
+        }),
     }
 }
 
@@ -61,6 +78,30 @@ pub fn table(lines: &[Line]) -> String {
     );
     for line in lines {
         text.push_str(&row(line, lines));
+    }
+    if lines.iter().any(|line| line.outcome.outage.is_some()) {
+        text.push_str(
+            "\n| outage | spooled/s | CPU µs/message | drained/s | CPU µs/message | CPU µs, both | back after s | disk MB | \
+             memory MiB | lost | repeated | out of order |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+        );
+    }
+    for (line, phases) in lines.iter().filter_map(|line| Some((line, line.outcome.outage?))) {
+        let outcome = &line.outcome;
+        text.push_str(&format!(
+            "| {} | {:.0} | {:.3} | {:.0} | {:.3} | {:.3} | {:.2} | {:.0} | {:.1} | {} | {} | {} |\n",
+            line.relay.name,
+            phases.spooled,
+            phases.spool_cpu_us,
+            phases.drained,
+            phases.drain_cpu_us,
+            outcome.cpu_us,
+            phases.return_s,
+            phases.disk_bytes as f64 / 1e6,
+            outcome.memory_kib as f64 / 1024.0,
+            outcome.lost,
+            outcome.repeated,
+            outcome.out_of_order,
+        ));
     }
     text
 }
@@ -100,6 +141,10 @@ fn is_floor(kind: &Kind) -> bool {
 
 fn is_rsyslog(kind: &Kind) -> bool {
     matches!(kind, Kind::Rsyslog(_))
+}
+
+fn is_syslog_ng(kind: &Kind) -> bool {
+    matches!(kind, Kind::SyslogNg(..))
 }
 
 /// CPU for each message of the one that others are compared with.
@@ -156,6 +201,12 @@ pub fn verdicts(lines: &[Line]) -> Vec<Verdict> {
                 rsyslog.inspect(|base| judge("CPU as a share of rsyslog's", outcome.cpu_us / base, UDP_OF_RSYSLOG_MAX));
             }
             Scenario::Latency => judge("p99 in ms", outcome.p99_ms.unwrap_or(f64::INFINITY), P99_MS_MAX),
+            Scenario::Outage => {
+                let others = [("rsyslog's", rsyslog), ("syslog-ng's", base(lines, *scenario, is_syslog_ng))];
+                for (whose, base) in others.into_iter().filter_map(|(whose, base)| Some((whose, base?))) {
+                    judge(&format!("CPU as a share of {whose}"), outcome.cpu_us / base, OUTAGE_OF_OTHERS_MAX);
+                }
+            }
             Scenario::Crowd | Scenario::Idle => {}
         }
     }

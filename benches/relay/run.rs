@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::generator::{Order, Sent};
+use crate::outage;
 use crate::relays::{Relay, Setting};
-use crate::sink::{Expectation, Identity, Sink};
+use crate::sink::{Arrivals, Expectation, Identity, Sink};
 use crate::system;
 
 /// A run is over when nothing has arrived for so long.
@@ -39,13 +40,15 @@ pub enum Scenario {
     Udp,
     /// Streams, 1,000 messages a second.
     Latency,
+    /// Streams at full speed while the destination is down, which then comes up.
+    Outage,
     /// Started, nothing sent.
     Idle,
 }
 
 impl Scenario {
     /// All, in the order of the table.
-    pub const ALL: [Self; 5] = [Self::Tcp, Self::Crowd, Self::Udp, Self::Latency, Self::Idle];
+    pub const ALL: [Self; 6] = [Self::Tcp, Self::Crowd, Self::Udp, Self::Latency, Self::Outage, Self::Idle];
 
     /// As it is written in the table and on the command line.
     pub fn name(self) -> &'static str {
@@ -54,6 +57,7 @@ impl Scenario {
             Self::Crowd => "crowd",
             Self::Udp => "udp",
             Self::Latency => "latency",
+            Self::Outage => "outage",
             Self::Idle => "idle",
         }
     }
@@ -74,6 +78,8 @@ pub struct Load {
     pub udp_rate: u64,
     /// Messages a second of [`Scenario::Latency`].
     pub latency_rate: u64,
+    /// Messages of [`Scenario::Outage`].
+    pub backlog: u64,
 }
 
 /// What one run came to.
@@ -101,10 +107,29 @@ pub struct Outcome {
     pub p50_ms: Option<f64>,
     /// The same, all but one in a hundred.
     pub p99_ms: Option<f64>,
+    /// Of [`Scenario::Outage`].
+    pub outage: Option<Phases>,
+}
+
+/// The two halves of [`Scenario::Outage`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Phases {
+    /// Messages taken a second while the destination was down.
+    pub spooled: f64,
+    /// Microseconds of CPU for each, until the relay was at rest.
+    pub spool_cpu_us: f64,
+    /// Bytes of disk then, as `du` counts them.
+    pub disk_bytes: u64,
+    /// Messages that arrived a second, from the first one's arrival to the last one's.
+    pub drained: f64,
+    /// Microseconds of CPU for each, from the destination's return on.
+    pub drain_cpu_us: f64,
+    /// Seconds from the destination's return to the first one's arrival.
+    pub return_s: f64,
 }
 
 /// A child that does not outlive us.
-struct Running(Child);
+pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -115,7 +140,7 @@ impl Drop for Running {
 
 impl Running {
     /// As a service manager stops it; killed where it takes too long.
-    fn stop(mut self) -> anyhow::Result<()> {
+    pub fn stop(mut self) -> anyhow::Result<()> {
         system::terminate(self.0.id());
         let until = Instant::now() + STOP_MAX;
         while Instant::now() < until {
@@ -130,6 +155,9 @@ impl Running {
 
 /// Runs `scenario` once. `dir` is an empty directory for the relay.
 pub fn run(relay: &Relay, scenario: Scenario, load: &Load, identity: &Identity, dir: &Path) -> anyhow::Result<Outcome> {
+    if scenario == Scenario::Outage {
+        return outage::run(relay, load, identity, dir);
+    }
     let udp = scenario == Scenario::Udp;
     let latency = scenario == Scenario::Latency;
     let expectation = Expectation {
@@ -147,12 +175,9 @@ pub fn run(relay: &Relay, scenario: Scenario, load: &Load, identity: &Identity, 
         sink: sink.address,
         ca: &identity.ca,
         crowded: scenario == Scenario::Crowd,
+        spools: false,
     };
-    let mut relay = Running(relay.start(&setting)?);
-    if let Err(error) = wait_until_listening(&mut relay, udp, port) {
-        bail!("{error}; it said:\n{}", std::fs::read_to_string(dir.join("log")).unwrap_or_default());
-    }
-    thread::sleep(SETTLE);
+    let relay = start(relay, &setting)?;
     let mut outcome = Outcome::default();
     if scenario == Scenario::Idle {
         outcome.memory_kib = status_kib(relay.0.id(), "VmRSS")?;
@@ -171,11 +196,27 @@ pub fn run(relay: &Relay, scenario: Scenario, load: &Load, identity: &Identity, 
     let (sent, cpu) = send(&relay, &sink, &order, &mut outcome)?;
     relay.stop()?;
     let arrivals = sink.finish()?;
-    outcome.sent = sent.total();
-    outcome.offered = outcome.sent as f64 / sent.seconds.max(f64::EPSILON);
+    add_arrivals(&mut outcome, &sent, &arrivals);
     let seconds = arrivals.last_us.saturating_sub(sent.began_us) as f64 / 1e6;
     outcome.delivered = arrivals.unique as f64 / seconds.max(f64::EPSILON);
     outcome.cpu_us = cpu.as_secs_f64() * 1e6 / arrivals.unique.max(1) as f64;
+    Ok(outcome)
+}
+
+/// Starts `relay`; it listens when this returns.
+pub fn start(relay: &Relay, setting: &Setting<'_>) -> anyhow::Result<Running> {
+    let mut relay = Running(relay.start(setting)?);
+    if let Err(error) = wait_until_listening(&mut relay, setting.udp, setting.port) {
+        bail!("{error}; it said:\n{}", std::fs::read_to_string(setting.dir.join("log")).unwrap_or_default());
+    }
+    thread::sleep(SETTLE);
+    Ok(relay)
+}
+
+/// Enters what arrived of what was sent.
+pub fn add_arrivals(outcome: &mut Outcome, sent: &Sent, arrivals: &Arrivals) {
+    outcome.sent = sent.total();
+    outcome.offered = outcome.sent as f64 / sent.seconds.max(f64::EPSILON);
     outcome.lost = outcome.sent.saturating_sub(arrivals.unique);
     if outcome.lost > 0 {
         arrivals.errors.iter().for_each(|error| eprintln!("a connection to the sink ended with: {error}"));
@@ -186,40 +227,66 @@ pub fn run(relay: &Relay, scenario: Scenario, load: &Load, identity: &Identity, 
     let ms = |quantile: Option<u64>| quantile.map(|us| us as f64 / 1e3);
     outcome.p50_ms = ms(arrivals.latency.quantile(0.5));
     outcome.p99_ms = ms(arrivals.latency.quantile(0.99));
-    Ok(outcome)
+}
+
+/// The generator's process with its connections open.
+pub struct Generator {
+    _child: Running,
+    input: ChildStdin,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Generator {
+    /// Returns when it is ready to send.
+    pub fn start(order: &Order) -> anyhow::Result<Self> {
+        let mut child = Running(
+            Command::new(std::env::current_exe()?)
+                .arg(super::ROLE_GENERATE)
+                .arg(serde_json::to_string(order)?)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()?,
+        );
+        let (lines_tx, lines) = mpsc::sync_channel(2);
+        let out = child.0.stdout.take().context("the generator's output")?;
+        thread::spawn(move || {
+            BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| lines_tx.send(line))
+        });
+        let input = child.0.stdin.take().context("the generator's input")?;
+        lines.recv_timeout(OPEN_MAX).context("the generator could not open its connections")?;
+        thread::sleep(SETTLE);
+        Ok(Self { _child: child, input, lines })
+    }
+
+    /// Lets it send.
+    pub fn go(&mut self) -> anyhow::Result<()> {
+        Ok(writeln!(self.input, "go")?)
+    }
+
+    /// What it has sent, once it has.
+    pub fn sent(&self) -> anyhow::Result<Option<Sent>> {
+        match self.lines.try_recv() {
+            Ok(line) => Ok(Some(serde_json::from_str(&line)?)),
+            Err(mpsc::TryRecvError::Empty) => Ok(None),
+            Err(mpsc::TryRecvError::Disconnected) => bail!("the generator failed"),
+        }
+    }
 }
 
 /// Lets the generator send, waits until all has arrived or nothing does any more. Returns what was sent and the relay's
 /// CPU time meanwhile.
 fn send(relay: &Running, sink: &Sink, order: &Order, outcome: &mut Outcome) -> anyhow::Result<(Sent, Duration)> {
     let pid = relay.0.id();
-    let mut generator = Running(
-        Command::new(std::env::current_exe()?)
-            .arg(super::ROLE_GENERATE)
-            .arg(serde_json::to_string(order)?)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?,
-    );
-    let (lines_tx, lines_rx) = mpsc::sync_channel(2);
-    let out = generator.0.stdout.take().context("the generator's output")?;
-    thread::spawn(move || BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| lines_tx.send(line)));
-    let mut input = generator.0.stdin.take().context("the generator's input")?;
-    lines_rx.recv_timeout(OPEN_MAX).context("the generator could not open its connections")?;
-    thread::sleep(SETTLE);
+    let mut generator = Generator::start(order)?;
     let before = system::cpu_time(pid)?;
-    writeln!(input, "go")?;
+    generator.go()?;
     let mut sent: Option<Sent> = None;
     let mut sent_at = Instant::now();
     let (mut received, mut progress) = (0, Instant::now());
     loop {
         thread::sleep(POLL);
         if sent.is_none() {
-            match lines_rx.try_recv() {
-                Ok(line) => (sent, sent_at) = (Some(serde_json::from_str(&line)?), Instant::now()),
-                Err(mpsc::TryRecvError::Empty) => {}
-                Err(mpsc::TryRecvError::Disconnected) => bail!("the generator failed"),
-            }
+            (sent, sent_at) = (generator.sent()?, Instant::now());
         }
         let now = sink.received();
         if now != received {
@@ -235,7 +302,7 @@ fn send(relay: &Running, sink: &Sink, order: &Order, outcome: &mut Outcome) -> a
 }
 
 /// A port that is free now. Another program may take it before the relay does; the run fails then.
-fn free_port(udp: bool) -> anyhow::Result<u16> {
+pub fn free_port(udp: bool) -> anyhow::Result<u16> {
     let any = (Ipv4Addr::LOCALHOST, 0);
     let address = if udp { UdpSocket::bind(any)?.local_addr()? } else { TcpListener::bind(any)?.local_addr()? };
     Ok(address.port())
@@ -267,7 +334,7 @@ fn wait_until_listening(relay: &mut Running, udp: bool, port: u16) -> anyhow::Re
 }
 
 /// A line of `/proc/PID/status` that counts KiB.
-fn status_kib(pid: u32, field: &str) -> anyhow::Result<u64> {
+pub fn status_kib(pid: u32, field: &str) -> anyhow::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let value = status
         .lines()

@@ -107,11 +107,16 @@ struct Shared {
 impl Sink {
     /// Listens on a free port.
     pub fn start(identity: &Identity, expectation: Expectation) -> anyhow::Result<Self> {
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), identity, expectation)
+    }
+
+    /// Listens at `address`.
+    pub fn start_at(address: SocketAddr, identity: &Identity, expectation: Expectation) -> anyhow::Result<Self> {
         let key = PrivateKeyDer::try_from(identity.key.clone()).map_err(anyhow::Error::msg)?;
         let config = rustls::ServerConfig::builder()
             .with_no_client_auth()
             .with_single_cert(vec![identity.certificate.clone()], key)?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             config: Arc::new(config),

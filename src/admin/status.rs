@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::config::{Action, Input, Output, Route};
 use crate::metrics::{InputMeters, OutputMeters, RouteMeters};
+use crate::spool::{Orphan, Shared};
 
 use super::Admin;
 
@@ -32,6 +33,7 @@ pub(super) fn render(admin: &Admin) -> String {
         "inputs": inputs,
         "routes": routes,
         "outputs": outputs,
+        "spool": admin.spool.as_ref().map(|spool| spool_status(admin, spool)),
         "unmatched_programs": unmatched,
     });
     format!("{status:#}\n")
@@ -67,8 +69,27 @@ fn route_status(admin: &Admin, route: &Route, meters: &RouteMeters) -> Value {
         "in_flight": meters.in_flight.value(),
         "waiting": meters.waiting.value(),
         "waiting_bytes": meters.waiting_bytes.value(),
-        "dropped": meters.dropped_full.value() + meters.dropped_shutdown.value(),
+        "spooled": meters.spooled.value(),
+        "recovered": meters.recovered.value(),
+        "dropped": meters.dropped(),
         "resent": meters.resent.value(),
+    })
+}
+
+fn spool_status(admin: &Admin, spool: &Shared) -> Value {
+    let dir = admin.common.config.spool.as_ref().map(|spool| spool.dir.display().to_string());
+    let orphans = spool.orphans().into_iter();
+    let orphans: Vec<Value> = orphans
+        .map(|Orphan { route, messages, bytes }| json!({ "route": route, "messages": messages, "bytes": bytes }))
+        .collect();
+    let meters = admin.common.meters.spool.as_ref();
+    json!({
+        "dir": dir,
+        "state": spool.state().name(),
+        "disk_bytes": meters.map(|meters| meters.disk_bytes.value()),
+        "max_bytes": meters.map(|meters| meters.max_bytes.value()),
+        "disk_free_bytes": meters.map(|meters| meters.disk_free_bytes.value()),
+        "orphans": orphans,
     })
 }
 

@@ -85,7 +85,7 @@ fn watch(relay: &Relay, signals: &channel::Receiver<&'static str>, timeout: Dura
     thread::scope(|scope| {
         scope.spawn(|| done_tx.send(relay.wait(timeout)));
         channel::select! {
-            recv(done_rx) -> left => finished(left.ok().flatten()),
+            recv(done_rx) -> left => finished(left.ok().flatten(), relay.spooled()),
             recv(signals) -> _ => {
                 warn!("second signal: ending at once; what was not delivered is lost");
                 std::process::exit(i32::from(EXIT_RUNTIME));
@@ -94,8 +94,12 @@ fn watch(relay: &Relay, signals: &channel::Receiver<&'static str>, timeout: Dura
     })
 }
 
-fn finished(left: Option<u64>) -> ExitCode {
+fn finished(left: Option<u64>, spooled: u64) -> ExitCode {
     match left {
+        Some(0) if spooled > 0 => {
+            info!(messages = spooled, "stopped; what was not delivered is in the spool, the next run sends it first");
+            ExitCode::SUCCESS
+        }
         Some(0) => {
             info!("stopped; everything that was received is delivered");
             ExitCode::SUCCESS

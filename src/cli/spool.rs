@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Configuration, EXIT_USAGE, print, run::EXIT_RUNTIME, say};
+use super::{Configuration, EXIT_CONFIG, EXIT_USAGE, print, run::EXIT_RUNTIME, say};
 
 mod base64;
 mod blocks;
@@ -239,16 +239,17 @@ enum End {
 
 impl From<anyhow::Error> for End {
     fn from(error: anyhow::Error) -> Self {
-        match error.downcast_ref::<std::io::Error>() {
-            Some(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Self::Closed,
-            _ => Self::Wrong(error),
-        }
+        Self::Wrong(error)
     }
 }
 
+/// Of what is written to standard output or a file: all else says more than the bare error.
 impl From<std::io::Error> for End {
     fn from(error: std::io::Error) -> Self {
-        anyhow::Error::from(error).into()
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Self::Closed,
+            _ => Self::Wrong(anyhow::Error::new(error).context("cannot write")),
+        }
     }
 }
 

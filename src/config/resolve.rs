@@ -16,6 +16,8 @@ use super::{Config, Input, InputTls, Listen, Loaded, Log, LogFormat, Output, Out
 mod routes;
 mod spool;
 
+pub(crate) use spool::read_spool_key;
+
 /// Resolves everything, or reports everything.
 pub(crate) fn resolve(
     tree: &Node,

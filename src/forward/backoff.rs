@@ -24,6 +24,11 @@ impl Backoff {
         self.failures = self.failures.saturating_add(1);
     }
 
+    /// How long an attempt may take that nothing depends on: none where the last one failed.
+    pub(super) fn last_attempt(&self) -> Duration {
+        if self.failures == 0 { Duration::from_millis(500) } else { Duration::ZERO }
+    }
+
     /// How long to wait now; `None` when the last attempt did not fail.
     pub(super) fn delay(&self) -> Option<Duration> {
         let doublings = self.failures.checked_sub(1)?.min(10);

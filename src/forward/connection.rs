@@ -113,6 +113,8 @@ impl Session<'_> {
             // With a peer that has not answered such a close before: not while something is in flight, or the window would
             // be sent again after each idle time, for ever.
             let may_close = self.flight.is_empty() || !self.forwarder.close_unanswered.get();
+            // What is on the disk is being read.
+            let may_close = may_close && !self.queue.has_backlog();
             let idle = self.forwarder.output.idle_timeout.filter(|_| may_close).map(|idle| self.used_at + idle);
             let mut stop = self.forwarder.stop.clone();
             tokio::select! {

@@ -118,11 +118,8 @@ impl Flight {
         } else {
             pipeline.acknowledge(sent.lane, sent.batch.charge());
         }
+        pipeline.release(sent.lane, &sent.batch);
         let route = pipeline.route_of(sent.lane);
-        if let Some(meters) = pipeline.meters().routes.get(route) {
-            meters.in_flight.add(-(sent.batch.len() as i64));
-            meters.released.add(sent.batch.len() as u64);
-        }
         pipeline.meters().released(route, age_seconds(&sent.batch), sent.batch.len());
     }
 
@@ -168,6 +165,26 @@ impl Flight {
         }
         self.unflushed = 0;
         dropped
+    }
+
+    /// The stop's deadline has passed, and there is a spool: what is on the disk stays there, of the rest acknowledged
+    /// batches are released and the others go back to their lanes, to be stored.
+    pub(super) fn leave(&mut self, pipeline: &Pipeline) {
+        while let Some(sent) = self.batches.pop_back() {
+            let is_acknowledged = sent.acknowledged_at.is_some();
+            if sent.batch.stored {
+                pipeline.leave(sent.lane, &sent.batch, !is_acknowledged);
+            } else if is_acknowledged {
+                pipeline.release(sent.lane, &sent.batch);
+                let route = pipeline.route_of(sent.lane);
+                pipeline.meters().released(route, age_seconds(&sent.batch), sent.batch.len());
+            } else {
+                pipeline.put_back(sent.lane, sent.batch, true);
+            }
+        }
+        self.acknowledged = 0;
+        self.kept = 0;
+        self.unflushed = 0;
     }
 }
 

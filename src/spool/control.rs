@@ -156,6 +156,8 @@ enum Line {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Stat {
+    /// How the relay finds its spool, in a word: whoever asks for it there fills it in.
+    pub state: Option<String>,
     /// The index is not complete yet: there may be more than what is said here.
     pub rebuilding: bool,
     /// On the disk, as `du` counts, everything in the folder.

@@ -121,6 +121,22 @@ pub(super) struct Index {
     dir: PathBuf,
     /// sled's flush does not come to `sys`: its files are synced behind it.
     sync_behind: bool,
+    /// Behind all other handles, which are dropped in this order.
+    _last: LastHandle,
+}
+
+/// The handle with which sled's last one is dropped: it writes then, and panics where the disk does not work. Who drops an
+/// index on the way out of an error, or of a panic, must not meet that.
+#[derive(Debug)]
+struct LastHandle(Option<sled::Db>);
+
+impl Drop for LastHandle {
+    fn drop(&mut self) {
+        let last = self.0.take();
+        if catch_unwind(AssertUnwindSafe(move || drop(last))).is_err() {
+            tracing::debug!("the index panicked while it was closed");
+        }
+    }
 }
 
 impl Index {
@@ -144,8 +160,8 @@ impl Index {
                 }
             };
             let catalogue = db.open_tree(CATALOGUE)?;
-            let dir = dir.to_owned();
-            Ok(Self { db, catalogue, lanes: HashMap::new(), dir, sync_behind: false })
+            let (dir, last) = (dir.to_owned(), LastHandle(Some(db.clone())));
+            Ok(Self { db, catalogue, lanes: HashMap::new(), dir, sync_behind: false, _last: last })
         })
     }
 
@@ -248,10 +264,7 @@ impl Index {
 
     /// Lets go of its files. What was not flushed may be lost.
     pub(super) fn close(self) {
-        // sled writes when it is dropped, and may panic then.
-        if catch_unwind(AssertUnwindSafe(move || drop(self))).is_err() {
-            tracing::debug!("the index panicked while it was closed");
-        }
+        drop(self);
     }
 
     fn tree(&mut self, lane: &LaneName) -> Result<sled::Tree, IndexFault> {
@@ -447,14 +460,18 @@ fn is_damage(error: &io::Error) -> bool {
 
 /// sled makes its files as the process's mask has it; ours are nobody else's.
 pub(super) fn own(dir: &Path) -> io::Result<()> {
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+    own_one(dir)?;
     for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        let mode = if metadata.is_dir() { 0o700 } else { 0o600 };
-        if metadata.permissions().mode() & 0o777 != mode {
-            fs::set_permissions(entry.path(), fs::Permissions::from_mode(mode))?;
-        }
+        own_one(&entry?.path())?;
+    }
+    Ok(())
+}
+
+fn own_one(path: &Path) -> io::Result<()> {
+    let metadata = fs::metadata(path)?;
+    let mode = if metadata.is_dir() { 0o700 } else { 0o600 };
+    if metadata.permissions().mode() & 0o777 != mode {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 
 use crate::batch::Batch;
 use crate::spool::block::{BlockFault, Coder, HEADER_MAX, Header, HeaderFault, MAGIC, STORED_MAX};
@@ -15,7 +15,7 @@ use crate::spool::control::{self, Answer, Block, Op, PAGE_MAX, Place, Select};
 use crate::spool::records;
 
 use super::place::{self, Spool};
-use super::{End, say};
+use super::{End, say, show};
 
 /// A walk over the blocks that were selected.
 pub(super) struct Blocks<'a> {
@@ -31,7 +31,12 @@ pub(super) struct Blocks<'a> {
     /// Released or dropped since they were listed.
     gone: u64,
     damaged: u64,
+    /// Encrypted with another key.
+    locked: u64,
 }
+
+/// Damaged blocks are told one by one up to here.
+const TOLD_MAX: u64 = 10;
 
 /// Why there is no batch in a block's place.
 enum Fault {
@@ -39,6 +44,8 @@ enum Fault {
     Gone,
     /// It is not what was written.
     Damaged(String),
+    /// It was encrypted with another key.
+    Locked,
     /// Neither it nor the next can be read.
     Stop(anyhow::Error),
 }
@@ -57,6 +64,7 @@ impl<'a> Blocks<'a> {
             file: None,
             gone: 0,
             damaged: 0,
+            locked: 0,
         }
     }
 
@@ -79,21 +87,27 @@ impl<'a> Blocks<'a> {
             match self.read(&block) {
                 Ok(batch) => return Ok(Some((block, batch))),
                 Err(Fault::Gone) => self.gone += 1,
+                Err(Fault::Locked) => self.locked += 1,
                 Err(Fault::Damaged(why)) => {
                     self.damaged += 1;
-                    let path = control::segment_path(&self.dir, block.segment);
-                    say(&format!(
-                        "{} at {}: {why}; {} messages of {} cannot be read\n",
-                        path.display(),
-                        block.offset,
-                        block.records,
-                        block.route
-                    ));
+                    if self.damaged <= TOLD_MAX {
+                        self.tell(&block, &why);
+                    }
                 }
                 Err(Fault::Stop(error)) => return Err(error),
             }
         }
         Ok(None)
+    }
+
+    fn tell(&self, block: &Block, why: &str) {
+        say(&format!(
+            "{} at {}: {why}; {} messages of {} cannot be read\n",
+            control::segment_path(&self.dir, block.segment).display(),
+            block.offset,
+            block.records,
+            show::safe(block.route.as_bytes())
+        ));
     }
 
     /// What could not be read; whether all was well.
@@ -104,7 +118,10 @@ impl<'a> Blocks<'a> {
         if self.damaged > 0 {
             say(&format!("{} blocks are damaged: forebay spool verify says more\n", self.damaged));
         }
-        self.damaged == 0
+        if self.locked > 0 {
+            say(&format!("{} blocks were encrypted with another key: they are not shown\n", self.locked));
+        }
+        self.damaged + self.locked == 0
     }
 
     fn read(&mut self, block: &Block) -> Result<Batch, Fault> {
@@ -128,7 +145,10 @@ impl<'a> Blocks<'a> {
             return Err(Fault::Gone);
         }
         open(&mut self.coder, &header, payload).map_err(|fault| match fault {
-            Opening::Key(why) => Fault::Stop(why),
+            Opening::NoKey => Fault::Stop(anyhow!(
+                "the spool is encrypted: give its key with -c CONFIG, or with --encryption-key-file"
+            )),
+            Opening::OtherKey => Fault::Locked,
             Opening::Damaged(why) => Fault::Damaged(why),
         })
     }
@@ -163,8 +183,10 @@ pub(super) fn header_of(octets: &[u8]) -> Result<(Header, &[u8]), HeaderFault> {
 
 /// Why a block cannot be opened.
 pub(super) enum Opening {
-    /// Without the right key none can.
-    Key(anyhow::Error),
+    /// It is encrypted, and there is no key.
+    NoKey,
+    /// It is whole, and does not decrypt with this key.
+    OtherKey,
     /// Its octets are not those that were written.
     Damaged(String),
 }
@@ -174,11 +196,9 @@ pub(super) fn open(coder: &mut Coder, header: &Header, payload: &[u8]) -> Result
     let mut plain = Vec::new();
     match coder.open(header, payload, &mut plain) {
         Ok(()) => {}
-        Err(BlockFault::NoKey) => {
-            return Err(Opening::Key(anyhow::anyhow!(
-                "the spool is encrypted: give its key with -c CONFIG, or with --encryption-key-file"
-            )));
-        }
+        Err(BlockFault::NoKey) => return Err(Opening::NoKey),
+        // Its checksum is right, or that would have been found first.
+        Err(BlockFault::Cipher) => return Err(Opening::OtherKey),
         Err(fault) => return Err(Opening::Damaged(fault.to_string())),
     }
     records::decode(&plain, &[]).map_err(|fault| Opening::Damaged(fault.to_string()))
@@ -209,11 +229,11 @@ pub(super) fn walk(
     walked.map(|()| whole)
 }
 
-/// How much is selected.
+/// How much `is_meant` of what is selected.
 ///
 /// # Errors
 /// The spool does not answer.
-pub(super) fn total(spool: &mut Spool, select: &Select) -> anyhow::Result<Total> {
+pub(super) fn total(spool: &mut Spool, select: &Select, is_meant: impl Fn(&Block) -> bool) -> anyhow::Result<Total> {
     let mut total = Total::default();
     let mut after = None;
     loop {
@@ -221,7 +241,7 @@ pub(super) fn total(spool: &mut Spool, select: &Select) -> anyhow::Result<Total>
         let Answer::Blocks(page) = spool.ask(op).context("listing the blocks")? else {
             bail!("the relay did not answer with blocks")
         };
-        for block in &page {
+        for block in page.iter().filter(|block| is_meant(block)) {
             total.blocks += 1;
             total.records += u64::from(block.records);
             total.bytes += block.length;

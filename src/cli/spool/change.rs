@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal, stdin};
 use std::process::ExitCode;
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 
-use crate::spool::control::{Answer, DROPS_MAX, Dropped, Op, Select};
+use crate::spool::control::{Answer, Block, DROPS_MAX, Dropped, Op, Select};
 
 use super::blocks;
 use super::place::{Spool, size};
@@ -69,9 +69,10 @@ fn drop_all(spool: &mut Spool, select: &Select) -> anyhow::Result<BTreeMap<Strin
 }
 
 fn is_meant(spool: &mut Spool, select: &Select) -> anyhow::Result<bool> {
-    let total = blocks::total(spool, select)?;
+    let is_whole = |block: &Block| select.takes(block.oldest_us) && select.takes(block.newest_us);
+    let total = blocks::total(spool, select, is_whole)?;
     say(&format!(
-        "up to {} messages in {} blocks ({}) will be lost. Drop them? [y/N] ",
+        "{} messages in {} blocks ({}) will be lost. Drop them? [y/N] ",
         total.records,
         total.blocks,
         size(total.bytes)
@@ -93,9 +94,7 @@ pub(super) fn repair(options: &Repair) -> Result<ExitCode, End> {
             progress.turn();
         }
     }
-    let Answer::Stat(stat) = spool.ask(Op::Stat)? else {
-        return Err(anyhow!("the relay did not answer with its state").into());
-    };
+    let stat = spool.stat()?;
     spool.close()?;
     if stat.rebuilding {
         print("the relay makes its index again, and goes on meanwhile: forebay spool stat says when it is whole\n");

@@ -26,7 +26,7 @@ pub(super) fn export(options: &Export) -> Result<ExitCode, End> {
     place.exists()?;
     let mut spool = place.open()?;
     let select = options.which.select();
-    let total = blocks::total(&mut spool, &select)?;
+    let total = blocks::total(&mut spool, &select, |_| true)?;
     let mut out: Box<dyn Write> = match &options.output {
         Some(path) => Box::new(create(path)?),
         None => Box::new(BufWriter::with_capacity(BUFFER, stdout().lock())),
@@ -52,7 +52,7 @@ fn write_all(
     select: &Select,
     total: u64,
     out: &mut impl Write,
-) -> anyhow::Result<u64> {
+) -> Result<u64, End> {
     let progress = Progress::new("exporting", Unit::Messages, total);
     let rfc5424 = Rfc5424::new()?;
     let mut writer = Writer { form: options.format, framing: options.framing, rfc5424, scratch: Vec::new() };
@@ -80,7 +80,7 @@ struct Writer {
 
 impl Writer {
     /// How many messages of the batch were selected, and written.
-    fn write(&mut self, route: &str, batch: &Batch, select: &Select, out: &mut impl Write) -> anyhow::Result<u64> {
+    fn write(&mut self, route: &str, batch: &Batch, select: &Select, out: &mut impl Write) -> Result<u64, End> {
         let mut written = 0;
         for message in batch.messages(&[]).filter(|message| select.takes(message.received_at_us)) {
             self.scratch.clear();

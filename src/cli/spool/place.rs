@@ -5,16 +5,17 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
 
 use crate::config::{self, Action, Compression, Config, Durability, SpoolFull, SpoolKey, SpoolSync, limits};
 use crate::spool::block::Coder;
-use crate::spool::control::{self, Answer, Op};
+use crate::spool::control::{self, Answer, Op, Stat};
 use crate::spool::store::{Event, OpenError, Options, Store};
 
 use super::progress::{Progress, Unit};
-use super::{End, Where, base64, say, show};
+use super::{EXIT_CONFIG, End, Where, say, show};
 
 /// Where the spool is, and what is known of it.
 pub(super) struct Place {
@@ -48,9 +49,10 @@ impl Where {
         })?;
         match loaded.config.spool.clone() {
             Some(spool) => Ok(Place { spool, config: Some(loaded.config) }),
-            None => Err(End::Usage(
-                "the configuration has no spool: add spool: {dir: …} to it, or name a folder with --dir DIR".to_owned(),
-            )),
+            None => {
+                say("the configuration has no spool: add spool: {dir: …} to it, or name a folder with --dir DIR\n");
+                Err(End::Config(ExitCode::from(EXIT_CONFIG)))
+            }
         }
     }
 }
@@ -70,23 +72,9 @@ fn alone(dir: &Path, encryption_key: Option<SpoolKey>) -> config::Spool {
     }
 }
 
-/// Reads a key: 32 octets as they are, or as 64 hexadecimal digits, or as base64.
+/// Reads a key as the configuration does.
 fn key(path: &Path) -> anyhow::Result<SpoolKey> {
-    let octets = fs::read(path).with_context(|| format!("cannot read the key in {}", path.display()))?;
-    let text = std::str::from_utf8(&octets).map(str::trim).unwrap_or_default();
-    let digits = || -> Option<Vec<u8>> {
-        let pairs = text.as_bytes().chunks(2);
-        pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
-    };
-    let decoded = match text.len() {
-        64 => digits(),
-        44 => base64::decode(text),
-        _ => Some(octets.clone()),
-    };
-    let key = decoded.and_then(|decoded| <[u8; SpoolKey::OCTETS]>::try_from(decoded).ok());
-    key.map(SpoolKey::new).with_context(|| {
-        format!("{}: a key is 32 octets, or 64 hexadecimal digits, or the same in base64", path.display())
-    })
+    config::read_spool_key(path).map_err(|why| anyhow!("--encryption-key-file {}: {why}", path.display()))
 }
 
 impl Place {
@@ -147,7 +135,13 @@ impl Place {
                 complete(&mut store);
                 Ok(Spool::Stopped(store))
             }
-            Err(OpenError::Held { by }) => Ok(Spool::Running { dir: dir.to_path_buf(), by }),
+            Err(OpenError::Held { by }) => {
+                let mut spool = Spool::Running { dir: dir.to_path_buf(), by };
+                if spool.stat()?.rebuilding {
+                    say("the relay makes its index again: until it has, it does not know of all blocks\n");
+                }
+                Ok(spool)
+            }
             Err(OpenError::Io(error)) => Err(denied(error, dir)),
             Err(error) => Err(anyhow!(error).context(format!("cannot open the spool in {}", dir.display()))),
         }
@@ -193,6 +187,10 @@ fn complete(store: &mut Store) {
     while store.is_rebuilding() && store.work() {
         progress.turn();
     }
+    drop(progress);
+    if store.is_rebuilding() {
+        say("the index cannot be made again now: not all blocks are known\n");
+    }
 }
 
 impl Spool {
@@ -215,6 +213,17 @@ impl Spool {
         match answer {
             Answer::Failed(why) => Err(anyhow!(why)),
             answer => Ok(answer),
+        }
+    }
+
+    /// How much of what there is.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub(super) fn stat(&mut self) -> anyhow::Result<Stat> {
+        match self.ask(Op::Stat)? {
+            Answer::Stat(stat) => Ok(stat),
+            _ => bail!("the relay did not answer with its state"),
         }
     }
 

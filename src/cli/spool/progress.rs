@@ -27,7 +27,7 @@ impl Progress {
         }
         let (template, total) = match unit {
             Unit::Octets => ("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}", Some(total)),
-            Unit::Messages => ("{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}", Some(total)),
+            Unit::Messages => ("{msg} {wide_bar} {human_pos}/{human_len} {eta}", Some(total)),
             Unit::Steps => ("{msg} {spinner} {elapsed}", None),
         };
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());

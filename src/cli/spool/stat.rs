@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::config::units;
-use crate::spool::control::{Answer, Op, Stat};
+use crate::config::{limits, units};
+use crate::spool::control::Stat;
 
 use super::place::{Place, Spool, size};
-use super::{End, Stat as Options, print, say, select, show};
+use super::{End, Stat as Options, print, select, show};
 
 /// All lanes of a route.
 #[derive(Debug, Default)]
@@ -29,9 +29,7 @@ pub(super) fn stat(options: &Options) -> Result<ExitCode, End> {
     let place = options.place.find()?;
     place.exists()?;
     let mut spool = place.open()?;
-    let Answer::Stat(stat) = spool.ask(Op::Stat)? else {
-        return Err(anyhow::anyhow!("the relay did not answer with its state").into());
-    };
+    let stat = spool.stat()?;
     let routes = routes(&place, &stat);
     let holder = match &spool {
         Spool::Stopped(_) => None,
@@ -42,9 +40,6 @@ pub(super) fn stat(options: &Options) -> Result<ExitCode, End> {
         print(&format!("{}\n", object(&place, &stat, holder.as_deref(), &routes)));
     } else {
         print(&table(&place, &stat, holder.as_deref(), &routes));
-    }
-    if stat.rebuilding {
-        say("the index is being made again: there may be more than this says\n");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -83,6 +78,7 @@ fn object(place: &Place, stat: &Stat, holder: Option<&str>, routes: &BTreeMap<&s
     json!({
         "dir": place.dir().display().to_string(),
         "held_by": holder,
+        "state": stat.state,
         "rebuilding": stat.rebuilding,
         "bytes": stat.bytes,
         "max_size": place.max_size(),
@@ -94,16 +90,23 @@ fn object(place: &Place, stat: &Stat, holder: Option<&str>, routes: &BTreeMap<&s
 }
 
 fn table(place: &Place, stat: &Stat, holder: Option<&str>, routes: &BTreeMap<&str, Route>) -> String {
-    let state = holder.map_or("held by nobody".to_owned(), |by| format!("held by {by}"));
+    let state = stat.state.as_deref().map(|state| format!(": {state}")).unwrap_or_default();
+    let state = holder.map_or("held by nobody".to_owned(), |by| format!("held by {by}{state}"));
     let limit = place.max_size().map(|max_size| format!(" of {}", units::show_size(max_size))).unwrap_or_default();
     let mut text = format!(
-        "{}: {state}\n{}{limit} on the disk in {} segments, {} of it quarantined; {} free\n",
+        "{}: {state}\n{}{limit} on the disk in {} segments; {} free\n",
         place.dir().display(),
         size(stat.bytes),
         stat.segments,
-        size(stat.quarantine_bytes),
         size(stat.disk_free)
     );
+    // The folder itself takes a page.
+    if stat.quarantine_bytes > 4 * limits::KIB {
+        text.push_str(&format!(
+            "{} of it are files that were set aside, in quarantine/\n",
+            size(stat.quarantine_bytes)
+        ));
+    }
     if routes.is_empty() {
         text.push_str("no messages\n");
         return text;

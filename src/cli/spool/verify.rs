@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,6 +15,7 @@ use memchr::memmem;
 
 use crate::spool::block::{BlockFault, Coder, HEADER_MAX, Header, HeaderFault, MAGIC};
 use crate::spool::control;
+use crate::sys;
 
 use super::blocks::{self, Opening};
 use super::place::size;
@@ -32,7 +34,7 @@ struct Found {
     records: u64,
     bytes: u64,
     dropped: u64,
-    /// Encrypted, without a key: as far as checksums go.
+    /// Encrypted, without their key: as far as checksums go.
     locked: u64,
     damaged: u64,
     damaged_bytes: u64,
@@ -84,7 +86,7 @@ pub(super) fn verify(options: &Verify) -> Result<ExitCode, End> {
     ));
     if found.locked > 0 {
         say(&format!(
-            "{} blocks are encrypted, and only their checksums were looked at: give their key with -c CONFIG, or with \
+            "of {} blocks only the checksums were looked at: they are encrypted, and their key is given with -c CONFIG or \
              --encryption-key-file\n",
             found.locked
         ));
@@ -142,7 +144,8 @@ impl Scan<'_> {
     fn run(&mut self, coder: &mut Coder, tell: &mut impl FnMut(&str)) {
         let mut at = 0;
         while at < self.len {
-            let next = self.next(at, coder).unwrap_or_else(Next::Damage);
+            // A block that is released while it is read looks damaged once.
+            let next = self.next(at, coder).or_else(|_| self.next(at, coder)).unwrap_or_else(Next::Damage);
             let end = match next {
                 Next::Block(len) => at + len,
                 Next::Hole => self.search(at, &|window| window.iter().position(|octet| *octet != 0), 0),
@@ -186,8 +189,8 @@ impl Scan<'_> {
                 return Err(about(format!("the block holds {} messages and not as many as it says", batch.len())));
             }
             Ok(_) => {}
-            Err(Opening::Key(_)) if header.is_payload(payload) => self.found.locked += 1,
-            Err(Opening::Key(_)) => return Err(about(BlockFault::Checksum.to_string())),
+            Err(Opening::NoKey | Opening::OtherKey) if header.is_payload(payload) => self.found.locked += 1,
+            Err(Opening::NoKey | Opening::OtherKey) => return Err(about(BlockFault::Checksum.to_string())),
             Err(Opening::Damaged(why)) => return Err(about(why)),
         }
         self.found.blocks += 1;
@@ -216,6 +219,11 @@ impl Scan<'_> {
     /// Where `finds` finds something from `at` on, or the end of the file. Windows overlap by `overlap` octets.
     fn search(&self, mut at: u64, finds: &dyn Fn(&[u8]) -> Option<usize>, overlap: usize) -> u64 {
         while at < self.len {
+            // Where the file system knows no holes, all is data.
+            at = match sys::seek_data(self.file.as_fd(), at) {
+                Ok(data) => data.unwrap_or(self.len),
+                Err(_) => at,
+            };
             // What cannot be read is stepped over: it is damage that has been told.
             let window = self.read(at, WINDOW).unwrap_or_default();
             if let Some(found) = finds(&window) {

@@ -91,13 +91,21 @@ impl Resolver<'_> {
         match key_of(&content) {
             Ok(key) => Some(SpoolKey::new(*key)),
             Err(found) => {
-                let octets = SpoolKey::OCTETS;
-                let message = format!("the file holds {found}, expected {octets} octets, or {HEX_DIGITS} hex digits");
-                self.mistake(path, message);
+                self.mistake(path, expected_key(found));
                 None
             }
         }
     }
+}
+
+/// Reads the key in a file. The error shows none of it.
+pub(crate) fn read_spool_key(file: &FilePath) -> Result<SpoolKey, String> {
+    let (content, _) = read_key_file(file).map_err(|error| format!("cannot be read: {error}"))?;
+    key_of(&content).map(|key| SpoolKey::new(*key)).map_err(expected_key)
+}
+
+fn expected_key(found: String) -> String {
+    format!("the file holds {found}, expected {} octets, or {HEX_DIGITS} hex digits", SpoolKey::OCTETS)
 }
 
 /// The file's first octets and its mode.

@@ -48,14 +48,14 @@ pub(super) struct Question {
 pub struct Server {
     dir: PathBuf,
     /// Nothing is sent through it: that it is gone is the message.
-    _stop_tx: channel::Sender<()>,
+    stop_tx: Option<channel::Sender<()>>,
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         // Whoever is in `accept` finds out by being called; who calls later finds no socket. Neither can fail in a way
         // that matters: the process is about to end.
-        self._stop_tx = channel::bounded(1).0;
+        drop(self.stop_tx.take());
         if let Ok((path, _dir)) = address(&self.dir) {
             drop(UnixStream::connect(&path));
             drop(fs::remove_file(&path));
@@ -85,7 +85,7 @@ pub(super) fn serve_within(dir: &Path, requests: channel::Sender<Request>, patie
     let (stop_tx, stop_rx) = channel::bounded(1);
     let desk = Desk { requests, patience };
     thread::Builder::new().name("spool-control".into()).spawn(move || listen(&listener, &desk, &stop_rx))?;
-    Ok(Server { dir: dir.to_path_buf(), _stop_tx: stop_tx })
+    Ok(Server { dir: dir.to_path_buf(), stop_tx: Some(stop_tx) })
 }
 
 /// The socket's path, and what has to stay open while it is used: a long one goes through the folder's descriptor.

@@ -48,6 +48,7 @@ impl Select {
 fn stat(store: &mut Store) -> Stat {
     let usage = store.usage();
     Stat {
+        state: None,
         rebuilding: store.is_rebuilding(),
         bytes: usage.bytes,
         quarantine_bytes: usage.quarantine_bytes,

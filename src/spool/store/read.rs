@@ -55,6 +55,17 @@ impl Store {
         Ok(self.live_after(lane, after.0)?.map(|place| place.meta()))
     }
 
+    /// A block that came out whole and makes no sense all the same: treated as a damaged one.
+    ///
+    /// # Errors
+    /// What the index says.
+    pub fn discard(&mut self, lane: &LaneName, seq: Seq) -> io::Result<()> {
+        match self.live_after(lane, seq.0.saturating_sub(1))?.filter(|place| place.seq == seq.0) {
+            Some(place) => self.mend(lane, &place),
+            None => Ok(()),
+        }
+    }
+
     /// The octets of one block, by its seq, for an operator: `None` where there is none. It is not out by that.
     ///
     /// # Errors

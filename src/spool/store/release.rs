@@ -16,6 +16,11 @@ impl Store {
         }
     }
 
+    /// Up to where the lane's blocks are out, as [`Self::protect`] and [`Self::next`] left it.
+    pub fn mark(&self, lane: &LaneName) -> Seq {
+        Seq(self.lanes.get(lane).map_or(0, |lane| lane.protected))
+    }
+
     /// Raises the mark up to which the lane's blocks are out: in memory somewhere, and not to be evicted.
     pub fn protect(&mut self, lane: &LaneName, up_to: Seq) {
         if let Some(lane) = self.lanes.get_mut(lane) {

@@ -1,0 +1,160 @@
+//! The forwarders' side: batches out of the lanes, and back as acknowledged, released or to be sent again.
+
+use tokio::time::timeout;
+
+use crate::batch::Batch;
+use crate::lane::Lane;
+
+use super::{PACE_MAX, PLENTY_BYTES, Pipeline, Queue, Shelf};
+
+impl Pipeline {
+    /// Takes batches of the queue's lanes, one a lane in turn, until `bytes` are reached or nothing waits.
+    pub fn take(&self, queue: &Queue, bytes: usize, mut to: impl FnMut(usize, Batch)) {
+        let mut inner = self.inner.borrow_mut();
+        let shelf = &mut inner.shelf;
+        let mut taken = 0;
+        let mut empty = 0;
+        while taken < bytes && empty < queue.lanes.len() {
+            let turn = queue.next.get();
+            queue.next.set((turn + 1) % queue.lanes.len());
+            let popped = queue.lanes.get(turn).and_then(|lane| Some((*lane, shelf.lanes.get_mut(*lane)?.pop()?)));
+            let Some((lane, batch)) = popped else {
+                empty += 1;
+                continue;
+            };
+            empty = 0;
+            let charge = batch.charge();
+            taken += charge;
+            queue.shrink(charge);
+            self.count_moved(lane, &batch, -1);
+            to(lane, batch);
+        }
+        if self.live_bytes(shelf, queue) <= PLENTY_BYTES / 2 {
+            queue.thinned.notify_waiters();
+        }
+        if let Some(spooling) = &self.spooling {
+            self.work(spooling, shelf).read_ahead(queue);
+        }
+    }
+
+    /// Bytes that wait in the queue and did not come from the disk: reading ahead is no reason for senders to wait.
+    pub(super) fn live_bytes(&self, shelf: &Shelf, queue: &Queue) -> usize {
+        let Some(spooling) = &self.spooling else { return queue.waiting() };
+        let behind = queue.lanes.iter().filter(|lane| spooling.is_behind(**lane));
+        let read = behind.filter_map(|lane| shelf.lanes.get(*lane)).map(Lane::front_bytes);
+        queue.waiting().saturating_sub(read.sum())
+    }
+
+    /// Waits a moment where the turn that has just ended gave a forwarder plenty to do. Call it before any other await.
+    pub async fn pace(&self) {
+        let plenty = self.plenty.take().and_then(|queue| self.queues.get(queue));
+        if let Some(queue) = plenty {
+            // Late or not, reading goes on.
+            let _elapsed = timeout(PACE_MAX, queue.thinned.notified()).await;
+        }
+    }
+
+    /// Tells senders, and the spool, whether the queue's connection is up.
+    pub fn set_flowing(&self, queue: &Queue, flowing: bool) {
+        queue.set_flowing(flowing);
+        self.with_spool(|work| work.read_ahead(queue));
+    }
+
+    /// A batch of `lane` is acknowledged, or given up: its memory no longer counts against the lane.
+    pub fn acknowledge(&self, lane: usize, charge: usize) {
+        let mut inner = self.inner.borrow_mut();
+        let shelf = &mut inner.shelf;
+        if let Some(lane) = shelf.lanes.get_mut(lane) {
+            lane.acknowledge(charge, &mut shelf.budget);
+        }
+        self.wake_blocked(shelf);
+    }
+
+    /// Lets senders go on whose lanes have room again.
+    pub(super) fn wake_blocked(&self, shelf: &mut Shelf) {
+        let Shelf { lanes, budget, blocked, .. } = shelf;
+        // Room for many messages, not for one: thousands of blocked connections must not be woken in vain.
+        blocked.retain(|blocked| {
+            let has_room = lanes.get(*blocked).is_none_or(|lane| lane.has_slack(budget));
+            if has_room && let Some(room) = self.rooms.get(*blocked) {
+                room.notify_waiters();
+            }
+            !has_room
+        });
+    }
+
+    /// A batch is released: the far end has it. Where the spool holds it, it may forget it.
+    pub fn release(&self, lane: usize, batch: &Batch) {
+        if let Some(meters) = self.meters.routes.get(self.route_of(lane)) {
+            meters.in_flight.add(-(batch.len() as i64));
+            meters.released.add(batch.len() as u64);
+        }
+        if batch.stored {
+            self.with_spool(|work| work.release(lane, batch.seq));
+        }
+    }
+
+    /// Puts a sent batch back in front of its lane, to be sent again. `charged` says whether its memory still counts
+    /// against the lane. Give batches back newest first: order within the lane is kept then.
+    pub fn put_back(&self, lane: usize, batch: Batch, charged: bool) {
+        let mut inner = self.inner.borrow_mut();
+        let shelf = &mut inner.shelf;
+        self.count_moved(lane, &batch, 1);
+        let queue = self.lanes.get(lane).and_then(|(_, queue)| self.queues.get(*queue));
+        if let Some(queue) = queue {
+            queue.grow(batch.charge());
+        }
+        if let Some(lane) = shelf.lanes.get_mut(lane) {
+            lane.push_front(batch, charged, &mut shelf.budget);
+        }
+    }
+
+    /// Counts what still waits in any queue as dropped: see [`Self::drop_waiting`].
+    pub fn drop_all_waiting(&self) -> u64 {
+        self.queues.iter().map(|queue| self.drop_waiting(queue)).sum()
+    }
+
+    /// Counts what still waits in the queue, and is not on the disk, as dropped: the stop's deadline has passed. Returns
+    /// how many messages.
+    pub fn drop_waiting(&self, queue: &Queue) -> u64 {
+        let mut inner = self.inner.borrow_mut();
+        let shelf = &mut inner.shelf;
+        let mut dropped = 0;
+        for index in &queue.lanes {
+            let in_transit = self.spooling.as_ref().map_or((0, 0), |spooling| spooling.give_up(*index));
+            let (Some(lane), Some(meters)) =
+                (shelf.lanes.get_mut(*index), self.meters.routes.get(self.route_of(*index)))
+            else {
+                continue;
+            };
+            queue.shrink(lane.sendable());
+            let (mut records, mut bytes) = in_transit;
+            let mut stored = 0;
+            for batch in lane.drain() {
+                if batch.stored {
+                    stored += batch.len();
+                } else {
+                    records += batch.len();
+                }
+                bytes += batch.charge();
+            }
+            lane.forget(bytes, &mut shelf.budget);
+            meters.waiting.add(-((records + stored) as i64));
+            meters.waiting_bytes.add(-(bytes as i64));
+            meters.spooled.add(stored as i64);
+            meters.dropped_shutdown.add(records as u64);
+            dropped += records as u64;
+        }
+        dropped
+    }
+
+    /// Moves a batch's messages between `waiting` and `in flight`; `sign` 1 is towards waiting.
+    fn count_moved(&self, lane: usize, batch: &Batch, sign: i64) {
+        if let Some(meters) = self.meters.routes.get(self.route_of(lane)) {
+            let messages = sign * batch.len() as i64;
+            meters.waiting.add(messages);
+            meters.waiting_bytes.add(sign * batch.charge() as i64);
+            meters.in_flight.add(-messages);
+        }
+    }
+}

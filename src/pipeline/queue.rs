@@ -1,0 +1,102 @@
+//! What one forwarder takes from, and how it is woken.
+
+use std::cell::Cell;
+
+use tokio::sync::Notify;
+
+/// The batches of one forwarder: which lanes it serves, and how it wants to be woken.
+#[derive(Debug)]
+pub struct Queue {
+    pub(super) lanes: Vec<usize>,
+    waiting: Cell<usize>,
+    /// Lanes that have something on the disk which may be read.
+    backlog: Cell<usize>,
+    wake_above: Cell<usize>,
+    wake: Notify,
+    /// Whose turn it is to be sent, among the lanes.
+    pub(super) next: Cell<usize>,
+    /// Whose turn it is to be read.
+    pub(super) next_read: Cell<usize>,
+    /// A connection is up and takes what it is given.
+    flowing: Cell<bool>,
+    pub(super) thinned: Notify,
+}
+
+impl Queue {
+    pub(super) fn new() -> Self {
+        Self {
+            lanes: Vec::new(),
+            waiting: Cell::new(0),
+            backlog: Cell::new(0),
+            wake_above: Cell::new(usize::MAX),
+            wake: Notify::new(),
+            next: Cell::new(0),
+            next_read: Cell::new(0),
+            flowing: Cell::new(false),
+            thinned: Notify::new(),
+        }
+    }
+
+    /// Whether a connection is up.
+    pub fn is_flowing(&self) -> bool {
+        self.flowing.get()
+    }
+
+    pub(super) fn set_flowing(&self, flowing: bool) {
+        self.flowing.set(flowing);
+        self.thinned.notify_waiters();
+    }
+
+    /// Bytes of memory that wait to be sent. What is on the disk, or must go there first, does not count.
+    pub fn waiting(&self) -> usize {
+        self.waiting.get()
+    }
+
+    /// Whether something on the disk waits for a connection.
+    pub fn has_backlog(&self) -> bool {
+        self.backlog.get() > 0
+    }
+
+    /// Completes once more than `bytes` wait.
+    ///
+    /// Cancel-safe. One waiter at a time, with [`Self::work`].
+    pub async fn more_than(&self, bytes: usize) {
+        while self.waiting.get() <= bytes {
+            self.wake_above.set(bytes);
+            self.wake.notified().await;
+        }
+        self.wake_above.set(usize::MAX);
+    }
+
+    /// Completes once there is a reason to have a connection: something waits, in memory or on the disk.
+    ///
+    /// Cancel-safe. One waiter at a time, with [`Self::more_than`].
+    pub async fn work(&self) {
+        while self.waiting.get() == 0 && !self.has_backlog() {
+            self.wake_above.set(0);
+            self.wake.notified().await;
+        }
+        self.wake_above.set(usize::MAX);
+    }
+
+    pub(super) fn grow(&self, bytes: usize) {
+        let waiting = self.waiting.get() + bytes;
+        self.waiting.set(waiting);
+        if waiting > self.wake_above.get() {
+            self.wake_above.set(usize::MAX);
+            self.wake.notify_one();
+        }
+    }
+
+    pub(super) fn shrink(&self, bytes: usize) {
+        self.waiting.set(self.waiting.get().saturating_sub(bytes));
+    }
+
+    /// One lane more, or less, has a backlog.
+    pub(super) fn count_backlog(&self, before: bool, after: bool) {
+        self.backlog.set((self.backlog.get() + usize::from(after)).saturating_sub(usize::from(before)));
+        if after && !before {
+            self.wake.notify_one();
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What the spool answers, and what follows from it.
+
+use tracing::error;
+
+use crate::batch::{Batch, Seq};
+use crate::spool::{Command, Refusal, Reply, Rest};
+
+use super::{Mode, Phase, Place, Transit, Work};
+
+impl Work<'_> {
+    /// Takes one answer.
+    pub(super) fn answer(&mut self, reply: Reply) {
+        self.places.silent_ticks = 0;
+        if std::mem::take(&mut self.places.is_stalled) {
+            for place in self.places.lanes.iter_mut().filter(|place| place.mode == Mode::Without) {
+                place.is_unsure = true;
+            }
+        }
+        match reply {
+            Reply::Stored { lane, seq, records, charge, batch } => {
+                let stored = Transit { seq, records, charge };
+                self.on(lane, |work, lane| work.stored(lane, stored, batch));
+            }
+            Reply::Refused { lane, batch, why } => self.on(lane, |work, lane| work.refused(lane, batch, why)),
+            Reply::Dropped { lane, records, charge } => self.on(lane, |work, lane| work.dropped(lane, records, charge)),
+            Reply::Read { lane, batches, rest } => self.on(lane, |work, lane| work.read(lane, batches, rest)),
+            Reply::Resume { lane } => self.on(lane, |work, lane| work.resume(lane)),
+        }
+    }
+
+    /// All answers are taken: asks for more.
+    pub(super) fn after_answers(&mut self) {
+        if self.spooling.port.is_gone() && !self.places.is_gone {
+            self.lose_the_spool();
+        }
+        for lane in 0..self.places.lanes.len() {
+            self.on(lane, Self::store_tail);
+        }
+        for queue in &self.pipeline.queues {
+            self.read_ahead(queue);
+        }
+    }
+
+    /// It is on the disk; in memory too where it comes back.
+    fn stored(&mut self, index: usize, stored: Transit, batch: Option<Batch>) {
+        let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else { return };
+        place.transit.retain(|transit| transit.seq != stored.seq);
+        place.is_probing = false;
+        // One that was refused, and is older, must not be overtaken.
+        let is_next = lane.tail_seq().is_none_or(|seq| stored.seq < seq);
+        if place.mode == Mode::Direct
+            && is_next
+            && let Some(mut batch) = batch
+        {
+            place.cursor = place.cursor.max(stored.seq);
+            batch.stored = true;
+            lane.append_front(batch);
+            return;
+        }
+        place.has_unread = true;
+        let mode = place.mode;
+        lane.forget(stored.charge, &mut self.shelf.budget);
+        if batch.is_some() {
+            place.forgotten = Some(place.forgotten.map_or(stored.seq, |seq| seq.min(stored.seq)));
+            self.tell(Command::Forget { lane: index, seq: stored.seq });
+        }
+        self.count_spooled(index, stored.records as i64, stored.charge as i64);
+        match mode {
+            Mode::Direct => self.go_behind(index),
+            Mode::Behind => {}
+            Mode::Without => self.be_unsure(index),
+        }
+        self.pipeline.wake_blocked(self.shelf);
+    }
+
+    fn refused(&mut self, index: usize, batch: Batch, why: Refusal) {
+        let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else { return };
+        place.transit.retain(|transit| transit.seq != batch.seq);
+        place.is_refused = true;
+        place.is_probing = true;
+        if lane.is_on_detour() {
+            lane.insert_tail(batch);
+            self.relax(index, why == Refusal::Failing);
+        } else {
+            lane.insert_front(batch);
+        }
+    }
+
+    /// The spool has counted its messages; only the memory is ours.
+    fn dropped(&mut self, index: usize, records: usize, charge: usize) {
+        let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else { return };
+        place.transit.pop_front();
+        place.is_probing = false;
+        lane.forget(charge, &mut self.shelf.budget);
+        if let Some(meters) = self.pipeline.meters.routes.get(self.pipeline.route_of(index)) {
+            meters.waiting.add(-(records as i64));
+            meters.waiting_bytes.add(-(charge as i64));
+        }
+        self.relax(index, false);
+        self.pipeline.wake_blocked(self.shelf);
+    }
+
+    fn resume(&mut self, index: usize) {
+        let Some(place) = self.places.lanes.get_mut(index) else { return };
+        place.is_refused = false;
+        place.is_unsure |= place.is_later || place.mode != Mode::Behind;
+        place.is_later = false;
+    }
+
+    fn be_unsure(&mut self, index: usize) {
+        if let Some(place) = self.places.lanes.get_mut(index) {
+            place.is_unsure = true;
+        }
+    }
+
+    fn read(&mut self, index: usize, batches: Vec<Batch>, rest: Rest) {
+        let is_running = self.places.phase == Phase::Running;
+        let Some(place) = self.places.lanes.get_mut(index) else { return };
+        let after = place.reading.take();
+        let cursor = place.cursor;
+        if after != Some(cursor) || !is_running {
+            // The lane has forgotten what lies before these: they are read again when it is their turn.
+            place.has_unread |= !batches.is_empty();
+            return self.forget_all(index, batches.iter().map(|batch| batch.seq));
+        }
+        let is_empty = batches.is_empty();
+        if let Some(lane) = self.shelf.lanes.get_mut(index) {
+            lane.come_after(self.spooling.port.floor());
+        }
+        let refused = self.accept(index, batches);
+        let Some(place) = self.places.lanes.get_mut(index) else { return };
+        place.is_unsure = false;
+        place.is_later = false;
+        if !refused.is_empty() {
+            place.has_unread = true;
+            self.go_behind(index);
+            return self.forget_all(index, refused.into_iter());
+        }
+        match rest {
+            Rest::More => {
+                place.has_unread = true;
+                place.is_paused = is_empty;
+                self.go_behind(index);
+            }
+            Rest::End if place.has_appended => {
+                let was_behind = place.mode == Mode::Behind;
+                place.has_unread = true;
+                self.go_behind(index);
+                if let Some(place) = self.places.lanes.get_mut(index) {
+                    place.is_catching_up = was_behind;
+                }
+            }
+            Rest::End => self.go_direct(index),
+            Rest::Later => {
+                place.is_later = true;
+                self.go_behind(index);
+            }
+            Rest::Unknown => {
+                place.is_unsure = true;
+                self.go_without(index);
+            }
+        }
+    }
+
+    /// These are to be read again.
+    pub(super) fn forget_all(&mut self, index: usize, batches: impl Iterator<Item = Seq>) {
+        batches.for_each(|seq| self.tell(Command::Forget { lane: index, seq }));
+    }
+
+    /// Puts what was read into the front, in order; those that it does not take yet.
+    fn accept(&mut self, index: usize, batches: Vec<Batch>) -> Vec<Seq> {
+        let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else {
+            return Vec::new();
+        };
+        // What is on its way and older was refused once, and overtaken; what was forgotten was in memory when the spool
+        // looked: they go first.
+        let limit = place.transit.iter().map(|transit| transit.seq).chain(place.forgotten).min();
+        let (mut refused, mut taken) = (Vec::new(), (0, 0));
+        for mut batch in batches {
+            if limit.is_some_and(|limit| batch.seq > limit) {
+                refused.push(batch.seq);
+                continue;
+            }
+            // So does what was refused and waits: nothing on the disk alone is older.
+            while lane.tail_seq().is_some_and(|seq| seq < batch.seq)
+                && let Some(older) = lane.pop_tail()
+            {
+                lane.append_front(older);
+            }
+            place.cursor = place.cursor.max(batch.seq);
+            taken = (taken.0 + batch.len(), taken.1 + batch.charge());
+            batch.stored = true;
+            lane.push_read(batch, &mut self.shelf.budget);
+        }
+        self.count_spooled(index, -(taken.0 as i64), -(taken.1 as i64));
+        refused
+    }
+
+    /// The spool's thread has ended: what was on its way is lost to us, and perhaps on the disk.
+    fn lose_the_spool(&mut self) {
+        self.places.is_gone = true;
+        self.places.unsent.clear();
+        let mut lost = 0;
+        for lane in 0..self.places.lanes.len() {
+            self.on(lane, |work, lane| lost += work.lose(lane));
+        }
+        error!(
+            messages = lost,
+            "the spool has ended: messages on their way to it are lost; the others wait in memory only"
+        );
+        self.pipeline.wake_blocked(self.shelf);
+    }
+
+    fn lose(&mut self, index: usize) -> usize {
+        let (records, charge) = self.places.lanes.get_mut(index).map_or((0, 0), Place::give_up);
+        if let Some(lane) = self.shelf.lanes.get_mut(index) {
+            lane.forget(charge, &mut self.shelf.budget);
+        }
+        if let Some(meters) = self.pipeline.meters.routes.get(self.pipeline.route_of(index)) {
+            meters.waiting.add(-(records as i64));
+            meters.waiting_bytes.add(-(charge as i64));
+            meters.dropped_spool_damaged.add(records as u64);
+        }
+        if let Some(place) = self.places.lanes.get_mut(index) {
+            place.reading = None;
+            place.is_unsure = true;
+        }
+        self.go_without(index);
+        records
+    }
+}

@@ -1,0 +1,156 @@
+//! A lane's ways to the disk and away from it.
+
+use crate::spool::Command;
+
+use super::{BATCH_BYTES, Durability, KEEP_BYTES, Mode, Phase, RETRY_TICKS, SMALL_BYTES, Transit, Work};
+
+impl Work<'_> {
+    /// New batches go behind what is on the disk.
+    pub(super) fn go_behind(&mut self, index: usize) {
+        let block_bytes = self.block_bytes();
+        let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else { return };
+        place.mode = Mode::Behind;
+        place.is_catching_up = false;
+        lane.leave_for_detour(block_bytes);
+    }
+
+    /// Nothing is on the disk that is not in memory: new batches go to the front.
+    pub(super) fn go_direct(&mut self, index: usize) {
+        let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else { return };
+        place.mode = Mode::Direct;
+        place.has_unread = false;
+        place.is_unsure = false;
+        place.is_later = false;
+        place.is_catching_up = false;
+        match self.spooling.durability {
+            Durability::Overflow => lane.end_detour(),
+            Durability::Always => lane.leave_for_detour(BATCH_BYTES),
+        }
+    }
+
+    /// The disk does not answer, or takes nothing: new batches go to the front, stored or not.
+    pub(super) fn go_without(&mut self, index: usize) {
+        let is_always = self.spooling.durability == Durability::Always;
+        let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else { return };
+        if place.mode == Mode::Direct && !is_always && !place.is_unsure {
+            // It needs no disk, and is asked for one when it does.
+            return;
+        }
+        place.mode = Mode::Without;
+        place.is_unsure = false;
+        place.is_later = false;
+        place.is_catching_up = false;
+        place.retry_ticks = RETRY_TICKS;
+        lane.end_detour();
+    }
+
+    /// Goes direct where nothing is on the disk alone after all, and nothing is to be stored: refused, or dropped, or not
+    /// there. `fails`: the disk takes nothing.
+    pub(super) fn relax(&mut self, index: usize, fails: bool) {
+        if self.places.phase == Phase::Emptying {
+            return;
+        }
+        let Some((lane, place)) = self.shelf.lanes.get(index).zip(self.places.lanes.get(index)) else { return };
+        let is_settled = place.is_clear() && (place.is_refused || lane.tail_seq().is_none());
+        if !is_settled {
+            return;
+        }
+        if fails {
+            self.go_without(index);
+        } else if place.mode == Mode::Behind {
+            self.go_direct(index);
+        }
+    }
+
+    /// Sends the tail to the disk, as far as that is wanted and there is room on the way.
+    pub(super) fn store_tail(&mut self, index: usize) {
+        if self.places.is_stalled || self.places.is_gone {
+            return;
+        }
+        let is_flowing = self.is_flowing(index);
+        loop {
+            let has_slack = self.has_slack(index);
+            let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else {
+                return;
+            };
+            place.is_catching_up &= has_slack && (is_flowing || place.is_unsure);
+            let keep = match place.mode {
+                Mode::Direct if self.spooling.durability == Durability::Always && !place.is_unsure => has_slack,
+                Mode::Behind if !place.is_catching_up => false,
+                _ => return,
+            };
+            if place.is_refused || (place.is_probing && !place.transit.is_empty()) {
+                return;
+            }
+            let Some(batch) = lane.pop_tail() else { return };
+            let transit = Transit { seq: batch.seq, records: batch.len(), charge: batch.charge() };
+            if !keep && place.mode == Mode::Direct {
+                self.go_behind(index);
+            }
+            match self.send(Command::Append { lane: index, batch, keep }) {
+                Ok(()) => {
+                    let Some(place) = self.places.lanes.get_mut(index) else { return };
+                    place.transit.push_back(transit);
+                    place.has_appended |= place.reading.is_some();
+                }
+                Err(command) => {
+                    if let (Command::Append { batch, .. }, Some(lane)) = (command, self.shelf.lanes.get_mut(index)) {
+                        lane.insert_tail(batch);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Memory is short, or something has waited for too long: what is not about to be sent goes to the disk.
+    pub(super) fn spill(&mut self, index: usize) {
+        let keep = if self.is_flowing(index) { KEEP_BYTES } else { 0 };
+        self.spill_beyond(index, keep);
+    }
+
+    /// The same, with so much kept in front.
+    pub(super) fn spill_beyond(&mut self, index: usize, keep: usize) {
+        if self.places.is_stalled || self.places.is_gone {
+            return;
+        }
+        let small = SMALL_BYTES.min(self.shelf.budget.guaranteed() / 4);
+        let Some(lane) = self.shelf.lanes.get_mut(index) else { return };
+        let cut = lane.cut_front(keep);
+        let (open, on_detour) = (lane.open_bytes(), lane.is_on_detour());
+        // The open batch goes along where nobody would send it soon, or where it takes much of what there is.
+        let is_stuck = keep == 0 && !on_detour && open > 0;
+        let leaves = is_stuck || !cut.is_empty();
+        let seals = is_stuck || ((leaves || on_detour) && open >= small);
+        if !leaves && !seals {
+            return;
+        }
+        if leaves {
+            self.go_behind(index);
+        }
+        let lowest = cut.iter().map(|batch| batch.seq).min();
+        let (mut forgotten, mut seqs) = ((0, 0), Vec::new());
+        if let Some(lane) = self.shelf.lanes.get_mut(index) {
+            if seals {
+                lane.seal();
+            }
+            for batch in cut {
+                if batch.stored {
+                    forgotten = (forgotten.0 + batch.len(), forgotten.1 + batch.charge());
+                    seqs.push(batch.seq);
+                } else {
+                    lane.insert_tail(batch);
+                }
+            }
+            lane.forget(forgotten.1, &mut self.shelf.budget);
+        }
+        if let (Some(place), Some(lowest)) = (self.places.lanes.get_mut(index), lowest) {
+            place.has_unread |= forgotten.0 > 0;
+            // A read that is under way from the old cursor on will not be taken.
+            place.cursor = place.cursor.min(lowest.before());
+        }
+        self.forget_all(index, seqs.into_iter());
+        self.count_spooled(index, forgotten.0 as i64, forgotten.1 as i64);
+        self.pipeline.wake_blocked(self.shelf);
+    }
+}
