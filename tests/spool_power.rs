@@ -39,9 +39,8 @@ const CUTS: u64 = 50;
 const CHILD: &str = "the_child_writes_or_looks";
 /// Segments roll several times a second.
 const SEGMENT: u64 = 1 << 20;
-/// What the evicting child leaves of the disk to the spool.
-const SMALL: u64 = 32 << 20;
-const LARGE: u64 = 160 << 20;
+/// So little that it is full most of the time.
+const MAX_SIZE: u64 = 48 << 20;
 /// The one lane that releases nothing while the others do, so that it pins segments whose dead runs are punched.
 const PINNING: usize = 0;
 /// Blocks that a releasing lane keeps.
@@ -67,10 +66,9 @@ impl Mode {
 
 fn options(mode: Mode) -> Options {
     let dir = PathBuf::from(std::env::var_os(FOLDER).unwrap());
-    let evicts = mode == Mode::Evict;
     Options {
-        when_full: if evicts { SpoolFull::DropOldest } else { SpoolFull::Block },
-        ..blocks::options(&dir, if evicts { SMALL } else { LARGE }, SEGMENT)
+        when_full: if mode == Mode::Evict { SpoolFull::DropOldest } else { SpoolFull::Block },
+        ..blocks::options(&dir, MAX_SIZE, SEGMENT)
     }
 }
 
@@ -203,7 +201,7 @@ fn assert_evicts_the_oldest(before: &Books, after: &Books, what: &str) {
         let newer = octets(&mut found.iter().filter(of_route).filter(|block| block.1 > newest_gone));
         let (had, has) = (octets(&mut before.safe.iter().filter(of_route)), octets(&mut found.iter().filter(of_route)));
         assert!(
-            newer >= SMALL / 8,
+            newer >= MAX_SIZE / 8,
             "{what}: route {route} had {had} octets safe, has {has} of {} in all, and only {newer} are newer than the newest that is gone; it said {}",
             octets(&mut found.iter()),
             after.said
@@ -213,14 +211,13 @@ fn assert_evicts_the_oldest(before: &Books, after: &Books, what: &str) {
 
 #[test]
 fn no_power_cut_loses_what_was_synced() {
-    let Some(disk) = or_skip(Disk::ext4(256 << 20)) else { return };
+    let Some(disk) = or_skip(Disk::ext4(128 << 20)) else { return };
     disk.unmount();
     let (mut books, mut totals) = (Books::default(), BTreeMap::<&str, u64>::new());
     for round in 0..CUTS {
         let (mode, name) = Mode::ALL[round as usize % Mode::ALL.len()];
-        // The first ones hit a child that is still opening, or about to write for the first time.
-        let after = Duration::from_millis(5 + round * 97 % 600);
-        let cut = Cut { after, still: round % 3 == 0 };
+        let after = Duration::from_millis(5 + round * 97 % 300);
+        let cut = Cut { after, while_opening: round % 5 == 0, still: round % 3 == 0 };
         let what = format!("cut {round}, while it {name}s, after {after:?}");
         disk.mount().unwrap();
         cut_under_load(&disk, CHILD, &format!("{name} {}", (round + 1) << 32), cut, &mut books)

@@ -64,6 +64,7 @@ pub fn run(relay: &Relay, load: &Load, identity: &Identity, dir: &Path) -> anyho
     phases.spooled = messages / sent.seconds.max(f64::EPSILON);
     phases.spool_cpu_us = spooling.as_secs_f64() * 1e6 / messages;
     phases.disk_bytes = disk_bytes(dir);
+    phases.spool_memory_kib = status_kib(relay.0.id(), "VmHWM")?;
     let (returned_us, before) = (now_us(), system::cpu_time(relay.0.id())?);
     let sink = Sink::start_at(away, identity, expectation)?;
     let first_us = drain(&sink, sent.total())?;

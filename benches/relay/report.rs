@@ -62,6 +62,7 @@ pub fn summarize(runs: &[Outcome]) -> Outcome {
                 spooled: median(|phases| phases.spooled),
                 spool_cpu_us: median(|phases| phases.spool_cpu_us),
                 disk_bytes: median(|phases| phases.disk_bytes as f64) as u64,
+                spool_memory_kib: median(|phases| phases.spool_memory_kib as f64) as u64,
                 drained: median(|phases| phases.drained),
                 drain_cpu_us: median(|phases| phases.drain_cpu_us),
                 return_s: median(|phases| phases.return_s),
@@ -82,13 +83,13 @@ pub fn table(lines: &[Line]) -> String {
     if lines.iter().any(|line| line.outcome.outage.is_some()) {
         text.push_str(
             "\n| outage | spooled/s | CPU µs/message | drained/s | CPU µs/message | CPU µs, both | back after s | disk MB | \
-             memory MiB | lost | repeated | out of order |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+             MiB, spooling | MiB, both | lost | repeated | out of order |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
         );
     }
     for (line, phases) in lines.iter().filter_map(|line| Some((line, line.outcome.outage?))) {
         let outcome = &line.outcome;
         text.push_str(&format!(
-            "| {} | {:.0} | {:.3} | {:.0} | {:.3} | {:.3} | {:.2} | {:.0} | {:.1} | {} | {} | {} |\n",
+            "| {} | {:.0} | {:.3} | {:.0} | {:.3} | {:.3} | {:.2} | {:.0} | {:.1} | {:.1} | {} | {} | {} |\n",
             line.relay.name,
             phases.spooled,
             phases.spool_cpu_us,
@@ -97,6 +98,7 @@ pub fn table(lines: &[Line]) -> String {
             outcome.cpu_us,
             phases.return_s,
             phases.disk_bytes as f64 / 1e6,
+            phases.spool_memory_kib as f64 / 1024.0,
             outcome.memory_kib as f64 / 1024.0,
             outcome.lost,
             outcome.repeated,

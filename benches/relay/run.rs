@@ -120,6 +120,8 @@ pub struct Phases {
     pub spool_cpu_us: f64,
     /// Bytes of disk then, as `du` counts them.
     pub disk_bytes: u64,
+    /// Peak resident memory until then, KiB.
+    pub spool_memory_kib: u64,
     /// Messages that arrived a second, from the first one's arrival to the last one's.
     pub drained: f64,
     /// Microseconds of CPU for each, from the destination's return on.

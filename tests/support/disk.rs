@@ -162,7 +162,7 @@ impl Disk {
     pub fn fill(&self, name: &str) -> PathBuf {
         let path = self.path().join(name);
         let mut file = File::create(&path).unwrap();
-        for len in [1 << 20, 4096, 1] {
+        for len in [1 << 20, 4096, 512] {
             let block = vec![0xaa_u8; len];
             while std::io::Write::write_all(&mut file, &block).and_then(|()| file.sync_data()).is_ok() {}
         }

@@ -209,8 +209,10 @@ impl Running {
 /// How a cut is made.
 #[derive(Debug, Clone, Copy)]
 pub struct Cut {
-    /// So long after the child's start.
+    /// So long after the child's start, or after it has opened.
     pub after: Duration,
+    /// While it opens, perhaps: it is not waited for.
+    pub while_opening: bool,
     /// The child stands still at the cut: no answer of the dead disk's can be mistaken for one of the living. Else it goes
     /// on, and has to end by itself in the way of [`REFUSED`].
     pub still: bool,
@@ -221,6 +223,13 @@ pub struct Cut {
 pub fn cut_under_load(disk: &Disk, test: &str, order: &str, cut: Cut, books: &mut Books) -> Result<(), String> {
     let folder = disk.path().join("spool");
     let mut child = Running::start(test, order, &folder);
+    let opened = |books: &mut Books| {
+        child.lines.try_iter().for_each(|line| books.enter(&line));
+        if books.opened { Ok(()) } else { Err("the writer does not open".to_owned()) }
+    };
+    if !cut.while_opening {
+        within(END_MAX, || opened(books))?;
+    }
     pause(cut.after);
     if let Some(status) = child.child.try_wait().unwrap() {
         return Err(format!("the writer ended before the cut, with {status}: {}", child.end().1));
