@@ -91,6 +91,8 @@ pub struct Batch {
     pub seq: Seq,
     /// The spool holds it as well: it is in memory only to be sent, and may be forgotten here.
     pub stored: bool,
+    /// An earlier run left it, or an operator imported it: the spool waits to hear that it is acknowledged.
+    pub inherited: bool,
     /// Names that the records' inputs index, where those are not the configuration's (a batch of an earlier run).
     pub inputs: Option<Arc<[String]>>,
     records: Vec<Record>,

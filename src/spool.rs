@@ -55,6 +55,14 @@ pub enum Command {
         /// The batch.
         seq: Seq,
     },
+    /// A batch that is [inherited](Batch::inherited) was acknowledged by the far end's kernel: what comes after it may go
+    /// through other shards' connections.
+    Acknowledge {
+        /// Lane of the shard.
+        lane: usize,
+        /// The batch.
+        seq: Seq,
+    },
     /// A stored batch is released: delivered and out of the replay window.
     Release {
         /// Lane of the shard that read or kept it.

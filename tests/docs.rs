@@ -203,13 +203,13 @@ fn documented() -> Vec<(String, Metric)> {
 
 /// What a running relay exports.
 fn exported() -> BTreeMap<String, Metric> {
-    let config = load(
-        "the test's configuration",
-        "inputs: {in: {listen: ['udp://127.0.0.1:0', 'tcp://127.0.0.1:0'], receive_buffer: 64KiB}}\n\
+    let folder = tempfile::tempdir().expect("a folder");
+    let spool = format!("spool: {{dir: {}, min_free: 0}}\n", folder.path().join("spool").display());
+    let text = "inputs: {in: {listen: ['udp://127.0.0.1:0', 'tcp://127.0.0.1:0'], receive_buffer: 64KiB}}\n\
          outputs: {out: {to: 'tcp://127.0.0.1:9'}}\n\
          routes: [{program: noise, discard: true}, {name: all, intake_key: '${TEST_INTAKE_KEY}'}]\n\
-         admin: {listen: '127.0.0.1:0'}\ncores: 1\n",
-    );
+         admin: {listen: '127.0.0.1:0'}\ncores: 1\n";
+    let config = load("the test's configuration", &format!("{text}{spool}"));
     let relay = Relay::start(config).expect("it starts");
     let mut stream = TcpStream::connect(relay.admin.expect("an admin server")).expect("a connection");
     write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
@@ -237,7 +237,7 @@ fn series(body: &str) -> BTreeMap<String, Metric> {
         let name = if metrics.contains_key(name) { name } else { of_histogram.unwrap_or(name) };
         let metric = metrics.get_mut(name).unwrap_or_else(|| panic!("no # TYPE of {name}"));
         for found in label.captures_iter(line) {
-            if &found[1] == "reason" {
+            if ["reason", "state"].contains(&&found[1]) {
                 metric.reasons.push(found[2].to_owned());
             }
             if &found[1] != "le" {

@@ -83,6 +83,7 @@ impl Flight {
             self.acknowledged += 1;
             self.kept += sent.batch.charge() as u64;
             pipeline.acknowledge(sent.lane, sent.batch.charge());
+            pipeline.settle(sent.lane, &sent.batch);
             let route = pipeline.route_of(sent.lane);
             pipeline.meters().acknowledged(route, age_seconds(&sent.batch), sent.batch.len());
         }

@@ -83,6 +83,13 @@ impl Pipeline {
         });
     }
 
+    /// A batch was acknowledged for the first time. See [`Batch::inherited`].
+    pub fn settle(&self, lane: usize, batch: &Batch) {
+        if batch.inherited {
+            self.with_spool(|work| work.settle(lane, batch.seq));
+        }
+    }
+
     /// A batch is released: the far end has it. Where the spool holds it, it may forget it.
     pub fn release(&self, lane: usize, batch: &Batch) {
         if let Some(meters) = self.meters.routes.get(self.route_of(lane)) {

@@ -411,6 +411,11 @@ impl Work<'_> {
         self.relax(index, false);
     }
 
+    /// An inherited batch is acknowledged.
+    pub(super) fn settle(&mut self, lane: usize, seq: Seq) {
+        self.tell(Command::Acknowledge { lane, seq });
+    }
+
     /// A stored batch is released.
     pub(super) fn release(&mut self, lane: usize, seq: Seq) {
         self.tell(Command::Release { lane, seq });

@@ -46,6 +46,7 @@ fn serve_spool(desk: &Desk, mut disk: Disk) -> Disk {
                 out.extend(first.map(|(key, _)| *key));
                 Reply::Read { lane, batches, rest }
             }
+            Command::Acknowledge { .. } => continue,
             Command::Release { lane, seq } => {
                 disk.remove(&(lane, seq));
                 continue;

@@ -6,8 +6,9 @@
 //! answers is checked.
 //!
 //! A lane's tree holds *runs*: up to [`RUN_MAX`] blocks in one value, under the first one's seq. One value a block would
-//! cost a page of sled's table in memory for every eight blocks; as runs, a million blocks take 15 MiB of memory and 70 of
-//! disk. Runs are appended to and deleted whole: what is retired is written in the lane's record in the catalogue.
+//! cost a page of sled's table in memory for every eight blocks; as runs, a million blocks take 18 MiB of memory at most
+//! and 70 of disk. Runs are appended to and deleted whole: what is retired is written in the lane's record in the
+//! catalogue.
 
 use std::collections::HashMap;
 use std::fs;

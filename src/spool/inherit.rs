@@ -2,7 +2,9 @@
 //!
 //! A source that sent through shard 1 before a restart may send through shard 0 after it. So that its messages keep their
 //! order, all that earlier runs left of a route is sent in the order of [`Seq`] by one shard, and the others hold back
-//! what they have of that route until it is released.
+//! what they have of that route until it is acknowledged.
+
+use std::collections::BTreeSet;
 
 use crate::batch::Seq;
 
@@ -13,13 +15,13 @@ use super::block::LaneName;
 pub(super) struct Part {
     pub(super) lane: LaneName,
     pub(super) last: Seq,
-    /// Blocks of it that a shard has, and are not released.
-    pub(super) out: u64,
+    /// Blocks of it that a shard has, and the far end's kernel has not acknowledged.
+    pub(super) out: BTreeSet<Seq>,
 }
 
 impl Part {
     pub(super) fn new(lane: LaneName, last: Seq) -> Self {
-        Self { lane, last, out: 0 }
+        Self { lane, last, out: BTreeSet::new() }
     }
 }
 
@@ -72,21 +74,18 @@ impl Inherited {
         parts.is_empty()
     }
 
-    /// A shard was given a block of `name`.
-    pub(super) fn gave(&mut self, lane: usize, name: &LaneName) {
-        self.change(lane, name, |part| part.out += 1);
+    /// A shard was given a block of `name`. Whether that was inherited.
+    pub(super) fn gave(&mut self, lane: usize, name: &LaneName, seq: Seq) -> bool {
+        self.part(lane, name).is_some_and(|part| part.out.insert(seq))
     }
 
-    /// A block of `name` is released, or is to be given again.
-    pub(super) fn took_back(&mut self, lane: usize, name: &LaneName) {
-        self.change(lane, name, |part| part.out = part.out.saturating_sub(1));
+    /// A block of `name` is acknowledged, or is to be given again. Whether it was inherited, and given.
+    pub(super) fn took_back(&mut self, lane: usize, name: &LaneName, seq: Seq) -> bool {
+        self.part(lane, name).is_some_and(|part| part.out.remove(&seq))
     }
 
-    fn change(&mut self, lane: usize, name: &LaneName, change: impl FnOnce(&mut Part)) {
-        let parts = self.parts.get_mut(lane).into_iter().flatten();
-        if let Some(part) = parts.into_iter().find(|part| part.lane == *name) {
-            change(part);
-        }
+    fn part(&mut self, lane: usize, name: &LaneName) -> Option<&mut Part> {
+        self.parts.get_mut(lane)?.iter_mut().find(|part| part.lane == *name)
     }
 
     /// Whether something of `lane` is left.
@@ -104,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn one_shard_reads_what_was_left_and_the_others_wait_until_it_is_released() {
+    fn one_shard_reads_what_was_left_and_the_others_wait_until_it_is_acknowledged() {
         let mut inherited = Inherited::new(3, 2);
         assert_eq!(inherited.turn(1, 0), Turn::Own);
         inherited.add(1, part(0, 5));

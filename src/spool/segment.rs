@@ -20,6 +20,13 @@ const SEARCH: usize = 64 * 1024;
 /// A page of the disk: what cannot be read is skipped in such steps.
 pub(super) const PAGE: u64 = 4096;
 
+/// The highest number: half of what the index can tell, so that there are always more. A spool of as many segments would
+/// have seen two petabytes.
+const NUMBER_MAX: u64 = u32::MAX as u64 / 2;
+
+/// Octets of a file that are looked at: as far as the index can tell.
+const LEN_MAX: u64 = u32::MAX as u64;
+
 /// Name of a segment's file.
 pub(super) fn file_name(number: u64) -> String {
     format!("{number:016}.seg")
@@ -33,7 +40,7 @@ pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
 /// The number in a segment's file name.
 pub(super) fn number(name: &str) -> Option<u64> {
     let number = name.strip_suffix(".seg")?.parse().ok()?;
-    (file_name(number) == name).then_some(number)
+    (number <= NUMBER_MAX && file_name(number) == name).then_some(number)
 }
 
 /// Makes a new one.
@@ -80,7 +87,7 @@ pub(super) struct Walk {
 impl Walk {
     /// From `from` to where the file ends now.
     pub(super) fn new(file: File, from: u64, deep: bool) -> io::Result<Self> {
-        let end = file.metadata()?.len();
+        let end = file.metadata()?.len().min(LEN_MAX);
         Ok(Self { file, end, at: from, deep, before: None, window: Vec::new(), window_at: 0 })
     }
 

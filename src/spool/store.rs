@@ -195,8 +195,7 @@ impl Store {
             return false;
         }
         if self.audit.is_some() {
-            self.audit_step();
-            return self.index.is_some();
+            return self.audit_step() && self.index.is_some();
         }
         self.make_reserve();
         self.punch_one(room::PUNCH_BYTES)

@@ -8,21 +8,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel as channel;
-use tracing::{info, warn};
+use tracing::info;
 
-use crate::batch::{Batch, Seq};
+use crate::batch::Seq;
 use crate::config::{Action, Config, SpoolSync};
 use crate::metrics::Meters;
 use crate::time::since_epoch;
 
-use super::block::{LaneName, Meta};
-use super::control::{self, Answer, Dropped, Op, Server};
-use super::inherit::{Inherited, Part, Turn};
+use super::control::{self, Server};
+use super::inherit::{Inherited, Part};
 use super::places::Places;
-use super::records;
 use super::report::{Reporter, Written};
-use super::store::{AppendError, Event, OpenError, Options, Store};
-use super::{Command, Desk, Refusal, Reply, Rest, State};
+use super::store::{Event, OpenError, Options, Store};
+use super::{Command, Desk, Reply, State};
+
+mod operators;
+mod reading;
+mod writing;
 
 /// Commands that are handled before the disk is synced and others get their turn: one `fdatasync` for all of them.
 const BURST: usize = 64;
@@ -177,20 +179,6 @@ impl Worker {
         self.resume_all();
     }
 
-    /// The socket, where it is not there: at the start, and when the folder was made again.
-    fn serve_operators(&mut self) {
-        if self.store.is_none() || (self.server.is_some() && self.options.dir.join(control::SOCKET).exists()) {
-            return;
-        }
-        self.server = match control::serve(&self.options.dir, self.controls_tx.clone()) {
-            Ok(server) => Some(server),
-            Err(error) => {
-                warn!("`forebay spool` cannot reach this relay: no socket in the spool's folder: {error}");
-                None
-            }
-        };
-    }
-
     fn resume_all(&mut self) {
         for shard in 0..self.desk.shards() {
             self.resumes.extend((0..self.lanes.len()).map(|lane| (shard, lane)));
@@ -251,264 +239,10 @@ impl Worker {
                 let (batches, rest) = self.read(shard, lane, bytes);
                 self.desk.answer(shard, Reply::Read { lane, batches, rest });
             }
-            Command::Forget { lane, seq } => self.forget(lane, seq),
+            Command::Forget { lane, seq } => self.forget(shard, lane, seq),
+            Command::Acknowledge { lane, seq } => self.acknowledge(lane, seq),
             Command::Release { lane, seq } => self.release(lane, seq),
         }
-    }
-
-    fn holder(&self, lane: usize, seq: Seq) -> LaneName {
-        self.places.holder(self.lanes.get(lane).map(String::as_str).unwrap_or_default(), lane, seq)
-    }
-
-    fn append(&mut self, shard: usize, lane: usize, batch: Batch, keep: bool) {
-        let place = self.refused.get_mut(shard).and_then(|lanes| lanes.get_mut(lane));
-        // Behind a batch that was refused nothing is taken, or it would be overtaken.
-        if let Some(refused) = place
-            && let Some(seq) = *refused
-        {
-            if batch.seq > seq {
-                self.desk.answer(shard, Reply::Refused { lane, batch, why: self.refusal() });
-                return;
-            }
-            *refused = None;
-        }
-        let route = self.lanes.get(lane).map(String::as_str).unwrap_or_default();
-        let Some(store) = self.store.as_mut().filter(|_| self.desk.shared.state() != State::Failing) else {
-            self.refuse(shard, lane, batch, Refusal::Failing);
-            return;
-        };
-        let Some(name) = self.places.for_append(route, lane, shard, batch.seq, store) else {
-            self.refuse(shard, lane, batch, Refusal::Full);
-            return;
-        };
-        self.plain.clear();
-        records::encode(&batch, &self.inputs, &mut self.plain);
-        let meta = Meta {
-            seq: batch.seq,
-            records: batch.len() as u32,
-            oldest_us: batch.received_at_us().unwrap_or_default(),
-            newest_us: batch.last_received_at_us().unwrap_or_default(),
-        };
-        match store.append(&name, meta, &self.plain) {
-            Ok(()) => {
-                if keep {
-                    store.protect(&name, batch.seq);
-                }
-                self.is_dirty = true;
-                self.stored(shard, lane, batch, keep);
-            }
-            Err(AppendError::Dropped) => {
-                self.reporter.dropped_newest(lane, batch.len());
-                let (records, charge) = (batch.len(), batch.charge());
-                self.desk.answer(shard, Reply::Dropped { lane, records, charge });
-            }
-            Err(AppendError::Full) => {
-                self.reporter.full();
-                self.refuse(shard, lane, batch, Refusal::Full);
-            }
-            Err(AppendError::Io(error)) => {
-                self.fail("the spool cannot be written", &error);
-                self.refuse(shard, lane, batch, Refusal::Failing);
-            }
-        }
-    }
-
-    fn refusal(&self) -> Refusal {
-        if self.desk.shared.state() == State::Failing { Refusal::Failing } else { Refusal::Full }
-    }
-
-    fn refuse(&mut self, shard: usize, lane: usize, batch: Batch, why: Refusal) {
-        if let Some(refused) = self.refused.get_mut(shard).and_then(|lanes| lanes.get_mut(lane)) {
-            *refused = Some(batch.seq);
-        }
-        self.desk.answer(shard, Reply::Refused { lane, batch, why });
-    }
-
-    fn stored(&mut self, shard: usize, lane: usize, mut batch: Batch, keep: bool) {
-        let (seq, records, charge) = (batch.seq, batch.len(), batch.charge());
-        self.written.add(records, self.plain.len());
-        batch.stored = true;
-        let reply = Reply::Stored { lane, seq, records, charge, batch: keep.then_some(batch) };
-        match self.sync {
-            SpoolSync::EveryBatch => self.commits.push((shard, reply)),
-            SpoolSync::Interval(_) => {
-                self.reporter.written(&mut self.written);
-                self.desk.answer(shard, reply);
-            }
-        }
-    }
-
-    /// One `fdatasync` for all that has come meanwhile, then the answers.
-    fn commit(&mut self) {
-        if self.commits.is_empty() {
-            return;
-        }
-        let started = Instant::now();
-        let synced = self.store.as_mut().map_or_else(|| Err(std::io::Error::other("no store")), Store::sync_data);
-        match synced {
-            Ok(()) => self.reporter.synced(started.elapsed()),
-            // They are written, and may be lost by a power cut: no reason to write them once more on a disk that fails.
-            Err(error) => self.fail("the spool cannot be synced", &error),
-        }
-        self.reporter.written(&mut self.written);
-        for (shard, reply) in self.commits.drain(..) {
-            self.desk.answer(shard, reply);
-        }
-    }
-
-    fn sync_if_due(&mut self) {
-        let interval = match self.sync {
-            SpoolSync::Interval(interval) => interval,
-            SpoolSync::EveryBatch => HOUSEKEEPING,
-        };
-        if !self.is_dirty || self.synced_at.elapsed() < interval {
-            return;
-        }
-        let Some(store) = self.store.as_mut() else { return };
-        let started = Instant::now();
-        let synced = store.sync();
-        self.synced_at = Instant::now();
-        match synced {
-            Ok(()) => {
-                self.is_dirty = false;
-                self.reporter.synced(started.elapsed());
-            }
-            Err(error) => self.fail("the spool cannot be synced", &error),
-        }
-    }
-
-    /// The next blocks of `lane`, as many as `bytes` of memory take.
-    fn read(&mut self, shard: usize, lane: usize, bytes: usize) -> (Vec<Batch>, Rest) {
-        let Some(store) = self.store.as_ref() else { return (Vec::new(), Rest::Unknown) };
-        if store.is_rebuilding() || self.inherited.turn(lane, shard) == Turn::Another {
-            return (Vec::new(), Rest::Later);
-        }
-        let mut batches: Vec<Batch> = Vec::new();
-        let mut taken = 0;
-        let rest = loop {
-            match self.next_of(shard, lane) {
-                Ok(None) => break Rest::End,
-                Ok(Some(_)) if taken >= bytes => break Rest::More,
-                Ok(Some(name)) => match self.read_one(lane, &name) {
-                    Ok(batch) => {
-                        taken += batch.as_ref().map_or(0, Batch::charge);
-                        batches.extend(batch);
-                    }
-                    Err(error) => {
-                        self.fail("the spool cannot be read", &error);
-                        break Rest::Unknown;
-                    }
-                },
-                Err(error) => {
-                    self.fail("the spool cannot be read", &error);
-                    break Rest::Unknown;
-                }
-            }
-        };
-        (batches, rest)
-    }
-
-    /// Where the next block is that `shard` is to send of `lane`: what was inherited first, by age.
-    fn next_of(&mut self, shard: usize, lane: usize) -> std::io::Result<Option<LaneName>> {
-        let route = self.lanes.get(lane).map(String::as_str).unwrap_or_default();
-        let Some(store) = self.store.as_mut() else { return Ok(None) };
-        if let Turn::These(parts) = self.inherited.turn(lane, shard) {
-            let parts = parts.iter().map(|part| (part.lane.clone(), part.last));
-            if let Some(name) = oldest_of(store, parts)? {
-                return Ok(Some(name));
-            }
-        }
-        oldest_of(store, self.places.of(route, lane, shard).map(|name| (name, Seq(u64::MAX))))
-    }
-
-    /// The next block of `name`; `None` where none of those that are left can be read.
-    fn read_one(&mut self, lane: usize, name: &LaneName) -> std::io::Result<Option<Batch>> {
-        let Some(store) = self.store.as_mut() else { return Ok(None) };
-        let Some(meta) = store.next(name, store.mark(name), &mut self.plain)? else {
-            // They are kept, and were told of; this run leaves them behind.
-            store.protect(name, store.last_seq(name));
-            return Ok(None);
-        };
-        let Ok(mut batch) = records::decode(&self.plain, &self.inputs) else {
-            store.discard(name, meta.seq)?;
-            return Ok(None);
-        };
-        batch.seq = meta.seq;
-        batch.stored = true;
-        self.places.read(lane, meta.seq, name);
-        self.inherited.gave(lane, name);
-        self.reporter.read();
-        Ok(Some(batch))
-    }
-
-    /// A memory copy is gone: the block may be evicted again, and will be read again.
-    fn forget(&mut self, lane: usize, seq: Seq) {
-        let name = self.holder(lane, seq);
-        if let Some(store) = self.store.as_mut() {
-            store.forget(&name, Seq(seq.0.saturating_sub(1)));
-            self.inherited.took_back(lane, &name);
-        }
-    }
-
-    fn release(&mut self, lane: usize, seq: Seq) {
-        let name = self.holder(lane, seq);
-        let Some(store) = self.store.as_mut() else { return };
-        store.release(&name, seq);
-        self.places.gone(lane, seq);
-        self.inherited.took_back(lane, &name);
-        self.is_dirty = true;
-        self.reporter.released();
-        self.settle(lane);
-    }
-
-    /// Where all that was inherited of `lane` is released, every shard goes on with its own.
-    fn settle(&mut self, lane: usize) {
-        let Some(store) = self.store.as_mut() else { return };
-        let is_left = |part: &Part| match store.peek(&part.lane, store.mark(&part.lane)) {
-            Ok(next) => part.out > 0 || next.is_some_and(|meta| meta.seq <= part.last),
-            Err(_) => true,
-        };
-        if self.inherited.settle(lane, is_left) {
-            self.resumes.extend((0..self.desk.shards()).map(|shard| (shard, lane)));
-        }
-    }
-
-    fn control(&mut self, control::Request { op, reply }: control::Request) {
-        let imported = match &op {
-            Op::Import { route, records, .. } => Some((route.clone(), *records)),
-            _ => None,
-        };
-        let answer = match self.store.as_mut() {
-            Some(store) => control::handle(op, store),
-            None => Answer::Failed("the spool's disk does not work at the moment: see the relay's log".to_owned()),
-        };
-        match &answer {
-            Answer::Done => {
-                if let Some((route, records)) = imported {
-                    self.imported(&route, records);
-                }
-            }
-            Answer::Dropped(dropped) => {
-                for Dropped { route, records, .. } in dropped {
-                    self.reporter.dropped_by_operator(route, *records);
-                }
-                self.settle_all();
-            }
-            _ => {}
-        }
-        self.is_dirty = true;
-        // It has room for the one answer; who asked may have gone.
-        drop(reply.try_send(answer));
-    }
-
-    /// A block was put behind what earlier runs left of its route, and is sent as such.
-    fn imported(&mut self, route: &str, records: u32) {
-        self.reporter.recovered(route, u64::from(records));
-        let lane = self.lanes.iter().position(|known| known == route);
-        let Some((store, lane)) = self.store.as_ref().zip(lane) else { return };
-        let name = LaneName { route: route.to_owned(), shard: control::IMPORT_SHARD };
-        self.inherited.add(lane, Part::new(name.clone(), store.last_seq(&name)));
-        self.resumes.extend((0..self.desk.shards()).map(|shard| (shard, lane)));
     }
 
     /// What the store found and did: counted, said, and given to the lanes it concerns.
@@ -524,15 +258,6 @@ impl Worker {
         }
         self.reporter.report(events);
         self.settle_all();
-    }
-
-    /// What was inherited may have been evicted, dropped, or found damaged.
-    fn settle_all(&mut self) {
-        for lane in 0..self.lanes.len() {
-            if self.inherited.has(lane) {
-                self.settle(lane);
-            }
-        }
     }
 
     fn send_resumes(&mut self) {
@@ -577,20 +302,6 @@ impl Worker {
             None => {}
         }
     }
-}
-
-/// The lane whose next block is the oldest of those that come before a lane's limit.
-fn oldest_of(store: &mut Store, lanes: impl Iterator<Item = (LaneName, Seq)>) -> std::io::Result<Option<LaneName>> {
-    let mut oldest: Option<(Seq, LaneName)> = None;
-    for (name, last) in lanes {
-        let next = store.peek(&name, store.mark(&name))?.map(|meta| meta.seq).filter(|seq| *seq <= last);
-        if let Some(seq) = next
-            && oldest.as_ref().is_none_or(|(oldest, _)| seq < *oldest)
-        {
-            oldest = Some((seq, name));
-        }
-    }
-    Ok(oldest.map(|(_, name)| name))
 }
 
 /// What woke the thread.

@@ -68,7 +68,7 @@ fn a_lane_with_more_ranges_than_fit_keeps_the_first() {
     let octets = record.encode();
     assert!(17 * octets.len() < SLED_SEGMENT / 4, "{}", octets.len());
     let read = LaneRecord::decode(&octets).unwrap();
-    assert!(17 * RUN_MAX * PLACE < SLED_SEGMENT / 4);
+    const { assert!(17 * RUN_MAX * PLACE < SLED_SEGMENT / 4) };
     assert_eq!((&read.retired[..], read.before_audit.as_deref()), (&ranges[..RANGES_MAX], Some(&ranges[..RANGES_MAX])));
 }
 

@@ -79,6 +79,7 @@ fn a_block_that_lost_octets_hides_none_behind_it() {
 #[test]
 fn names_are_numbers() {
     assert_eq!(number(&file_name(77)), Some(77));
+    assert_eq!(number(&file_name(NUMBER_MAX + 1)), None);
     for name in ["77.seg", "0000000000000077.seg~", "+000000000000077.seg", "probe", ""] {
         assert_eq!(number(name), None, "{name}");
     }

@@ -115,8 +115,8 @@ impl Store {
         });
     }
 
-    /// One step. Errors of the index close it, and the audit goes on once it is open again.
-    pub(super) fn audit_step(&mut self) {
+    /// One step. Whether it went well: if not, it begins again at the next.
+    pub(super) fn audit_step(&mut self) -> bool {
         let until = Instant::now() + STEP;
         let stepped = loop {
             match self.audit_some() {
@@ -124,9 +124,14 @@ impl Store {
                 stepped => break stepped,
             }
         };
-        if let Err(error) = stepped {
-            tracing::debug!(%error, "the audit waits");
+        let Err(error) = stepped else { return true };
+        tracing::debug!(%error, "the audit waits");
+        if let Some(audit) = &mut self.audit {
+            audit.walk = None;
+            audit.totals.clear();
+            audit.todo = self.segments.range(..audit.floor).map(|(number, _)| *number).collect();
         }
+        false
     }
 
     /// A few headers. Whether there is more.

@@ -73,8 +73,7 @@ impl Store {
         self.find_segments()?;
         self.lose_index("its folder was deleted")?;
         while self.audit.is_some() {
-            self.audit_step();
-            if self.index.is_none() {
+            if !self.audit_step() {
                 return Err(io::ErrorKind::NotConnected.into());
             }
         }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 
 use super::fault::{self, crash};
+use super::indexing::to_io;
 use super::{Store, folder};
 use crate::spool::index::SegmentRecord;
 use crate::spool::segment::{self, Found, Walk};
@@ -56,6 +57,7 @@ impl Store {
     /// What the disk says; go on with [`Self::retry`].
     pub fn sync(&mut self) -> io::Result<()> {
         self.sync_data()?;
+        super::indexing::open(&mut self.index).map_err(to_io)?;
         if self.is_changed() {
             self.commit()?;
         }

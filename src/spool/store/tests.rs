@@ -6,9 +6,10 @@ use super::folder::disk_use;
 use super::*;
 use crate::spool::block::Meta;
 
-/// In memory where the system has such a folder: syncing costs nothing there.
+/// Where the environment says, or in memory where the system has such a folder: syncing costs nothing there.
 pub(super) fn scratch() -> TempDir {
-    TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap()
+    let dir = std::env::var_os("FOREBAY_SCRATCH").unwrap_or_else(|| "/dev/shm".into());
+    TempDir::new_in(dir).or_else(|_| TempDir::new()).unwrap()
 }
 
 /// A lane of shard 0.
