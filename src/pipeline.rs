@@ -180,9 +180,12 @@ impl Pipeline {
         Turn { pipeline: self, inner, input, tally: InputTally::default() }
     }
 
-    /// Completes once `lane` has room again. Create it right after [`Offer::Full`], before any await.
+    /// Completes once `lane` has room again. Create it right after the turn that ended with [`Offer::Full`], before any
+    /// await.
     pub fn room_in(&self, lane: usize) -> impl Future<Output = ()> + '_ {
-        let room = self.rooms.get(lane).map(Notify::notified);
+        // The turn's own end may have made room, by spilling: then nobody will call again.
+        let is_blocked = self.inner.borrow().shelf.blocked.contains(&lane);
+        let room = self.rooms.get(lane).filter(|_| is_blocked).map(Notify::notified);
         async move {
             if let Some(room) = room {
                 room.await;

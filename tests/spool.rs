@@ -25,7 +25,7 @@ use tempfile::TempDir;
 use support::certificates::Certificates;
 use support::collector::Collector;
 use support::load::{missing_and_duplicates, numbered};
-use support::relay::{Relay, count, remove_own_variables};
+use support::relay::{Relay, Status, count, remove_own_variables};
 use support::senders::*;
 use support::waiting::{PATIENCE, eventually, within};
 
@@ -88,6 +88,11 @@ fn routed(relay: &Relay, messages: u64) {
     relay.status_when("messages to be routed", |status| count(status.route("all"), "routed") >= messages);
 }
 
+/// The status once every account has its sum.
+fn balanced(relay: &Relay) -> Status {
+    relay.status_when("the books to balance", Status::is_balanced)
+}
+
 /// What `du` counts, bytes.
 fn du(path: &Path) -> u64 {
     let Ok(metadata) = std::fs::symlink_metadata(path) else { return 0 };
@@ -111,7 +116,7 @@ fn an_outage_goes_to_the_disk_and_comes_back_in_order() {
     send_numbers(lan, 1_000..200_000);
     let status =
         relay.status_when("the disk to hold most of it", |status| count(status.route("all"), "spooled") > 100_000);
-    status.assert_balanced();
+    balanced(&relay);
     assert_eq!(count(status.route("all"), "dropped"), 0);
     assert!(relay.metric("forebay_spool_state", "state=\"ready\"") == 1);
     site.collector.restart();
@@ -121,8 +126,8 @@ fn an_outage_goes_to_the_disk_and_comes_back_in_order() {
     });
     site.assert_all_in_order(200_000);
     // Back to memory: what comes now does not touch the disk.
-    let status = relay.status_when("the disk to be empty", |status| count(status.route("all"), "spooled") == 0);
-    status.assert_balanced();
+    relay.status_when("the disk to be empty", |status| count(status.route("all"), "spooled") == 0);
+    balanced(&relay);
     send_numbers(lan, 200_000..201_000);
     eventually("the last to arrive", || match site.collector.numbers().len() {
         201_000 => Ok(()),
@@ -162,8 +167,7 @@ fn a_stop_while_the_far_end_is_gone_is_quick_and_the_next_run_sends_first_what_w
         some => Err(some.to_string()),
     });
     assert_eq!(site.collector.in_order(), (0..60_000).collect::<Vec<_>>());
-    let status = relay.status();
-    status.assert_balanced();
+    let status = balanced(&relay);
     assert_eq!(count(status.route("all"), "recovered"), 40_000);
     relay.stop_clean();
 }
@@ -217,7 +221,7 @@ fn nothing_that_a_relay_had_stored_is_lost_when_it_is_killed_thirty_times() {
         let missing = (kill * APART..kill * APART + stored).find(|number| !arrived.contains_key(number));
         assert_eq!(missing, None, "of {stored} stored in run {kill}");
     }
-    relay.status().assert_balanced();
+    balanced(&relay);
     relay.stop_clean();
 }
 
@@ -307,9 +311,8 @@ fn a_full_spool_drops_the_oldest_or_the_newest_or_makes_senders_wait_and_never_t
                 highest = highest.max(du(&spool));
             }
             routed(&relay, sent);
-            let dropped =
-                relay.status_when("messages to be dropped", |status| count(status.route("all"), "dropped") > 0);
-            dropped.assert_balanced();
+            relay.status_when("messages to be dropped", |status| count(status.route("all"), "dropped") > 0);
+            balanced(&relay);
         }
         assert!(highest <= 16 << 20, "{when_full}: {highest}");
         assert!(highest > 12 << 20, "{when_full}: {highest}");
@@ -318,7 +321,7 @@ fn a_full_spool_drops_the_oldest_or_the_newest_or_makes_senders_wait_and_never_t
             let left = |name| count(status.route("all"), name);
             left("spooled") + left("waiting") == 0
         });
-        status.assert_balanced();
+        balanced(&relay);
         let kept = match when_full {
             "drop_oldest" => Some(sent - 1),
             "drop_newest" => Some(0),
@@ -386,7 +389,8 @@ fn a_spool_that_cannot_be_made_is_said_and_messages_flow_without_it() {
     assert_eq!(relay.metric("forebay_spool_state", "state=\"ready\""), 1);
     site.collector.stop();
     send_numbers(relay.address("lan", "tcp"), 1_000..2_000);
-    relay.status_when("messages to be spooled", |status| count(status.route("all"), "spooled") == 1_000);
+    // Those before may be sent again: they are spooled as well.
+    relay.status_when("messages to be spooled", |status| count(status.route("all"), "spooled") >= 1_000);
     site.collector.restart();
     eventually("messages to arrive", || match site.collector.numbers().len() {
         2_000 => Ok(()),
@@ -401,8 +405,8 @@ fn a_waiting_message_is_on_the_disk_after_spill_after_though_memory_has_room() {
     site.collector.stop();
     let relay = site.start("spill_after: 200ms", ALL);
     send_numbers(relay.address("lan", "tcp"), 0..10);
-    let status = relay.status_when("ten on the disk", |status| count(status.route("all"), "spooled") == 10);
-    status.assert_balanced();
+    relay.status_when("ten on the disk", |status| count(status.route("all"), "spooled") == 10);
+    balanced(&relay);
     relay.signal("KILL");
     drop(relay);
     site.collector.restart();
@@ -464,5 +468,5 @@ fn an_outage_of_one_destination_does_not_delay_another() {
     let arrived = within(PATIENCE, || if lives.texts().len() == 1 { Ok(()) } else { Err(String::new()) });
     assert!(arrived.is_ok(), "after {:?}", began.elapsed());
     finish(stream);
-    relay.status().assert_balanced();
+    balanced(&relay);
 }
