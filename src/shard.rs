@@ -59,7 +59,7 @@ const MEMORY_OF_THE_PROGRAM: usize = 12 * 1024 * 1024;
 const MEMORY_OF_A_SHARD: usize = 10 * 1024 * 1024;
 
 /// What the spool's own thread takes of `memory.max`: sled's cache, and buffers to compress and to read into.
-const MEMORY_OF_THE_SPOOL: usize = 8 * 1024 * 1024;
+const MEMORY_OF_THE_SPOOL: usize = 12 * 1024 * 1024;
 
 /// A shard's queues and windows have this at least, whatever `memory.max` says.
 const SHARE_MIN: usize = 1024 * 1024;
@@ -81,7 +81,7 @@ pub struct Shares {
 }
 
 /// Divides `memory.max`: replay windows take what they are configured to (and [as much again](WINDOW_MEMORY) for records
-/// that are longer than what they render to), up to half of what there is, with a spool up to two thirds; queues four
+/// that are longer than what they render to), up to half of what there is, with a spool up to four fifths; queues four
 /// fifths of the rest.
 pub fn shares(config: &Config) -> Shares {
     let spool = if config.spool.is_some() { MEMORY_OF_THE_SPOOL } else { 0 };
@@ -95,7 +95,7 @@ pub fn shares(config: &Config) -> Shares {
     };
     let widest = config.outputs.iter().map(|output| output.replay_window).max().unwrap_or(0);
     // What queues do not hold goes to the disk, where there is a spool.
-    let for_windows = if config.spool.is_some() { each / 3 * 2 } else { each / 2 };
+    let for_windows = if config.spool.is_some() { each / 5 * 4 } else { each / 2 };
     let fits = wanted(widest) <= for_windows;
     let window_max = if fits { widest } else { for_windows / WINDOW_MEMORY / connections.max(1) };
     // Up to a fifth is what batches have allocated and do not use.

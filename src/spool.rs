@@ -79,14 +79,11 @@ pub enum Reply {
     Stored {
         /// Lane of the shard.
         lane: usize,
-        /// The batch.
-        seq: Seq,
-        /// Records in it.
-        records: usize,
-        /// Memory that it was charged for.
-        charge: usize,
-        /// The batch itself, marked as stored, where it was to be kept.
-        batch: Option<Batch>,
+        /// The batch itself, whether it is kept or not: memory is best freed by the thread that took it. What other
+        /// threads free stays with the allocator, and made tens of megabytes in a long outage.
+        batch: Batch,
+        /// It was to be kept: the spool counts on its being in memory.
+        kept: bool,
     },
     /// Not written; the batch comes back. Try again on [`Reply::Resume`], or go on without the spool where it failed.
     Refused {

@@ -32,11 +32,10 @@ fn serve_spool(desk: &Desk, mut disk: Disk) -> Disk {
         let reply = match command {
             Command::Append { lane, batch, keep } => {
                 disk.insert((lane, batch.seq), copy(&batch));
-                let (seq, records, charge) = (batch.seq, batch.len(), batch.charge());
                 if keep {
-                    out.insert((lane, seq));
+                    out.insert((lane, batch.seq));
                 }
-                Reply::Stored { lane, seq, records, charge, batch: keep.then_some(batch) }
+                Reply::Stored { lane, batch, kept: keep }
             }
             Command::Read { lane, .. } => {
                 let mut unread = disk.iter().filter(|(key, _)| !out.contains(*key));

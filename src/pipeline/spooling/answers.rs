@@ -5,7 +5,7 @@ use tracing::error;
 use crate::batch::{Batch, Seq};
 use crate::spool::{Command, Refusal, Reply, Rest};
 
-use super::{Mode, Phase, Place, Transit, Work};
+use super::{Mode, Phase, Place, Work};
 
 impl Work<'_> {
     /// Takes one answer.
@@ -17,10 +17,7 @@ impl Work<'_> {
             }
         }
         match reply {
-            Reply::Stored { lane, seq, records, charge, batch } => {
-                let stored = Transit { seq, records, charge };
-                self.on(lane, |work, lane| work.stored(lane, stored, batch));
-            }
+            Reply::Stored { lane, batch, kept } => self.on(lane, |work, lane| work.stored(lane, batch, kept)),
             Reply::Refused { lane, batch, why } => self.on(lane, |work, lane| work.refused(lane, batch, why)),
             Reply::Dropped { lane, records, charge } => self.on(lane, |work, lane| work.dropped(lane, records, charge)),
             Reply::Read { lane, batches, rest } => self.on(lane, |work, lane| work.read(lane, batches, rest)),
@@ -42,29 +39,27 @@ impl Work<'_> {
     }
 
     /// It is on the disk; in memory too where it comes back.
-    fn stored(&mut self, index: usize, stored: Transit, batch: Option<Batch>) {
+    fn stored(&mut self, index: usize, mut batch: Batch, kept: bool) {
         let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else { return };
-        place.transit.retain(|transit| transit.seq != stored.seq);
+        let (seq, records, charge) = (batch.seq, batch.len(), batch.charge());
+        place.transit.retain(|transit| transit.seq != seq);
         place.is_probing = false;
         // One that was refused, and is older, must not be overtaken.
-        let is_next = lane.tail_seq().is_none_or(|seq| stored.seq < seq);
-        if place.mode == Mode::Direct
-            && is_next
-            && let Some(mut batch) = batch
-        {
-            place.cursor = place.cursor.max(stored.seq);
+        let is_next = lane.tail_seq().is_none_or(|tail| seq < tail);
+        if kept && place.mode == Mode::Direct && is_next {
+            place.cursor = place.cursor.max(seq);
             batch.stored = true;
             lane.append_front(batch);
             return;
         }
         place.has_unread = true;
         let mode = place.mode;
-        lane.forget(stored.charge, &mut self.shelf.budget);
-        if batch.is_some() {
-            place.forgotten = Some(place.forgotten.map_or(stored.seq, |seq| seq.min(stored.seq)));
-            self.tell(Command::Forget { lane: index, seq: stored.seq });
+        lane.forget(charge, &mut self.shelf.budget);
+        if kept {
+            place.forgotten = Some(place.forgotten.map_or(seq, |forgotten| forgotten.min(seq)));
+            self.tell(Command::Forget { lane: index, seq });
         }
-        self.count_spooled(index, stored.records as i64, stored.charge as i64);
+        self.count_spooled(index, records as i64, charge as i64);
         match mode {
             Mode::Direct => self.go_behind(index),
             Mode::Behind => {}

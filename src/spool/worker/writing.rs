@@ -75,11 +75,9 @@ impl Worker {
         self.desk.answer(shard, Reply::Refused { lane, batch, why });
     }
 
-    pub(super) fn stored(&mut self, shard: usize, lane: usize, mut batch: Batch, keep: bool) {
-        let (seq, records, charge) = (batch.seq, batch.len(), batch.charge());
-        self.written.add(records, self.plain.len());
-        batch.stored = true;
-        let reply = Reply::Stored { lane, seq, records, charge, batch: keep.then_some(batch) };
+    pub(super) fn stored(&mut self, shard: usize, lane: usize, batch: Batch, kept: bool) {
+        self.written.add(batch.len(), self.plain.len());
+        let reply = Reply::Stored { lane, batch, kept };
         match self.sync {
             SpoolSync::EveryBatch => self.commits.push((shard, reply)),
             SpoolSync::Interval(_) => {

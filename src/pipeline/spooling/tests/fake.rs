@@ -150,7 +150,7 @@ impl Fake {
         if keep {
             self.out.insert((lane, seq));
         }
-        Reply::Stored { lane, seq, records, charge, batch: keep.then_some(batch) }
+        Reply::Stored { lane, batch, kept: keep }
     }
 
     fn read(&mut self, lane: usize, bytes: usize) -> Reply {
