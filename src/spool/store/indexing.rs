@@ -48,8 +48,11 @@ impl Store {
     /// Makes the index again because an operator wants it: [`Self::work`] does it, step by step.
     ///
     /// # Errors
-    /// The index that there is cannot be put aside, or a new one not be made.
+    /// The index that there is cannot be removed, or a new one not be made.
     pub fn rebuild(&mut self) -> io::Result<()> {
+        // Nothing is wrong with it that somebody might want to look at.
+        self.drop_index();
+        folder::remove(&self.folder.index())?;
         self.lose_index("an operator asked for it")
     }
 
