@@ -2,8 +2,8 @@
 //!
 //! sled is fast and fragile: it panics on damaged files, loses what it says it has flushed unless its flush is replaced
 //! (`sync_file_range` in `sys`), and its handle is dead once the disk was full. So nothing is in it that segments do not
-//! hold as well, or whose loss costs more than sending something again; every call is fenced against panics; and what it
-//! answers is checked.
+//! hold as well, or whose loss costs more than sending something again; every call is fenced against panics, on a thread of its
+//! own (`caller`), since it may never return; and what it answers is checked.
 //!
 //! A lane's tree holds *runs*: up to [`RUN_MAX`] blocks in one value, under the first one's seq. One value a block would
 //! cost a page of sled's table in memory for every eight blocks; as runs, a million blocks take 18 MiB of memory at most
@@ -18,8 +18,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::caller::{Caller, WHOLE};
 use super::block::LaneName;
 use crate::sys;
+
+mod caller;
 
 /// Blocks of a run. A leaf of sled holds 16 values and is rewritten whole: 17 runs must be less than a quarter of one of
 /// its segments, or it makes files of them that it never deletes. And a thousand leaves stay in memory beside the cache,
@@ -111,31 +114,39 @@ pub(super) enum IndexFault {
     /// Its files are damaged: it has to be made again.
     #[error("the index is damaged: {0}")]
     Damaged(String),
+    /// It does not answer, and never will; its files are still open. Another has to be made elsewhere.
+    #[error("the index does not answer")]
+    Hung,
 }
 
 /// An open index.
 #[derive(Debug)]
 pub(super) struct Index {
-    db: sled::Db,
-    catalogue: sled::Tree,
-    lanes: HashMap<LaneName, sled::Tree>,
+    /// Makes all calls of sled, which may never return.
+    caller: Caller,
+    /// `None`: one did not.
+    handles: Option<Handles>,
     dir: PathBuf,
     /// sled's flush does not come to `sys`: its files are synced behind it.
     sync_behind: bool,
-    /// Behind all other handles, which are dropped in this order.
-    _last: LastHandle,
 }
 
-/// The handle with which sled's last one is dropped: it writes then, and panics where the disk does not work. Who drops an
-/// index on the way out of an error, or of a panic, must not meet that.
-#[derive(Debug)]
-struct LastHandle(Option<sled::Db>);
+/// sled's. The last one that is dropped writes, waits, and panics where the disk does not work.
+#[derive(Debug, Clone)]
+struct Handles {
+    lanes: HashMap<LaneName, sled::Tree>,
+    catalogue: sled::Tree,
+    db: sled::Db,
+}
 
-impl Drop for LastHandle {
+impl Drop for Index {
+    /// Who drops an index on the way out of an error, or of a panic, must not meet what its last handle does.
     fn drop(&mut self) {
-        let last = self.0.take();
-        if catch_unwind(AssertUnwindSafe(move || drop(last))).is_err() {
-            tracing::debug!("the index panicked while it was closed");
+        let Some(handles) = self.handles.take() else { return };
+        match self.caller.call(1, move || catch_unwind(AssertUnwindSafe(move || drop(handles))).is_ok()) {
+            Some(true) => {}
+            Some(false) => tracing::debug!("the index panicked while it was closed"),
+            None => tracing::debug!("the index does not close"),
         }
     }
 }
@@ -143,9 +154,11 @@ impl Drop for LastHandle {
 impl Index {
     /// Opens or makes the one in `dir`.
     pub(super) fn open(dir: &Path) -> Result<Self, IndexFault> {
-        fence(|| {
+        let caller = Caller::start().map_err(IndexFault::Io)?;
+        let path = dir.to_owned();
+        let opened = fence(&caller, WHOLE, move || {
             let config = sled::Config::new()
-                .path(dir)
+                .path(path)
                 .cache_capacity(SLED_CACHE)
                 .segment_size(SLED_SEGMENT)
                 // No thread of its own: it would write when nobody counts. Measured: space is reused all the same.
@@ -161,28 +174,30 @@ impl Index {
                 }
             };
             let catalogue = db.open_tree(CATALOGUE)?;
-            let (dir, last) = (dir.to_owned(), LastHandle(Some(db.clone())));
-            Ok(Self { db, catalogue, lanes: HashMap::new(), dir, sync_behind: false, _last: last })
-        })
+            Ok(Handles { lanes: HashMap::new(), catalogue, db })
+        });
+        Ok(Self { handles: Some(opened?), caller, dir: dir.to_owned(), sync_behind: false })
     }
 
     /// Writes something new and looks whether its flush reaches `sys`; syncs behind sled from now on if not. Whether it
     /// does.
     pub(super) fn probe(&mut self, value: u64) -> Result<bool, IndexFault> {
         let before = sys::data_syncs();
-        fence(|| {
-            self.catalogue.insert(PROBE, &value.to_le_bytes())?;
-            self.db.flush()
+        let Handles { catalogue, db, .. } = self.handles()?.clone();
+        self.call(1, move || {
+            catalogue.insert(PROBE, &value.to_le_bytes())?;
+            db.flush()
         })?;
         self.sync_behind = sys::data_syncs() == before;
         Ok(!self.sync_behind)
     }
 
     /// Reads the catalogue.
-    pub(super) fn catalogue(&self) -> Result<Catalogue, IndexFault> {
-        fence(|| {
+    pub(super) fn catalogue(&mut self) -> Result<Catalogue, IndexFault> {
+        let tree = self.handles()?.catalogue.clone();
+        self.call(WHOLE, move || {
             let mut catalogue = Catalogue::default();
-            for item in &self.catalogue {
+            for item in &tree {
                 let (key, value) = item?;
                 match key.split_first() {
                     Some((b'l', name)) => {
@@ -208,7 +223,7 @@ impl Index {
     /// The lane's run with the highest key up to `seq`.
     pub(super) fn run_at(&mut self, lane: &LaneName, seq: u64) -> Result<Option<Run>, IndexFault> {
         let tree = self.tree(lane)?;
-        let item = fence(|| tree.range(..=seq.to_be_bytes()).next_back().transpose())?;
+        let item = self.call(1, move || tree.range(..=seq.to_be_bytes()).next_back().transpose())?;
         item.map(|(key, value)| Run::decode(&key, &value)).transpose()
     }
 
@@ -216,30 +231,33 @@ impl Index {
     pub(super) fn run_after(&mut self, lane: &LaneName, seq: u64) -> Result<Option<Run>, IndexFault> {
         let tree = self.tree(lane)?;
         let Some(from) = seq.checked_add(1) else { return Ok(None) };
-        let item = fence(|| tree.range(from.to_be_bytes()..).next().transpose())?;
+        let item = self.call(1, move || tree.range(from.to_be_bytes()..).next().transpose())?;
         item.map(|(key, value)| Run::decode(&key, &value)).transpose()
     }
 
     /// Writes a run over the one with its key.
     pub(super) fn put_run(&mut self, lane: &LaneName, run: &Run) -> Result<(), IndexFault> {
         let tree = self.tree(lane)?;
-        fence(|| tree.insert(run.key.to_be_bytes(), run.encode())).map(drop)
+        let (key, value) = (run.key.to_be_bytes(), run.encode());
+        self.call(1, move || tree.insert(key, value)).map(drop)
     }
 
     /// Deletes a run.
     pub(super) fn remove_run(&mut self, lane: &LaneName, key: u64) -> Result<(), IndexFault> {
         let tree = self.tree(lane)?;
-        fence(|| tree.remove(key.to_be_bytes())).map(drop)
+        self.call(1, move || tree.remove(key.to_be_bytes())).map(drop)
     }
 
     /// Applies changes of the catalogue: all of them or none.
     pub(super) fn apply(&mut self, changes: Changes) -> Result<(), IndexFault> {
-        fence(|| self.catalogue.apply_batch(changes.0))
+        let catalogue = self.handles()?.catalogue.clone();
+        self.call(1, move || catalogue.apply_batch(changes.0))
     }
 
     /// All that was written survives a power cut afterwards.
     pub(super) fn flush(&mut self) -> Result<(), IndexFault> {
-        fence(|| self.db.flush())?;
+        let db = self.handles()?.db.clone();
+        self.call(1, move || db.flush())?;
         if self.sync_behind {
             fs::File::open(self.dir.join("db")).and_then(|db| db.sync_all()).map_err(IndexFault::Io)?;
         }
@@ -249,15 +267,16 @@ impl Index {
     /// Copies everything to a new index in `dir`, without what sled keeps besides.
     pub(super) fn copy_to(&mut self, dir: &Path) -> Result<(), IndexFault> {
         let copy = Self::open(dir)?;
-        fence(|| {
-            for name in self.db.tree_names() {
-                let (from, to) = (self.db.open_tree(&name)?, copy.db.open_tree(&name)?);
+        let (from, to) = (self.handles()?.db.clone(), copy.handles()?.db.clone());
+        self.call(WHOLE, move || {
+            for name in from.tree_names() {
+                let (from, to) = (from.open_tree(&name)?, to.open_tree(&name)?);
                 for item in &from {
                     let (key, value) = item?;
                     to.insert(key, value)?;
                 }
             }
-            copy.db.flush()
+            to.flush()
         })?;
         copy.close();
         Ok(())
@@ -269,12 +288,39 @@ impl Index {
     }
 
     fn tree(&mut self, lane: &LaneName) -> Result<sled::Tree, IndexFault> {
-        if let Some(tree) = self.lanes.get(lane) {
+        let handles = self.handles()?;
+        if let Some(tree) = handles.lanes.get(lane) {
             return Ok(tree.clone());
         }
-        let tree = fence(|| self.db.open_tree(encode_name(b'q', lane)))?;
-        self.lanes.insert(lane.clone(), tree.clone());
+        let (db, name) = (handles.db.clone(), encode_name(b'q', lane));
+        let tree = self.call(1, move || db.open_tree(name))?;
+        if let Some(handles) = &mut self.handles {
+            handles.lanes.insert(lane.clone(), tree.clone());
+        }
         Ok(tree)
+    }
+
+    fn handles(&self) -> Result<&Handles, IndexFault> {
+        self.handles.as_ref().ok_or(IndexFault::Hung)
+    }
+
+    /// Calls sled. Where it does not return its handles are never touched again: not even dropped.
+    fn call<T: Send + 'static>(
+        &mut self,
+        times: u32,
+        call: impl FnOnce() -> sled::Result<T> + Send + 'static,
+    ) -> Result<T, IndexFault> {
+        let called = fence(&self.caller, times, call);
+        if matches!(called, Err(IndexFault::Hung)) {
+            std::mem::forget(self.handles.take());
+        }
+        called
+    }
+
+    /// From now on no call returns.
+    #[cfg(test)]
+    pub(super) fn stall(&mut self) {
+        self.caller.stall();
     }
 }
 
@@ -437,9 +483,13 @@ fn is_held(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
 }
 
-/// Calls sled, which may panic.
-fn fence<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, IndexFault> {
-    match catch_unwind(AssertUnwindSafe(call)) {
+/// Calls sled, which may panic, and may not return.
+fn fence<T: Send + 'static>(
+    caller: &Caller,
+    times: u32,
+    call: impl FnOnce() -> sled::Result<T> + Send + 'static,
+) -> Result<T, IndexFault> {
+    match caller.call(times, move || catch_unwind(AssertUnwindSafe(call))).ok_or(IndexFault::Hung)? {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) if is_held(&error) => Err(IndexFault::Io(io::Error::new(io::ErrorKind::ResourceBusy, error))),
         Ok(Err(sled::Error::Io(error))) if is_damage(&error) => Err(IndexFault::Damaged(error.to_string())),

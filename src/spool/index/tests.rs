@@ -90,10 +90,11 @@ fn what_makes_no_sense_is_damage() {
 
 #[test]
 fn a_panic_inside_is_damage_outside() {
-    let fault = fence(|| -> sled::Result<()> { panic!("at the disco") }).unwrap_err();
+    let caller = Caller::start().unwrap();
+    let fault = fence(&caller, 1, || -> sled::Result<()> { panic!("at the disco") }).unwrap_err();
     assert_eq!(fault.to_string(), "the index is damaged: panic: at the disco");
     let full = io::Error::from_raw_os_error(28);
-    let fault = fence(|| -> sled::Result<()> { Err(sled::Error::Io(full)) }).unwrap_err();
+    let fault = fence(&caller, 1, move || -> sled::Result<()> { Err(sled::Error::Io(full)) }).unwrap_err();
     assert!(matches!(fault, IndexFault::Io(_)));
 }
 
@@ -104,4 +105,19 @@ fn a_second_handle_is_a_busy_disk_and_no_damage() {
     assert!(matches!(Index::open(dir.path()), Err(IndexFault::Io(_))));
     index.close();
     assert!(Index::open(dir.path()).is_ok());
+}
+
+#[test]
+fn an_index_that_does_not_return_is_left_alone() {
+    let dir = TempDir::new().unwrap();
+    let mut index = Index::open(dir.path()).unwrap();
+    index.put_run(&lane("a"), &run(1..2)).unwrap();
+    index.stall();
+    assert!(matches!(index.flush(), Err(IndexFault::Hung)));
+    assert!(index.handles.is_none());
+    assert!(matches!(index.put_run(&lane("a"), &run(2..3)), Err(IndexFault::Hung)));
+    index.close();
+    assert!(
+        matches!(Index::open(dir.path()), Err(IndexFault::Io(error)) if error.kind() == io::ErrorKind::ResourceBusy)
+    );
 }

@@ -346,6 +346,8 @@ impl Store {
         if audit.rebuilds {
             self.tell(Event::Rebuilt { blocks: audit.found });
         }
+        // What is dead in its segments may be given back now.
+        self.room.is_new();
         // What was found is safe; that it was all of it is told to the index now.
         self.commit()?;
         crash("audit.end");

@@ -16,6 +16,7 @@ impl Store {
         match call(self) {
             Ok(value) => return Ok(value),
             Err(IndexFault::Damaged(why)) => self.lose_index(&why)?,
+            Err(fault @ IndexFault::Hung) => self.lose_index(&fault.to_string())?,
             Err(IndexFault::Io(error)) => {
                 self.drop_index();
                 if !is_full(&error) || !self.give_up_reserve() {
@@ -41,6 +42,8 @@ impl Store {
     /// Lets go of an index that answers no more. [`Store::retry`] opens it again.
     pub(super) fn drop_index(&mut self) {
         if let Some(index) = self.index.take() {
+            #[cfg(test)]
+            let index = stalled_at("index.close.hang", index);
             index.close();
         }
     }
@@ -48,8 +51,11 @@ impl Store {
     /// Makes the index again because an operator wants it: [`Self::work`] does it, step by step.
     ///
     /// # Errors
-    /// The index that there is cannot be put aside, or a new one not be made.
+    /// The index that there is cannot be removed, or a new one not be made.
     pub fn rebuild(&mut self) -> io::Result<()> {
+        // Nothing is wrong with it that somebody might want to look at.
+        self.drop_index();
+        folder::remove(&self.folder.index())?;
         self.lose_index("an operator asked for it")
     }
 
@@ -94,8 +100,13 @@ impl Store {
 
     /// Opens the index that was let go. It may lack what was written last: all of that is written again.
     pub(super) fn reopen_index(&mut self) -> io::Result<()> {
-        match open_index(self).and_then(|index| index.catalogue().map(|_| index)) {
+        match open_index(self).and_then(|mut index| index.catalogue().map(|_| index)) {
             Ok(index) => self.index = Some(index),
+            // The last handle has not closed, and may never do so.
+            Err(IndexFault::Io(error)) if error.kind() == io::ErrorKind::ResourceBusy => {
+                return self.lose_index("it does not close");
+            }
+            Err(fault @ IndexFault::Hung) => return self.lose_index(&fault.to_string()),
             Err(IndexFault::Io(error)) => return Err(error),
             Err(IndexFault::Damaged(why)) => return self.lose_index(&why),
         }
@@ -163,6 +174,10 @@ impl Store {
             }
         }
         fault::point("index.flush").map_err(IndexFault::Io)?;
+        #[cfg(test)]
+        if fault::point("index.flush.hang").is_err() {
+            index.stall();
+        }
         index.flush()
     }
 
@@ -223,6 +238,15 @@ pub(super) fn open_index(store: &mut Store) -> Result<Index, IndexFault> {
     Ok(index)
 }
 
+/// The index, which answers no more where a test wants it so.
+#[cfg(test)]
+fn stalled_at(point: &'static str, mut index: Index) -> Index {
+    if fault::point(point).is_err() {
+        index.stall();
+    }
+    index
+}
+
 /// The index, where it answers.
 pub(super) fn open(index: &mut Option<Index>) -> Result<&mut Index, IndexFault> {
     let closed = || IndexFault::Io(io::Error::new(io::ErrorKind::NotConnected, "the index is closed"));
@@ -242,5 +266,6 @@ pub(super) fn to_io(fault: IndexFault) -> io::Error {
     match fault {
         IndexFault::Io(error) => error,
         IndexFault::Damaged(why) => io::Error::new(io::ErrorKind::InvalidData, why),
+        IndexFault::Hung => io::Error::new(io::ErrorKind::TimedOut, fault),
     }
 }

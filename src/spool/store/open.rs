@@ -88,7 +88,7 @@ impl Store {
         let was_there = self.folder.index().exists();
         self.find_segments()?;
         self.find_reserve();
-        let load = |store: &mut Self| open_index(store).and_then(|index| Ok((index.catalogue()?, index)));
+        let load = |store: &mut Self| open_index(store).and_then(|mut index| Ok((index.catalogue()?, index)));
         let opened = match load(self) {
             // A disk that filled up before the last run ended.
             Err(IndexFault::Io(error)) if is_full(&error) && self.give_up_reserve() => load(self),
@@ -101,6 +101,11 @@ impl Store {
             }
             Err(IndexFault::Damaged(why)) => {
                 self.lose_index(&why)?;
+                self.measure();
+                return Ok(());
+            }
+            Err(fault @ IndexFault::Hung) => {
+                self.lose_index(&fault.to_string())?;
                 self.measure();
                 return Ok(());
             }

@@ -28,6 +28,9 @@ const LOOK_EVERY: u64 = 8 * 1024 * 1024;
 /// Octets that eviction takes at a time, if the spool is not too small for it: each time costs a sync.
 const EVICT_BYTES: u64 = 1024 * 1024;
 
+/// Octets that eviction takes at most at a time: shards wait for it, and which route has most may be another then.
+const EVICT_MAX: u64 = 64 * 1024 * 1024;
+
 /// Times that eviction is tried for one block.
 const EVICT_ROUNDS: usize = 8;
 
@@ -123,17 +126,28 @@ impl Store {
             }
             self.room.exhausted = Some(0);
         }
+        let at_first = self.lacking(need);
         for _ in 0..EVICT_ROUNDS {
             let victim = self.victim(route, policy);
             let Some(victim) = victim else { return Ok(refused) };
-            if self.evict(&victim, need, self.options.max_size, true)? == 0 {
-                break;
+            // Over the limit is only one that was lowered. Until the audit is through it is not known what can be given
+            // back without dropping anything.
+            if self.audit.is_some() && self.room.total() > self.options.max_size {
+                return Ok(Admission::Full);
+            }
+            let lacking = self.lacking(need);
+            // What is not in blocks does not get less by dropping them.
+            if lacking > self.room.segment_bytes
+                || self.evict(&victim, lacking.min(EVICT_MAX), self.options.max_size, true)? == 0
+            {
+                return Ok(refused);
             }
             if self.has_room(need) {
                 return Ok(Admission::Room);
             }
         }
-        Ok(refused)
+        // Much is to be dropped, and the next call goes on with it: nothing new need be.
+        Ok(if self.lacking(need) < at_first { Admission::Full } else { refused })
     }
 
     /// Whose oldest blocks make room: the route's that is most above its part, or else the one that appends; where that
@@ -153,10 +167,15 @@ impl Store {
     }
 
     pub(super) fn has_room(&self, need: u64) -> bool {
+        self.lacking(need) == 0
+    }
+
+    /// How much must be given back before there is room for `need`.
+    fn lacking(&self, need: u64) -> u64 {
         let pending: usize = self.lanes.values().map(|lane| lane.pending.len()).sum();
         let index = INDEX_SLACK + PENDING_COST * pending as u64;
-        let fits = self.room.total() + need + index <= self.options.max_size;
-        fits && self.room.disk_free >= self.options.min_free.saturating_add(need)
+        let over = (self.room.total() + need + index).saturating_sub(self.options.max_size);
+        over.max(self.options.min_free.saturating_add(need).saturating_sub(self.room.disk_free))
     }
 
     /// Room for a second index of what is in the first.

@@ -166,3 +166,20 @@ fn what_was_written_is_found_again_without_a_sync_and_without_an_index() {
     assert_eq!(store.lanes()[0].blocks, 401);
     assert!(disk_use(&dir.path().join("spool")) < 2 * 1024 * 1024);
 }
+
+#[test]
+fn an_index_that_an_operator_has_made_again_is_not_put_aside() {
+    let dir = scratch();
+    let a = lane("a");
+    let mut store = open(&dir);
+    for seq in 1..=50 {
+        append(&mut store, &a, seq, 1000);
+    }
+    store.sync().unwrap();
+    store.rebuild().unwrap();
+    assert!(store.is_rebuilding());
+    work(&mut store);
+    let why = "an operator asked for it".to_owned();
+    assert_eq!(store.events(), [Event::Rebuilding { why }, Event::Rebuilt { blocks: 50 }]);
+    assert_eq!(drain(&mut store, &a), (1..=50).collect::<Vec<_>>());
+}

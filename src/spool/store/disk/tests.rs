@@ -112,6 +112,43 @@ fn an_index_that_dies_before_its_flush_is_told_all_again() {
 }
 
 #[test]
+fn an_index_that_does_not_answer_or_close_is_left_behind_and_made_again() {
+    let dir = scratch();
+    let a = lane("a");
+    let mut store = open(&dir);
+    let mut live = Vec::new();
+    for (point, from) in [("index.flush.hang", 1), ("index.close.hang", 101)] {
+        for seq in from..from + 90 {
+            append(&mut store, &a, seq, 1000);
+        }
+        store.sync().unwrap();
+        work(&mut store);
+        for seq in from..from + 50 {
+            store.release(&a, Seq(seq));
+        }
+        store.events();
+        arm(point, 1, EIO);
+        if point == "index.close.hang" {
+            arm("index.flush", 1, EIO);
+            assert_eq!(store.sync().unwrap_err().raw_os_error(), Some(EIO));
+            store.retry().unwrap();
+        }
+        store.sync().unwrap();
+        let events = store.events();
+        assert!(matches!(&events[..], [Event::Quarantined { .. }, Event::Rebuilding { .. }]), "{events:?}");
+        append(&mut store, &a, from + 90, 1000);
+        live.extend(from + 50..=from + 90);
+        work(&mut store);
+        assert_eq!(store.events().last(), Some(&Event::Rebuilt { blocks: live.len() as u64 - 1 }));
+        assert_eq!(drain(&mut store, &a), live);
+    }
+    store.close().unwrap();
+    let mut store = open(&dir);
+    work(&mut store);
+    assert_eq!((drain(&mut store, &a), store.events()), (live, vec![]));
+}
+
+#[test]
 fn a_sector_that_cannot_be_read_costs_its_block_only() {
     let dir = scratch();
     let a = lane("a");

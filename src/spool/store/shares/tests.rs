@@ -8,7 +8,7 @@ use crate::batch::Seq;
 use crate::config::{Share, SpoolFull};
 use crate::spool::store::folder::disk_use;
 use crate::spool::store::tests::{append, drain, lane, meta, options, plain, scratch, work};
-use crate::spool::store::{AppendError, Event, Options, Store};
+use crate::spool::store::{AppendError, Event, Options, Store, Usage};
 
 fn open(dir: &TempDir, max_size: u64, shares: &[(&str, Option<u64>, SpoolFull)]) -> Store {
     let shares: HashMap<String, Share> = shares
@@ -122,4 +122,35 @@ fn one_block_does_not_keep_a_whole_segment() {
     work(&mut store);
     assert_eq!(drain(&mut store, &lane("pin")), [77]);
     assert_eq!(store.events(), []);
+}
+
+#[test]
+fn a_limit_that_was_lowered_drops_what_is_too_much_and_not_before_all_is_known() {
+    let dir = scratch();
+    let shares = [("a", None, SpoolFull::DropOldest)];
+    let mut store = open(&dir, 16 << 20, &shares);
+    assert!(fill(&mut store, "a", 1, 2500).1.is_none());
+    // Dead, and given back only when the audit has looked at it: no need to drop as much.
+    for seq in 501..=700 {
+        store.release(&lane("a"), Seq(seq));
+    }
+    store.close().unwrap();
+    let mut store = open(&dir, 6 << 20, &shares);
+    for _ in 0..50 {
+        let (last, refused) = fill(&mut store, "a", 2501, 1);
+        assert!(matches!(refused, Some(AppendError::Full)) && last == 2500, "{last} {refused:?}");
+    }
+    assert_eq!((store.events(), store.lanes()[0].blocks), (vec![], 2300));
+    work(&mut store);
+    assert_eq!(store.events(), []);
+    assert!(fill(&mut store, "a", 2501, 1).1.is_none());
+    let Usage { bytes, segment_bytes, .. } = store.usage();
+    assert!(disk_use(&dir.path().join("spool")) <= 6 << 20);
+    // What a commit may add to the index is kept free, and eviction takes some more than it must.
+    assert!(bytes + (3 << 17) + (6 << 20) / 32 + (2 << 14) >= 6 << 20, "{bytes}");
+    let found = drain(&mut store, &lane("a"));
+    let evicted = 2301 - found.len() as u64;
+    assert_eq!(found, (2502 - found.len() as u64..=2501).collect::<Vec<_>>());
+    assert!(found.len() as u64 * 5050 + (128 << 10) >= segment_bytes, "{} in {segment_bytes}", found.len());
+    assert_eq!(store.events(), [Event::Evicted { route: "a".to_owned(), blocks: evicted, records: 2 * evicted }]);
 }
