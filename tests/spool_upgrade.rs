@@ -26,6 +26,9 @@ const NOON_US: i64 = 1_606_046_400_000_000;
 const KEY: [u8; SpoolKey::OCTETS] = [7; SpoolKey::OCTETS];
 const PER_BLOCK: usize = 10;
 
+/// A message's octets, and when it was received.
+type Received = (Vec<u8>, i64);
+
 /// What a lane of the fixture got.
 struct Written {
     route: &'static str,
@@ -63,7 +66,7 @@ impl Written {
     }
 
     /// Message `index` of block `block`, and when it was received.
-    fn message(&self, block: usize, index: usize) -> (Vec<u8>, i64) {
+    fn message(&self, block: usize, index: usize) -> Received {
         let (number, shard) = (block * PER_BLOCK + index, self.shard);
         let mut raw = match index % 3 {
             0 => format!("<30>Nov 22 12:00:00 {}-{shard} nginx[{number}]: request {number}", self.route),
@@ -79,12 +82,12 @@ impl Written {
         (raw, NOON_US + (number * 4 + usize::from(shard)) as i64)
     }
 
-    fn messages(&self, block: usize) -> Vec<(Vec<u8>, i64)> {
+    fn messages(&self, block: usize) -> Vec<Received> {
         (0..PER_BLOCK).map(|index| self.message(block, index)).collect()
     }
 
     /// What must come out.
-    fn live(&self) -> Vec<(Vec<u8>, i64)> {
+    fn live(&self) -> Vec<Received> {
         let blocks = (0..self.blocks).filter(|block| !self.released.contains(block));
         blocks.flat_map(|block| self.messages(block)).collect()
     }
@@ -133,7 +136,7 @@ fn spool() -> (TempDir, PathBuf) {
 }
 
 /// All that a lane gives, in order: octets and time of reception.
-fn drain(store: &mut Store, name: &LaneName) -> Vec<(Vec<u8>, i64)> {
+fn drain(store: &mut Store, name: &LaneName) -> Vec<Received> {
     let (mut messages, mut plain, mut after) = (Vec::new(), Vec::new(), Seq(0));
     while let Some(meta) = store.next(name, after, &mut plain).expect("a read") {
         assert!(meta.seq > after);
@@ -195,7 +198,7 @@ fn the_binary_exports_what_the_first_version_left() {
         .output()
         .expect("it runs");
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    let mut left: Vec<(&str, Vec<(Vec<u8>, i64)>)> = Vec::new();
+    let mut left: Vec<(&str, Vec<Received>)> = Vec::new();
     for lane in &LANES {
         match left.last_mut().filter(|(route, _)| *route == lane.route) {
             Some((_, messages)) => messages.extend(lane.live()),
