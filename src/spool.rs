@@ -38,6 +38,9 @@ pub enum Command {
         batch: Batch,
         /// It is given back once it is stored: the lane goes on to send it from memory, as it has nothing older on disk.
         keep: bool,
+        /// Nothing else of the lane is on its way. Behind a batch that was refused, others that were on their way are
+        /// refused as well, until one comes that is the first.
+        first: bool,
     },
     /// Give the lane's oldest blocks of those that were neither given, nor kept, nor released. Answered by
     /// [`Reply::Read`]. One at a time per lane.
@@ -98,6 +101,8 @@ pub enum Reply {
     Dropped {
         /// Lane of the shard.
         lane: usize,
+        /// The batch.
+        seq: Seq,
         /// Records in it.
         records: usize,
         /// Memory that it was charged for.
@@ -348,6 +353,10 @@ impl Desk {
     /// Answers `shard`. Whether there was room: always for what was asked for.
     pub fn answer(&self, shard: usize, reply: Reply) -> bool {
         let Some((replies, wake)) = self.shards.get(shard) else { return true };
+        // Those must not take the room of what is owed.
+        if matches!(reply, Reply::Resume { .. }) && replies.len() >= OUTSTANDING_MAX {
+            return false;
+        }
         // A shard that has ended needs no answers.
         let sent = !matches!(replies.try_send(reply), Err(channel::TrySendError::Full(_)));
         wake.notify_one();

@@ -30,7 +30,7 @@ fn serve_spool(desk: &Desk, mut disk: Disk) -> Disk {
     let mut out = BTreeSet::new();
     while let Ok((shard, command)) = desk.commands.recv() {
         let reply = match command {
-            Command::Append { lane, batch, keep } => {
+            Command::Append { lane, batch, keep, .. } => {
                 disk.insert((lane, batch.seq), copy(&batch));
                 if keep {
                     out.insert((lane, batch.seq));

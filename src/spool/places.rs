@@ -12,7 +12,7 @@ use super::block::LaneName;
 use super::store::Store;
 
 /// Shards there can be (`cores`), and so the distance between a lane and its elders.
-const APART: u16 = 1024;
+pub(super) const APART: u16 = 1024;
 
 /// Lanes for one shard's route, elders included: as many times in a row may a connection break and give back older
 /// batches while younger ones wait on the disk. Beyond that they stay in memory.

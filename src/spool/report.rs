@@ -160,6 +160,10 @@ impl Reporter {
     }
 
     pub(super) fn released(&self) {
+        // There is room again; whether it is enough, the next block tells.
+        if self.shared.state() == State::Full {
+            self.set_state(State::Ready);
+        }
         self.spool(|meters| meters.released_blocks.add(1));
     }
 

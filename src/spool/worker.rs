@@ -10,20 +10,22 @@ use std::time::{Duration, Instant};
 use crossbeam_channel as channel;
 use tracing::info;
 
-use crate::batch::Seq;
+use crate::batch::{Batch, Seq};
 use crate::config::{Action, Config, SpoolSync};
 use crate::metrics::Meters;
 use crate::time::since_epoch;
 
 use super::control::{self, Server};
 use super::inherit::{Inherited, Part};
-use super::places::Places;
+use super::places::{self, Places};
 use super::report::{Reporter, Written};
 use super::store::{Event, OpenError, Options, Store};
-use super::{Command, Desk, Reply, State};
+use super::{Command, Desk, Refusal, Reply, Rest, State};
 
 mod operators;
 mod reading;
+#[cfg(test)]
+mod tests;
 mod writing;
 
 /// Commands that are handled before the disk is synced and others get their turn: one `fdatasync` for all of them.
@@ -67,6 +69,8 @@ pub(super) struct Worker {
     commits: Vec<(usize, Reply)>,
     /// What they stand for.
     written: Written,
+    /// What is being done, and must be answered even where that panics.
+    in_hand: Option<InHand>,
     plain: Vec<u8>,
     synced_at: Instant,
     is_dirty: bool,
@@ -98,6 +102,7 @@ impl Worker {
             resumes: Vec::new(),
             commits: Vec::new(),
             written: Written::default(),
+            in_hand: None,
             plain: Vec::new(),
             synced_at: now,
             is_dirty: false,
@@ -123,7 +128,9 @@ impl Worker {
             let step = catch_unwind(AssertUnwindSafe(|| self.step(command)));
             more = step.unwrap_or_else(|_| {
                 // What the panic left behind is not to be trusted; what is on the disk is.
+                self.take_events();
                 self.store = None;
+                self.answer_in_hand();
                 self.fail("a bug in the spool: it is opened anew", &std::io::Error::other("panic, see above"));
                 false
             });
@@ -167,7 +174,10 @@ impl Worker {
             let Some(lane) = self.lanes.iter().position(|route| *route == state.name.route) else { continue };
             self.desk.shared.raise_floor(state.last);
             if state.blocks > 0 {
-                self.inherited.add(lane, Part::new(state.name, state.last.min(last)));
+                // Others are no lanes of this run, whenever their clocks say that they were written.
+                let is_ours = usize::from(state.name.shard % places::APART) < self.desk.shards();
+                let last = if is_ours { state.last.min(last) } else { state.last };
+                self.inherited.add(lane, Part::new(state.name, last));
             }
         }
     }
@@ -234,9 +244,11 @@ impl Worker {
 
     fn handle(&mut self, shard: usize, command: Command) {
         match command {
-            Command::Append { lane, batch, keep } => self.append(shard, lane, batch, keep),
+            Command::Append { lane, batch, keep, first } => self.append((shard, lane), batch, keep, first),
             Command::Read { lane, bytes } => {
+                self.in_hand = Some(InHand::Read { shard, lane });
                 let (batches, rest) = self.read(shard, lane, bytes);
+                self.in_hand = None;
                 self.desk.answer(shard, Reply::Read { lane, batches, rest });
             }
             Command::Forget { lane, seq } => self.forget(shard, lane, seq),
@@ -260,6 +272,17 @@ impl Worker {
         self.settle_all();
     }
 
+    /// What was asked for has panicked.
+    fn answer_in_hand(&mut self) {
+        match self.in_hand.take() {
+            Some(InHand::Append { shard, lane, batch }) => self.refuse(shard, lane, batch, Refusal::Failing),
+            Some(InHand::Read { shard, lane }) => {
+                self.desk.answer(shard, Reply::Read { lane, batches: Vec::new(), rest: Rest::Unknown });
+            }
+            None => {}
+        }
+    }
+
     fn send_resumes(&mut self) {
         let desk = &self.desk;
         self.resumes.sort_unstable();
@@ -269,7 +292,10 @@ impl Worker {
     }
 
     fn fail(&mut self, what: &str, error: &std::io::Error) {
-        self.retried_at = Instant::now();
+        // One that fails already is tried again when it was to be.
+        if self.desk.shared.state() != State::Failing {
+            self.retried_at = Instant::now();
+        }
         self.reporter.fails(what, error);
     }
 
@@ -302,6 +328,12 @@ impl Worker {
             None => {}
         }
     }
+}
+
+/// What a shard waits for.
+enum InHand {
+    Append { shard: usize, lane: usize, batch: Batch },
+    Read { shard: usize, lane: usize },
 }
 
 /// What woke the thread.

@@ -11,17 +11,27 @@ impl Work<'_> {
     /// Takes one answer.
     pub(super) fn answer(&mut self, reply: Reply) {
         self.places.silent_ticks = 0;
-        if std::mem::take(&mut self.places.is_stalled) {
+        let was_stalled = std::mem::take(&mut self.places.is_stalled);
+        if was_stalled {
             for place in self.places.lanes.iter_mut().filter(|place| place.mode == Mode::Without) {
                 place.is_unsure = true;
             }
         }
+        let was_stalled = was_stalled && self.places.phase == Phase::Emptying;
         match reply {
             Reply::Stored { lane, batch, kept } => self.on(lane, |work, lane| work.stored(lane, batch, kept)),
             Reply::Refused { lane, batch, why } => self.on(lane, |work, lane| work.refused(lane, batch, why)),
-            Reply::Dropped { lane, records, charge } => self.on(lane, |work, lane| work.dropped(lane, records, charge)),
+            Reply::Dropped { lane, seq, records, charge } => {
+                self.on(lane, |work, lane| work.dropped(lane, seq, records, charge));
+            }
             Reply::Read { lane, batches, rest } => self.on(lane, |work, lane| work.read(lane, batches, rest)),
             Reply::Resume { lane } => self.on(lane, |work, lane| work.resume(lane)),
+        }
+        // What had to stay in memory can go to the disk after all.
+        if was_stalled {
+            for lane in 0..self.places.lanes.len() {
+                self.on(lane, Self::empty);
+            }
         }
     }
 
@@ -82,9 +92,9 @@ impl Work<'_> {
     }
 
     /// The spool has counted its messages; only the memory is ours.
-    fn dropped(&mut self, index: usize, records: usize, charge: usize) {
+    fn dropped(&mut self, index: usize, seq: Seq, records: usize, charge: usize) {
         let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else { return };
-        place.transit.pop_front();
+        place.transit.retain(|transit| transit.seq != seq);
         place.is_probing = false;
         lane.forget(charge, &mut self.shelf.budget);
         if let Some(meters) = self.pipeline.meters.routes.get(self.pipeline.route_of(index)) {

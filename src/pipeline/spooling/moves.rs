@@ -83,11 +83,12 @@ impl Work<'_> {
                 return;
             }
             let Some(batch) = lane.pop_tail() else { return };
+            let first = place.transit.is_empty();
             let transit = Transit { seq: batch.seq, records: batch.len(), charge: batch.charge() };
             if !keep && place.mode == Mode::Direct {
                 self.go_behind(index);
             }
-            match self.send(Command::Append { lane: index, batch, keep }) {
+            match self.send(Command::Append { lane: index, batch, keep, first }) {
                 Ok(()) => {
                     let Some(place) = self.places.lanes.get_mut(index) else { return };
                     place.transit.push_back(transit);

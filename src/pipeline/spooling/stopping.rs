@@ -67,7 +67,7 @@ impl Pipeline {
 
 impl Work<'_> {
     /// Everything of a lane goes to the disk.
-    fn empty(&mut self, index: usize) {
+    pub(super) fn empty(&mut self, index: usize) {
         if self.places.is_gone || self.places.is_stalled {
             return;
         }

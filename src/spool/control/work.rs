@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use tracing::warn;
+
 use crate::batch::Seq;
 use crate::spool::block::{LaneName, Meta};
 use crate::spool::store::{AppendError, BlockInfo, LaneState, Selection, Store};
@@ -115,16 +117,18 @@ fn drop_blocks(store: &mut Store, select: &Select) -> Answer {
                 left = left.saturating_sub(done.blocks);
                 dropped.push(Dropped { route, blocks: done.blocks, records: done.records, out: done.out });
             }
+            // What is dropped already is told first; whoever asks again hears of this.
+            Err(_) if !dropped.is_empty() => return Answer::Dropped(dropped),
             Err(error) => return Answer::Failed(format!("the index cannot be read: {error}; ask again")),
         }
         if left == 0 {
             break;
         }
     }
-    match store.sync() {
-        Ok(()) => Answer::Dropped(dropped),
-        Err(error) => Answer::Failed(format!("dropped, and not safe from a power cut: {error}")),
+    if let Err(error) = store.sync() {
+        warn!("what was dropped from the spool may be back after a power cut: {error}");
     }
+    Answer::Dropped(dropped)
 }
 
 fn import(

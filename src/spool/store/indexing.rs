@@ -40,7 +40,7 @@ impl Store {
     }
 
     /// Lets go of an index that answers no more. [`Store::retry`] opens it again.
-    pub(super) fn drop_index(&mut self) {
+    pub(crate) fn drop_index(&mut self) {
         if let Some(index) = self.index.take() {
             #[cfg(test)]
             let index = stalled_at("index.close.hang", index);

@@ -111,7 +111,8 @@ impl Worker {
 
     /// Where all that was inherited of `lane` is acknowledged, every shard goes on with its own.
     pub(super) fn settle(&mut self, lane: usize) {
-        let Some(store) = self.store.as_mut() else { return };
+        // An index that is being made again does not know what is left.
+        let Some(store) = self.store.as_mut().filter(|store| !store.is_rebuilding()) else { return };
         let is_left = |part: &Part| match store.peek(&part.lane, store.mark(&part.lane)) {
             Ok(next) => !part.out.is_empty() || next.is_some_and(|meta| meta.seq <= part.last),
             Err(_) => true,

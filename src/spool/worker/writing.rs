@@ -1,5 +1,6 @@
 //! Batches onto the disk.
 
+use std::io;
 use std::time::Instant;
 
 use crate::batch::Batch;
@@ -8,60 +9,72 @@ use crate::spool::block::Meta;
 use crate::spool::store::{AppendError, Store};
 use crate::spool::{Refusal, Reply, State, records};
 
-use super::{HOUSEKEEPING, Worker};
+use super::{HOUSEKEEPING, InHand, Worker};
 
 impl Worker {
-    pub(super) fn append(&mut self, shard: usize, lane: usize, batch: Batch, keep: bool) {
+    pub(super) fn append(&mut self, (shard, lane): (usize, usize), batch: Batch, keep: bool, first: bool) {
         let place = self.refused.get_mut(shard).and_then(|lanes| lanes.get_mut(lane));
-        // Behind a batch that was refused nothing is taken, or it would be overtaken.
+        // What was on its way behind a batch that was refused is not taken, or that one would be overtaken.
         if let Some(refused) = place
             && let Some(seq) = *refused
         {
-            if batch.seq > seq {
+            if batch.seq > seq && !first {
                 self.desk.answer(shard, Reply::Refused { lane, batch, why: self.refusal() });
                 return;
             }
             *refused = None;
         }
-        let route = self.lanes.get(lane).map(String::as_str).unwrap_or_default();
-        let Some(store) = self.store.as_mut().filter(|_| self.desk.shared.state() != State::Failing) else {
-            self.refuse(shard, lane, batch, Refusal::Failing);
-            return;
-        };
-        let Some(name) = self.places.for_append(route, lane, shard, batch.seq, store) else {
-            self.refuse(shard, lane, batch, Refusal::Full);
-            return;
-        };
-        self.plain.clear();
-        records::encode(&batch, &self.inputs, &mut self.plain);
-        let meta = Meta {
-            seq: batch.seq,
-            records: batch.len() as u32,
-            oldest_us: batch.received_at_us().unwrap_or_default(),
-            newest_us: batch.last_received_at_us().unwrap_or_default(),
-        };
-        match store.append(&name, meta, &self.plain) {
+        self.in_hand = Some(InHand::Append { shard, lane, batch });
+        let written = self.write(keep);
+        let Some(InHand::Append { batch, .. }) = self.in_hand.take() else { return };
+        match written {
             Ok(()) => {
-                if keep {
-                    store.protect(&name, batch.seq);
-                }
                 self.is_dirty = true;
                 self.stored(shard, lane, batch, keep);
             }
             Err(AppendError::Dropped) => {
                 self.reporter.dropped_newest(lane, batch.len());
-                let (records, charge) = (batch.len(), batch.charge());
-                self.desk.answer(shard, Reply::Dropped { lane, records, charge });
+                let (seq, records, charge) = (batch.seq, batch.len(), batch.charge());
+                self.desk.answer(shard, Reply::Dropped { lane, seq, records, charge });
             }
             Err(AppendError::Full) => {
                 self.reporter.full();
                 self.refuse(shard, lane, batch, Refusal::Full);
             }
             Err(AppendError::Io(error)) => {
-                self.fail("the spool cannot be written", &error);
+                // One that fails already has said so.
+                if self.desk.shared.state() != State::Failing {
+                    self.fail("the spool cannot be written", &error);
+                }
                 self.refuse(shard, lane, batch, Refusal::Failing);
             }
         }
+    }
+
+    /// Writes the batch in hand.
+    fn write(&mut self, keep: bool) -> Result<(), AppendError> {
+        let works = self.desk.shared.state() != State::Failing;
+        let store = self.store.as_mut().filter(|_| works);
+        let Some((store, InHand::Append { shard, lane, batch })) = store.zip(self.in_hand.as_ref()) else {
+            return Err(AppendError::Io(io::ErrorKind::NotConnected.into()));
+        };
+        let route = self.lanes.get(*lane).map(String::as_str).unwrap_or_default();
+        let Some(name) = self.places.for_append(route, *lane, *shard, batch.seq, store) else {
+            return Err(AppendError::Full);
+        };
+        self.plain.clear();
+        records::encode(batch, &self.inputs, &mut self.plain);
+        let meta = Meta {
+            seq: batch.seq,
+            records: batch.len() as u32,
+            oldest_us: batch.received_at_us().unwrap_or_default(),
+            newest_us: batch.last_received_at_us().unwrap_or_default(),
+        };
+        store.append(&name, meta, &self.plain)?;
+        if keep {
+            store.protect(&name, batch.seq);
+        }
+        Ok(())
     }
 
     pub(super) fn refusal(&self) -> Refusal {
@@ -110,7 +123,9 @@ impl Worker {
             SpoolSync::Interval(interval) => interval,
             SpoolSync::EveryBatch => HOUSEKEEPING,
         };
-        if !self.is_dirty || self.synced_at.elapsed() < interval {
+        // One that fails is opened anew first.
+        let fails = self.desk.shared.state() == State::Failing;
+        if fails || !self.is_dirty || self.synced_at.elapsed() < interval {
             return;
         }
         let Some(store) = self.store.as_mut() else { return };

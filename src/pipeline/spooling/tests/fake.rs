@@ -111,7 +111,7 @@ impl Fake {
             }
             let Ok((shard, command)) = self.desk.commands.try_recv() else { return };
             let reply = match command {
-                Command::Append { lane, batch, keep } => self.append(lane, batch, keep),
+                Command::Append { lane, batch, keep, .. } => self.append(lane, batch, keep),
                 Command::Read { lane, bytes } => self.read(lane, bytes),
                 Command::Forget { lane, seq } => {
                     assert!(self.out.remove(&(lane, seq)), "it was not given: {seq:?}");
@@ -141,7 +141,7 @@ impl Fake {
             Condition::Newest => {
                 self.dropped.extend(ids_of(&batch).into_iter().map(|id| (lane, id)));
                 self.meters.as_ref().unwrap().routes[lane].dropped_spool_full.add(records as u64);
-                return Reply::Dropped { lane, records, charge };
+                return Reply::Dropped { lane, seq, records, charge };
             }
             Condition::Works | Condition::Later | Condition::Silent => {}
         }
