@@ -6,10 +6,10 @@
 //!
 //! | what | |
 //! |---|---|
-//! | [`VERSION`] | 1 octet |
+//! | `VERSION` | 1 octet |
 //! | count of records, octets of all of them, count of input names | varints |
 //! | each name | length, octets |
-//! | each record | see [`Writer::record`] |
+//! | each record | see `Writer::record` |
 //! | the records' octets | one behind the other, to the end |
 
 use std::net::IpAddr;
