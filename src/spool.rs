@@ -328,11 +328,6 @@ impl Port {
         self.outstanding.get()
     }
 
-    /// How the spool is.
-    pub fn state(&self) -> State {
-        self.shared.state()
-    }
-
     /// See [`Shared::floor`].
     pub fn floor(&self) -> Seq {
         self.shared.floor()

@@ -142,11 +142,16 @@ impl Reporter {
         }
     }
 
-    /// Blocks were written, and are safe where each is to be.
-    pub(super) fn written(&self, written: &mut Written) {
+    /// It is not full any more.
+    fn has_room(&self) {
         if self.shared.state() == State::Full {
             self.set_state(State::Ready);
         }
+    }
+
+    /// Blocks were written, and are safe where each is to be.
+    pub(super) fn written(&self, written: &mut Written) {
+        self.has_room();
         let Written { blocks, messages, octets } = std::mem::take(written);
         self.spool(|meters| {
             meters.written_blocks.add(blocks);
@@ -160,10 +165,8 @@ impl Reporter {
     }
 
     pub(super) fn released(&self) {
-        // There is room again; whether it is enough, the next block tells.
-        if self.shared.state() == State::Full {
-            self.set_state(State::Ready);
-        }
+        // Whether it is enough, the next block tells.
+        self.has_room();
         self.spool(|meters| meters.released_blocks.add(1));
     }
 

@@ -61,7 +61,7 @@ pub(super) struct Worker {
     /// Whatever is older was left by earlier runs.
     started: Seq,
     places: Places,
-    /// By shard and lane: the batch that was refused. Nothing behind it is taken before it has come again.
+    /// By shard and lane: the batch that was refused. What was on its way behind it is refused as well.
     refused: Vec<Vec<Option<Seq>>>,
     /// Lanes by shard that are to be told to ask again.
     resumes: Vec<(usize, usize)>,
@@ -190,9 +190,12 @@ impl Worker {
     }
 
     fn resume_all(&mut self) {
-        for shard in 0..self.desk.shards() {
-            self.resumes.extend((0..self.lanes.len()).map(|lane| (shard, lane)));
-        }
+        (0..self.lanes.len()).for_each(|lane| self.resume(lane));
+    }
+
+    /// Every shard may ask again for `lane`.
+    fn resume(&mut self, lane: usize) {
+        self.resumes.extend((0..self.desk.shards()).map(|shard| (shard, lane)));
     }
 
     /// Waits for the next command, or until there is something else to do: `Some(None)`. `None`: all shards have ended.

@@ -62,6 +62,6 @@ impl Worker {
         let Some((store, lane)) = self.store.as_ref().zip(lane) else { return };
         let name = LaneName { route: route.to_owned(), shard: control::IMPORT_SHARD };
         self.inherited.add(lane, Part::new(name.clone(), store.last_seq(&name)));
-        self.resumes.extend((0..self.desk.shards()).map(|shard| (shard, lane)));
+        self.resume(lane);
     }
 }

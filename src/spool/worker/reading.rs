@@ -118,7 +118,7 @@ impl Worker {
             Err(_) => true,
         };
         if self.inherited.settle(lane, is_left) {
-            self.resumes.extend((0..self.desk.shards()).map(|shard| (shard, lane)));
+            self.resume(lane);
         }
     }
 

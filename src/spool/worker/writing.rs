@@ -106,7 +106,7 @@ impl Worker {
             return;
         }
         let started = Instant::now();
-        let synced = self.store.as_mut().map_or_else(|| Err(std::io::Error::other("no store")), Store::sync_data);
+        let synced = self.store.as_mut().map_or_else(|| Err(io::Error::other("no store")), Store::sync_data);
         match synced {
             Ok(()) => self.reporter.synced(started.elapsed()),
             // They are written, and may be lost by a power cut: no reason to write them once more on a disk that fails.
