@@ -115,6 +115,8 @@ pub struct Store {
     next_segment: u64,
     /// Written to since they were synced.
     unsynced: Vec<(u64, File)>,
+    /// See [`Store::failed_syncs`].
+    failed_syncs: u64,
     /// The folder of segments has changed since it was synced.
     is_folder_unsynced: bool,
     /// Segments without live blocks, to be deleted.
@@ -230,6 +232,9 @@ impl std::fmt::Debug for Store {
 const fn pages(bytes: u64) -> u64 {
     bytes.div_ceil(super::segment::PAGE) * super::segment::PAGE
 }
+
+#[cfg(test)]
+pub(super) use self::fault::tests::arm;
 
 #[cfg(test)]
 mod model {

@@ -15,6 +15,7 @@ use crate::config::{Action, Config, SpoolSync};
 use crate::metrics::Meters;
 use crate::time::since_epoch;
 
+use super::block::LaneName;
 use super::control::{self, Server};
 use super::inherit::{Inherited, Part};
 use super::places::{self, Places};
@@ -66,9 +67,13 @@ pub(super) struct Worker {
     /// Lanes by shard that are to be told to ask again.
     resumes: Vec<(usize, usize)>,
     /// Answers that wait for the next `fdatasync`.
-    commits: Vec<(usize, Reply)>,
+    commits: Vec<Commit>,
     /// What they stand for.
     written: Written,
+    /// [`Store::failed_syncs`] before the first of them.
+    failed_syncs: u64,
+    /// Blocks on the disk whose batches were given back: to be taken from it.
+    retracts: Vec<(LaneName, Seq)>,
     /// What is being done, and must be answered even where that panics.
     in_hand: Option<InHand>,
     plain: Vec<u8>,
@@ -102,6 +107,8 @@ impl Worker {
             resumes: Vec::new(),
             commits: Vec::new(),
             written: Written::default(),
+            failed_syncs: 0,
+            retracts: Vec::new(),
             in_hand: None,
             plain: Vec::new(),
             synced_at: now,
@@ -184,6 +191,7 @@ impl Worker {
 
     /// The disk works: lanes may ask again.
     fn recovered(&mut self) {
+        self.retract();
         self.serve_operators();
         self.reporter.works();
         self.resume_all();
@@ -337,6 +345,14 @@ impl Worker {
 enum InHand {
     Append { shard: usize, lane: usize, batch: Batch },
     Read { shard: usize, lane: usize },
+}
+
+/// A batch that was written, and is stored with the next `fdatasync`.
+struct Commit {
+    shard: usize,
+    lane: usize,
+    batch: Batch,
+    kept: bool,
 }
 
 /// What woke the thread.

@@ -66,6 +66,7 @@ impl Store {
             writer: None,
             next_segment: 1,
             unsynced: Vec::new(),
+            failed_syncs: 0,
             is_folder_unsynced: true,
             empty: BTreeSet::new(),
             gone: BTreeSet::new(),

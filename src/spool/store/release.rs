@@ -16,6 +16,24 @@ impl Store {
         }
     }
 
+    /// Takes back a block whose append shall not count: it may not be there at all. Its seq is not taken again by this
+    /// lane.
+    ///
+    /// # Errors
+    /// What the index says; call it again then, before anything is read.
+    pub fn retract(&mut self, lane: &LaneName, seq: Seq) -> io::Result<()> {
+        let live = self.live_after(lane, seq.0.saturating_sub(1))?;
+        if let Some(place) = live.filter(|place| place.seq == seq.0) {
+            self.bury(&place);
+        }
+        self.lanes.entry(lane.clone()).or_default();
+        self.retire(lane, seq.0)?;
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.last = lane.last.max(seq.0);
+        }
+        Ok(())
+    }
+
     /// Up to where the lane's blocks are out, as [`Self::protect`] and [`Self::next`] left it.
     pub fn mark(&self, lane: &LaneName) -> Seq {
         Seq(self.lanes.get(lane).map_or(0, |lane| lane.protected))

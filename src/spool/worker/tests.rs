@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::{self, Source};
-use crate::spool::ports;
+use crate::spool::{ports, store};
 use crate::syslog::{Fields, Message};
 
 fn batch(seq: u64) -> Batch {
@@ -12,9 +12,14 @@ fn batch(seq: u64) -> Batch {
 }
 
 fn worker(dir: &std::path::Path) -> (super::super::Port, Worker) {
+    worker_with(dir, "")
+}
+
+/// With these settings of the spool as well.
+fn worker_with(dir: &std::path::Path, settings: &str) -> (super::super::Port, Worker) {
     let text = format!(
         "inputs: {{lan: {{listen: 'tcp://127.0.0.1:0'}}}}\noutputs: {{o: {{to: 'tcp://127.0.0.1:9'}}}}\n\
-         routes: [{{name: web, template: '%msg%', output: o}}]\nspool: {{dir: {:?}, min_free: 0}}\n",
+         routes: [{{name: web, template: '%msg%', output: o}}]\nspool: {{dir: {:?}, min_free: 0{settings}}}\n",
         dir.join("spool")
     );
     let config = config::load(&Source::Text { name: "test".into(), text }, &|_| None).unwrap().config;
@@ -110,4 +115,58 @@ fn what_was_in_hand_in_a_panic_is_given_back() {
         other => panic!("{other:?}"),
     }
     assert_eq!(port.outstanding(), 0);
+}
+
+/// Lets the worker do what waits; all it answers.
+fn replies(port: &super::super::Port, worker: &mut Worker) -> Vec<Reply> {
+    let work = worker.wait(true).unwrap();
+    worker.step(work);
+    std::iter::from_fn(|| port.reply()).filter(|reply| !matches!(reply, Reply::Resume { .. })).collect()
+}
+
+/// Reads all there is; the batches by their number.
+fn read(port: &super::super::Port, worker: &mut Worker) -> (Vec<u64>, Rest) {
+    port.send(Command::Read { lane: 0, bytes: 1 << 20 }).unwrap();
+    match replies(port, worker).pop() {
+        Some(Reply::Read { batches, rest, .. }) => (batches.iter().map(|batch| batch.seq.0 >> 12).collect(), rest),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn batches_whose_sync_fails_are_given_back_and_come_once_when_they_are_stored_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, mut worker) = worker_with(dir.path(), ", sync: every_batch");
+    send(&port, 1, true);
+    port.send(Command::Append { lane: 0, batch: batch(2), keep: true, first: false }).unwrap();
+    store::arm("segment.sync", 1, 5);
+    for (reply, number) in replies(&port, &mut worker).into_iter().zip([1, 2]) {
+        match reply {
+            Reply::Refused { batch, why: Refusal::Failing, .. } => assert_eq!(batch.seq, Seq(number << 12)),
+            other => panic!("{other:?}"),
+        }
+    }
+    // What was on its way behind them must not overtake them.
+    send(&port, 3, false);
+    assert_eq!(answers(&port, &mut worker), [false]);
+    retry(&mut worker);
+    assert_eq!(worker.store.as_mut().unwrap().lanes()[0].blocks, 0, "the first copies are taken back");
+    send(&port, 1, true);
+    send(&port, 2, false);
+    send(&port, 3, false);
+    assert_eq!(answers(&port, &mut worker), [true, true, true]);
+    assert_eq!(read(&port, &mut worker), (vec![1, 2, 3], Rest::End));
+}
+
+#[test]
+fn a_sync_that_fails_while_room_is_made_counts_for_what_was_written_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, mut worker) = worker_with(dir.path(), ", sync: every_batch");
+    send(&port, 1, true);
+    let (shard, command) = worker.desk.commands.recv().unwrap();
+    worker.handle(shard, command);
+    store::arm("segment.sync", 1, 5);
+    worker.store.as_mut().unwrap().sync().unwrap_err();
+    worker.step(None);
+    assert!(matches!(port.reply(), Some(Reply::Refused { why: Refusal::Failing, .. })));
 }
