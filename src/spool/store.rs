@@ -41,11 +41,14 @@ mod release;
 mod retry;
 mod room;
 mod sync;
+mod taken;
 
 pub use self::append::AppendError;
 pub use self::events::Event;
 pub use self::list::{BlockInfo, Dropped, LaneState, Selection, Usage};
 pub use self::open::OpenError;
+pub use self::read::Unread;
+pub use self::taken::Taken;
 
 /// Segments of a spool of the usual size: enough that releasing the oldest gives back space all the time.
 const SEGMENTS_WANTED: u64 = 64;

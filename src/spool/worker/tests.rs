@@ -170,3 +170,42 @@ fn a_sync_that_fails_while_room_is_made_counts_for_what_was_written_before() {
     worker.step(None);
     assert!(matches!(port.reply(), Some(Reply::Refused { why: Refusal::Failing, .. })));
 }
+
+#[test]
+fn what_shards_hold_is_not_given_again_when_the_store_is_opened_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, mut worker) = worker(dir.path());
+    (1..=3).for_each(|seq| send(&port, seq, seq == 1));
+    port.send(Command::Append { lane: 0, batch: batch(4), keep: true, first: false }).unwrap();
+    assert_eq!(answers(&port, &mut worker), [true; 4]);
+    let (given, _) = worker.read(0, 0, 1);
+    assert_eq!(given.len(), 1);
+    worker.panicked();
+    retry(&mut worker);
+    // A read that panicked has given nothing.
+    worker.in_hand = Some(InHand::Read { shard: 0, lane: 0 });
+    worker.given.clear();
+    assert_eq!(worker.read(0, 0, 1).0.len(), 1);
+    worker.panicked();
+    assert!(matches!(port.reply(), Some(Reply::Resume { .. })));
+    assert!(matches!(port.reply(), Some(Reply::Read { rest: Rest::Unknown, .. })));
+    retry(&mut worker);
+    assert_eq!(read(&port, &mut worker), (vec![2, 3], Rest::End));
+}
+
+#[test]
+fn an_append_that_panicked_is_not_on_the_disk_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, mut worker) = worker(dir.path());
+    send(&port, 1, true);
+    assert_eq!(answers(&port, &mut worker), [true]);
+    // As if it had come so far as to be written.
+    worker.in_hand = Some(InHand::Append { shard: 0, lane: 0, batch: batch(1) });
+    worker.panicked();
+    retry(&mut worker);
+    assert_eq!(read(&port, &mut worker), (vec![], Rest::End));
+    while port.reply().is_some() {}
+    send(&port, 1, true);
+    assert_eq!(answers(&port, &mut worker), [true]);
+    assert_eq!(read(&port, &mut worker), (vec![1], Rest::End));
+}

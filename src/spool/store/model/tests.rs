@@ -172,9 +172,10 @@ impl Rig {
                 }
             }
             Op::Forget { lane } => {
-                self.store().forget(&name(lane), Seq(0));
+                for seq in std::mem::take(&mut self.lanes[lane].out) {
+                    self.store().forget(&name(lane), Seq(seq));
+                }
                 self.lanes[lane].read = 0;
-                self.lanes[lane].out.clear();
             }
             Op::Drop { lane } => self.drop_blocks(lane),
             Op::Sync => {

@@ -1,0 +1,86 @@
+//! What of a lane shards have: blocks that are in memory, and those that are to be given yet.
+
+use std::collections::BTreeSet;
+
+use super::Store;
+use crate::batch::Seq;
+use crate::spool::block::LaneName;
+use crate::spool::index::Place;
+
+/// What was given of a lane. Plain data: it outlives the store that it belongs to.
+#[derive(Debug, Clone, Default)]
+pub struct Taken {
+    /// All up to here was looked at: it is out, or late, or not to be given in this run.
+    pub(super) mark: u64,
+    /// In memory: neither given again nor evicted. Some may lie behind the mark.
+    pub(super) out: BTreeSet<u64>,
+    /// Not behind the mark, and to be given: memory has forgotten them, or the index had.
+    pub(super) late: BTreeSet<u64>,
+}
+
+impl Taken {
+    /// A block is in memory from now on.
+    pub(super) fn give(&mut self, place: &Place) {
+        self.late.remove(&place.seq);
+        self.out.insert(place.seq);
+    }
+
+    /// A block is not to be given in this run.
+    pub(super) fn skip(&mut self, seq: u64) {
+        self.late.remove(&seq);
+        self.mark = self.mark.max(seq);
+    }
+
+    /// A block is in memory no more, and to be given again.
+    pub fn forget(&mut self, seq: Seq) {
+        if !self.out.remove(&seq.0) {
+            return;
+        }
+        if seq.0 <= self.mark {
+            self.late.insert(seq.0);
+            // Where all behind one is to be given, the mark says so.
+            let last_out = self.out.range(..=self.mark).next_back().map_or(0, |last| *last);
+            if let Some(first) = self.late.range(last_out + 1..).next().copied() {
+                self.late.split_off(&first);
+                self.mark = first - 1;
+            }
+        }
+    }
+
+    /// A block is no more.
+    pub(super) fn retire(&mut self, seq: u64) {
+        self.out.remove(&seq);
+        self.late.remove(&seq);
+    }
+}
+
+impl Store {
+    /// The block, which was appended just now, is in memory: it is neither given nor evicted.
+    pub fn protect(&mut self, lane: &LaneName, seq: Seq) {
+        let Some(lane) = self.lanes.get_mut(lane) else { return };
+        let at = lane.pending.binary_search_by_key(&seq.0, |place| place.seq);
+        if let Some(place) = at.ok().and_then(|at| lane.pending.get(at)) {
+            lane.taken.give(place);
+        }
+    }
+
+    /// The block is in memory no more: it may be evicted, and is given again.
+    pub fn forget(&mut self, lane: &LaneName, seq: Seq) {
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.taken.forget(seq);
+        }
+    }
+
+    /// What is out of each lane, for [`Self::take_back`] of a store that is opened instead of this one.
+    pub fn taken(&mut self) -> Vec<(LaneName, Taken)> {
+        let taken = self.lanes.iter_mut().map(|(name, lane)| (name.clone(), std::mem::take(&mut lane.taken)));
+        taken.collect()
+    }
+
+    /// The same folder was open before, and this was out of it.
+    pub fn take_back(&mut self, taken: Vec<(LaneName, Taken)>) {
+        for (name, taken) in taken {
+            self.lanes.entry(name).or_default().taken = taken;
+        }
+    }
+}
