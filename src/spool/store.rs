@@ -120,6 +120,8 @@ pub struct Store {
     unsynced: Vec<(u64, File)>,
     /// See [`Store::failed_syncs`].
     failed_syncs: u64,
+    /// What each route had when the folder was deleted, until it is told what of that is lost.
+    deleted: Option<BTreeMap<String, lane::Totals>>,
     /// The folder of segments has changed since it was synced.
     is_folder_unsynced: bool,
     /// Segments without live blocks, to be deleted.

@@ -313,7 +313,7 @@ impl Worker {
             Some(InHand::Read { shard, lane }) => {
                 for (name, seq) in std::mem::take(&mut self.given) {
                     if let Some((_, taken)) = self.taken.iter_mut().find(|(known, _)| *known == name) {
-                        taken.forget(seq);
+                        taken.undo(seq);
                     }
                     self.inherited.took_back(lane, &name, seq);
                 }

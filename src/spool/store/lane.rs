@@ -155,7 +155,7 @@ impl Lane {
         loop {
             let next = self.live_after(index, name, self.taken.mark)?;
             match next {
-                Some(place) if self.taken.out.contains(&place.seq) => self.taken.mark = place.seq,
+                Some(place) if self.taken.out.contains_key(&place.seq) => self.taken.mark = place.seq,
                 next => return Ok(next),
             }
         }

@@ -67,6 +67,7 @@ impl Store {
             next_segment: 1,
             unsynced: Vec::new(),
             failed_syncs: 0,
+            deleted: None,
             is_folder_unsynced: true,
             empty: BTreeSet::new(),
             gone: BTreeSet::new(),

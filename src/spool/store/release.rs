@@ -50,7 +50,7 @@ impl Store {
                 if !select.encloses(&place) {
                     continue;
                 }
-                if self.lanes.get(&name).is_some_and(|lane| lane.taken.out.contains(&place.seq)) {
+                if self.lanes.get(&name).is_some_and(|lane| lane.taken.out.contains_key(&place.seq)) {
                     dropped.out += 1;
                     continue;
                 }

@@ -1,8 +1,8 @@
 //! What of a lane shards have: blocks that are in memory, and those that are to be given yet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::Store;
+use super::{Event, Store};
 use crate::batch::Seq;
 use crate::spool::block::LaneName;
 use crate::spool::index::Place;
@@ -13,16 +13,26 @@ pub struct Taken {
     /// All up to here was looked at: it is out, or late, or not to be given in this run.
     pub(super) mark: u64,
     /// In memory: neither given again nor evicted. Some may lie behind the mark.
-    pub(super) out: BTreeSet<u64>,
+    pub(super) out: BTreeMap<u64, Out>,
     /// Not behind the mark, and to be given: memory has forgotten them, or the index had.
     pub(super) late: BTreeSet<u64>,
+}
+
+/// A block that is out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Out {
+    pub(super) records: u64,
+    pub(super) bytes: u64,
+    /// It is on the disk no more: memory alone has it.
+    pub(super) is_lost: bool,
 }
 
 impl Taken {
     /// A block is in memory from now on.
     pub(super) fn give(&mut self, place: &Place) {
         self.late.remove(&place.seq);
-        self.out.insert(place.seq);
+        let (records, bytes) = (u64::from(place.records), u64::from(place.bytes));
+        self.out.insert(place.seq, Out { records, bytes, is_lost: false });
     }
 
     /// A block is not to be given in this run.
@@ -31,20 +41,27 @@ impl Taken {
         self.mark = self.mark.max(seq);
     }
 
-    /// A block is in memory no more, and to be given again.
-    pub fn forget(&mut self, seq: Seq) {
-        if !self.out.remove(&seq.0) {
-            return;
+    /// A block is in memory no more, and to be given again; it comes back where it cannot be.
+    fn forget(&mut self, seq: Seq) -> Option<Out> {
+        let out = self.out.remove(&seq.0)?;
+        if out.is_lost {
+            return Some(out);
         }
         if seq.0 <= self.mark {
             self.late.insert(seq.0);
             // Where all behind one is to be given, the mark says so.
-            let last_out = self.out.range(..=self.mark).next_back().map_or(0, |last| *last);
+            let last_out = self.out.range(..=self.mark).next_back().map_or(0, |(last, _)| *last);
             if let Some(first) = self.late.range(last_out + 1..).next().copied() {
                 self.late.split_off(&first);
                 self.mark = first - 1;
             }
         }
+        None
+    }
+
+    /// The block was not given after all.
+    pub fn undo(&mut self, seq: Seq) {
+        self.forget(seq);
     }
 
     /// A block is no more.
@@ -66,8 +83,9 @@ impl Store {
 
     /// The block is in memory no more: it may be evicted, and is given again.
     pub fn forget(&mut self, lane: &LaneName, seq: Seq) {
-        if let Some(lane) = self.lanes.get_mut(lane) {
-            lane.taken.forget(seq);
+        let lost = self.lanes.get_mut(lane).and_then(|lane| lane.taken.forget(seq));
+        if let Some(Out { records, bytes, .. }) = lost {
+            self.tell(Event::Damaged { route: Some(lane.route.clone()), records: Some(records), bytes });
         }
     }
 
