@@ -35,6 +35,13 @@ impl Taken {
         self.out.insert(place.seq, Out { records, bytes, is_lost: false });
     }
 
+    /// A block is there that the index did not know of.
+    pub(super) fn found(&mut self, seq: u64) {
+        if seq <= self.mark && !self.out.contains_key(&seq) {
+            self.late.insert(seq);
+        }
+    }
+
     /// A block is not to be given in this run.
     pub(super) fn skip(&mut self, seq: u64) {
         self.late.remove(&seq);

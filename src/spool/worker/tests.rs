@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::{self, Source};
+use crate::spool::index::Index;
 use crate::spool::{ports, store};
 use crate::syslog::{Fields, Message};
 
@@ -208,4 +209,35 @@ fn an_append_that_panicked_is_not_on_the_disk_as_well() {
     send(&port, 1, true);
     assert_eq!(answers(&port, &mut worker), [true]);
     assert_eq!(read(&port, &mut worker), (vec![1], Rest::End));
+}
+
+#[test]
+fn blocks_that_are_found_again_behind_what_was_read_are_read_in_this_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, mut before) = worker(dir.path());
+    (1..=48).for_each(|seq| send(&port, seq, seq == 1));
+    assert_eq!(answers(&port, &mut before), [true; 48]);
+    drop(port);
+    before.close();
+    // The index loses some of it.
+    let mut index = Index::open(&dir.path().join("spool/index")).unwrap();
+    let name = LaneName { route: "web".to_owned(), shard: 0 };
+    let run = index.run_after(&name, 2 << 12).unwrap().unwrap();
+    index.remove_run(&name, run.key).unwrap();
+    index.flush().unwrap();
+    index.close();
+    let lost: Vec<u64> = run.places.iter().map(|place| place.seq >> 12).collect();
+    assert!(lost.len() > 5 && !lost.contains(&48), "{lost:?}");
+
+    let (port, mut worker) = worker(dir.path());
+    let (early, rest) = read(&port, &mut worker);
+    let expected: Vec<u64> = (1..=48).filter(|seq| !lost.contains(seq)).collect();
+    assert_eq!((early, rest), (expected.clone(), Rest::End));
+    expected.iter().for_each(|seq| port.send(Command::Release { lane: 0, seq: Seq(*seq << 12) }).unwrap());
+    while worker.wait(true).is_some_and(|work| worker.step(work)) {}
+    assert_eq!(read(&port, &mut worker), (lost.clone(), Rest::End));
+    // A broken connection gives some of them back: those come again, and no others.
+    port.send(Command::Forget { lane: 0, seq: Seq(lost[2] << 12) }).unwrap();
+    port.send(Command::Forget { lane: 0, seq: Seq(lost[3] << 12) }).unwrap();
+    assert_eq!(read(&port, &mut worker), (lost[2..4].to_vec(), Rest::End));
 }
