@@ -1,6 +1,7 @@
 //! Blocks off the disk, and what becomes of them.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Seq};
 use crate::spool::block::LaneName;
@@ -10,23 +11,36 @@ use crate::spool::{Rest, records};
 
 use super::Worker;
 
+/// Blocks that do not come out and that one read passes over: others wait meanwhile.
+const SKIPPED_MAX: usize = 64;
+
+/// The same in time: such blocks are read before that shows.
+const SKIPPING: Duration = Duration::from_millis(10);
+
 impl Worker {
-    /// The next blocks of `lane`, as many as `bytes` of memory take.
+    /// The next blocks of `lane`, as many as `bytes` of memory take. Fewer, or none, where many of them do not come out:
+    /// the next read goes on behind those.
     pub(super) fn read(&mut self, shard: usize, lane: usize, bytes: usize) -> (Vec<Batch>, Rest) {
         let Some(store) = self.store.as_ref() else { return (Vec::new(), Rest::Unknown) };
         if store.is_rebuilding() || self.inherited.turn(lane, shard) == Turn::Another {
             return (Vec::new(), Rest::Later);
         }
         let mut batches: Vec<Batch> = Vec::new();
-        let mut taken = 0;
+        let (mut taken, mut skipped, started) = (0, 0, Instant::now());
         let rest = loop {
             match self.next_of(shard, lane) {
                 Ok(None) => break Rest::End,
                 Ok(Some(_)) if taken >= bytes => break Rest::More,
                 Ok(Some(name)) => match self.read_one(lane, &name) {
-                    Ok(batch) => {
-                        taken += batch.as_ref().map_or(0, Batch::charge);
-                        batches.extend(batch);
+                    Ok(Some(batch)) => {
+                        taken += batch.charge();
+                        batches.push(batch);
+                    }
+                    Ok(None) => {
+                        skipped += 1;
+                        if skipped >= SKIPPED_MAX || started.elapsed() >= SKIPPING {
+                            break Rest::More;
+                        }
                     }
                     Err(error) => {
                         self.fail("the spool cannot be read", &error);

@@ -241,3 +241,33 @@ fn blocks_that_are_found_again_behind_what_was_read_are_read_in_this_run() {
     port.send(Command::Forget { lane: 0, seq: Seq(lost[3] << 12) }).unwrap();
     assert_eq!(read(&port, &mut worker), (lost[2..4].to_vec(), Rest::End));
 }
+
+#[test]
+fn a_backlog_under_another_key_is_passed_over_in_steps() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, mut before) = worker(dir.path());
+    before.store = None;
+    before.options.encryption_key = Some(crate::config::SpoolKey::new([1; 32]));
+    before.open().unwrap();
+    for from in [1, 101] {
+        (from..from + 100).for_each(|seq| send(&port, seq, seq == 1));
+        assert!(answers(&port, &mut before).len() + answers(&port, &mut before).len() == 100);
+    }
+    before.store = None;
+    before.options.encryption_key = None;
+    before.open().unwrap();
+    send(&port, 201, false);
+    answers(&port, &mut before);
+    drop(before);
+
+    let (port, mut worker) = worker(dir.path());
+    let mut reads = 0;
+    loop {
+        reads += 1;
+        match read(&port, &mut worker) {
+            (none, Rest::More) => assert!(none.is_empty() && reads < 250, "{none:?}"),
+            last => break assert_eq!(last, (vec![201], Rest::End)),
+        }
+    }
+    assert!(reads >= 4, "{reads}");
+}
