@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel as channel;
 use tracing::info;
 
-use crate::batch::{Batch, Seq};
+use crate::batch::Seq;
 use crate::config::{Action, Config, SpoolSync};
 use crate::metrics::Meters;
 use crate::time::since_epoch;
@@ -303,11 +303,10 @@ impl Worker {
     /// What was asked for has panicked.
     fn answer_in_hand(&mut self) {
         match self.in_hand.take() {
-            Some(InHand::Append { shard, lane, batch }) => {
+            Some(InHand::Append { shard, lane, seq }) => {
                 // It may be on the disk.
-                self.retracts.push((self.holder(lane, batch.seq), batch.seq));
-                self.places.gone(lane, batch.seq);
-                self.refuse(shard, lane, batch, Refusal::Failing);
+                self.unwrite(lane, seq);
+                self.refuse(shard, lane, seq, Refusal::Failing);
             }
             Some(InHand::Read { shard, lane }) => {
                 for (name, seq) in std::mem::take(&mut self.given) {
@@ -371,7 +370,7 @@ impl Worker {
 
 /// What a shard waits for.
 enum InHand {
-    Append { shard: usize, lane: usize, batch: Batch },
+    Append { shard: usize, lane: usize, seq: Seq },
     Read { shard: usize, lane: usize },
 }
 
@@ -379,7 +378,7 @@ enum InHand {
 struct Commit {
     shard: usize,
     lane: usize,
-    batch: Batch,
+    seq: Seq,
     kept: bool,
 }
 

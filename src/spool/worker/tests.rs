@@ -1,4 +1,5 @@
 use super::*;
+use crate::batch::Batch;
 use crate::config::{self, Source};
 use crate::spool::index::Index;
 use crate::spool::{ports, store};
@@ -68,6 +69,25 @@ fn behind_a_refused_batch_only_what_was_on_its_way_is_refused() {
 }
 
 #[test]
+fn batches_taken_back_from_a_thread_that_hangs_are_neither_answered_for_nor_kept_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, mut worker) = worker_with(dir.path(), ", sync: every_batch");
+    (1..=3).for_each(|seq| send(&port, seq, seq == 1));
+    for _ in 0..2 {
+        let shard = worker.desk.calls.recv().unwrap();
+        worker.handle_next(shard);
+    }
+    // Here it hangs: two are written and not synced, the third it has not begun with.
+    let taken: Vec<u64> = port.take_back().iter().map(|(_, batch)| batch.seq.0 >> 12).collect();
+    assert_eq!((taken, port.outstanding()), (vec![1, 2, 3], 0));
+    assert_eq!(answers(&port, &mut worker), [] as [bool; 0]);
+    assert_eq!(worker.store.as_mut().unwrap().lanes()[0].blocks, 0);
+    send(&port, 4, true);
+    assert_eq!(answers(&port, &mut worker), [true]);
+    assert_eq!(read(&port, &mut worker), (vec![4], Rest::End));
+}
+
+#[test]
 fn answers_find_room_however_many_lanes_may_ask_again() {
     let dir = tempfile::tempdir().unwrap();
     let (port, mut worker) = worker(dir.path());
@@ -109,7 +129,8 @@ fn what_was_in_hand_in_a_panic_is_given_back() {
     send(&port, 1, true);
     let shard = worker.desk.calls.recv().unwrap();
     let Some(Command::Append { lane, batch, .. }) = worker.desk.command(shard) else { panic!("another command") };
-    worker.in_hand = Some(InHand::Append { shard, lane, batch });
+    worker.in_hand = Some(InHand::Append { shard, lane, seq: batch.seq });
+    worker.desk.hold(shard, lane, batch);
     worker.answer_in_hand();
     match port.reply() {
         Some(Reply::Refused { batch, why: Refusal::Failing, .. }) => assert_eq!(batch.len(), 1),
@@ -164,8 +185,8 @@ fn a_sync_that_fails_while_room_is_made_counts_for_what_was_written_before() {
     let dir = tempfile::tempdir().unwrap();
     let (port, mut worker) = worker_with(dir.path(), ", sync: every_batch");
     send(&port, 1, true);
-    let (shard, command) = worker.desk.commands.recv().unwrap();
-    worker.handle(shard, command);
+    let shard = worker.desk.calls.recv().unwrap();
+    worker.handle_next(shard);
     store::arm("segment.sync", 1, 5);
     worker.store.as_mut().unwrap().sync().unwrap_err();
     worker.step(None);
@@ -201,7 +222,8 @@ fn an_append_that_panicked_is_not_on_the_disk_as_well() {
     send(&port, 1, true);
     assert_eq!(answers(&port, &mut worker), [true]);
     // As if it had come so far as to be written.
-    worker.in_hand = Some(InHand::Append { shard: 0, lane: 0, batch: batch(1) });
+    worker.in_hand = Some(InHand::Append { shard: 0, lane: 0, seq: batch(1).seq });
+    worker.desk.hold(0, 0, batch(1));
     worker.panicked();
     retry(&mut worker);
     assert_eq!(read(&port, &mut worker), (vec![], Rest::End));
