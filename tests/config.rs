@@ -51,7 +51,7 @@ routes:
     assert_eq!(config.inputs.len(), 1);
     assert_eq!(config.inputs[0].listen.len(), 2);
     assert_eq!(config.inputs[0].max_message_size, 256_000);
-    assert_eq!((config.outputs[0].host.as_str(), config.outputs[0].port), ("intake.sekoia.io", 10514));
+    assert_eq!(config.outputs[0].address(), "intake.sekoia.io:10514");
     assert_eq!(config.routes[0].name, "unbound");
     let Action::Forward { output, intake_key, .. } = &config.routes[0].action else { panic!("discards") };
     assert_eq!(*output, 0);
@@ -67,7 +67,7 @@ fn the_environment_alone_is_a_configuration() {
     let listen = &loaded.config.inputs[0].listen;
     let address = "0.0.0.0:5514".parse().expect("an address");
     assert_eq!(listen, &[Listen::Udp(address), Listen::Tcp(address)]);
-    assert_eq!(loaded.config.outputs[0].host, "intake.sekoia.io");
+    assert_eq!(loaded.config.outputs[0].address(), "intake.sekoia.io:10514");
 }
 
 /// A value that no report may show.
@@ -447,7 +447,7 @@ environment: routes[0].intake_key: the variable FOREBAY_INTAKE_KEY is not set or
     .unwrap_or_else(|report| panic!("{report}"));
     let Config { inputs, outputs, admin, .. } = loaded.config;
     assert_eq!(inputs[0].listen, [Listen::Unix(PathBuf::from("/run/${A}.sock"))]);
-    assert_eq!((outputs[0].host.as_str(), outputs[0].port, outputs[0].tls.is_some()), ("127.0.0.1", 6010, false));
+    assert_eq!((outputs[0].address(), outputs[0].tls.is_some()), ("127.0.0.1:6010".to_owned(), false));
     assert_eq!(admin, None);
 }
 

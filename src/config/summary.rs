@@ -4,7 +4,8 @@ use std::fmt::{self, Write};
 
 use super::units::{show_duration, show_size};
 use super::{
-    Action, Compression, Config, Durability, Input, Listen, Output, Oversize, Route, Spool, SpoolFull, SpoolSync,
+    Action, Compression, Config, Durability, Input, Listen, Output, Oversize, Protocol, Route, Spool, SpoolFull,
+    SpoolSync,
 };
 use crate::route::{Conditions, TextTest};
 use crate::syslog::{Facility, Framing, Severity};
@@ -146,18 +147,29 @@ impl fmt::Display for Listen {
             Self::Udp(address) => write!(formatter, "udp://{address}"),
             Self::Tcp(address) => write!(formatter, "tcp://{address}"),
             Self::Tls(address) => write!(formatter, "tls://{address}"),
+            Self::Relp(address) => write!(formatter, "relp+tcp://{address}"),
+            Self::RelpTls(address) => write!(formatter, "relp+tls://{address}"),
             Self::Unix(path) => write!(formatter, "unix://{}", path.display()),
             Self::UnixDatagram(path) => write!(formatter, "unixgram://{}", path.display()),
         }
     }
 }
 
+/// Where an output goes, as the configuration writes it.
 fn url(output: &Output) -> String {
-    let scheme = if output.tls.is_some() { "tls" } else { "tcp" };
-    match output.host.contains(':') {
-        true => format!("{scheme}://[{}]:{}", output.host, output.port),
-        false => format!("{scheme}://{}:{}", output.host, output.port),
-    }
+    let tls = output.tls.is_some();
+    let scheme = match (&output.protocol, tls) {
+        (Protocol::Syslog, true) => "tls",
+        (Protocol::Syslog, false) => "tcp",
+        (Protocol::Relp { .. }, true) => "relp+tls",
+        (Protocol::Relp { .. }, false) => "relp+tcp",
+        (Protocol::Https(_), true) => "https",
+        (Protocol::Https(_), false) => "http",
+        (Protocol::File(file), _) => return format!("file://{}", file.path.display()),
+    };
+    let urls: Vec<String> =
+        output.targets.iter().map(|target| format!("{scheme}://{}{}", target.address(), target.path)).collect();
+    urls.join(", ")
 }
 
 /// `program unbound* or nsd, and severity err, crit, alert or emerg`; nothing where there are no conditions.
