@@ -141,7 +141,7 @@ http: {{requests_per_second: 100}}
     }
     let warnings: Vec<String> =
         load(", http_template: '%intake_key% %msg%'").warnings.iter().map(ToString::to_string).collect();
-    let expected = "forebay.yaml:3:55: routes[0].http_template: prints %intake_key%, which HTTPS carries in a header: it \
+    let expected = "forebay.yaml:3:56: routes[0].http_template: prints %intake_key%, which HTTPS carries in a header: it \
                     would stand in each event";
     assert_eq!(warnings, [expected]);
 }
@@ -185,7 +185,7 @@ cores: 1
 fn what_is_not_built_yet_is_refused() {
     let report = load_with(TO_COME, &[]).expect_err("much that is not built").to_string();
     let expected = "\
-forebay.yaml:3:40: inputs.relay.listen[1]: RELP inputs are not in this build yet
+forebay.yaml:3:41: inputs.relay.listen[1]: RELP inputs are not in this build yet
 forebay.yaml:5:34: outputs.relp.protocol: RELP outputs are not in this build yet
 forebay.yaml:6:15: outputs.relp2.to: RELP outputs are not in this build yet
 forebay.yaml:7:13: outputs.web.to: HTTPS outputs are not in this build yet
@@ -196,7 +196,7 @@ forebay.yaml:10:14: outputs.copy.to: file outputs are not in this build yet
 forebay.yaml:11:17: outputs.growing.to: file outputs are not in this build yet
 forebay.yaml:12:13: outputs.two.to: several targets are not in this build yet
 forebay.yaml:13:16: outputs.spread.to: several targets are not in this build yet
-forebay.yaml:14:55: outputs.named.fallback_addresses: fallback addresses are not in this build yet
+forebay.yaml:14:54: outputs.named.fallback_addresses: fallback addresses are not in this build yet
 forebay.yaml:15:42: outputs.newest.order: \"newest_first\" is not in this build yet";
     assert_eq!(report, expected);
 }
