@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel as channel;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::batch::{Batch, Seq};
 use crate::config::{Action, Config, SpoolSync};
@@ -49,6 +49,8 @@ pub(super) struct Worker {
     desk: Desk,
     controls: channel::Receiver<control::Request>,
     controls_tx: channel::Sender<control::Request>,
+    /// Where nobody waits for long, they are asked every other time.
+    is_operators_turn: bool,
     /// The operators' socket, once there is a folder for it.
     server: Option<Server>,
     options: Options,
@@ -98,6 +100,7 @@ impl Worker {
         Self {
             controls,
             controls_tx,
+            is_operators_turn: false,
             server: None,
             options,
             sync,
@@ -129,7 +132,11 @@ impl Worker {
     /// Opens the spool, says what came of it, and serves until all shards have ended; then everything is on the disk.
     /// `opened` learns why this process must not use it: another holds it, or its format is newer.
     pub(super) fn run(mut self, opened: channel::Sender<Result<(), OpenError>>) {
-        let result = self.open();
+        let result = catch_unwind(AssertUnwindSafe(|| self.open()));
+        let result = result.unwrap_or_else(|_| {
+            self.panicked();
+            Ok(())
+        });
         let refused = result.is_err();
         // Nobody waits any more where the disk took too long.
         drop(opened.try_send(result));
@@ -144,7 +151,9 @@ impl Worker {
                 false
             });
         }
-        self.close();
+        if catch_unwind(AssertUnwindSafe(|| self.close())).is_err() {
+            self.panicked();
+        }
     }
 
     /// What the panic left behind is not to be trusted; what is on the disk is, and what was given of it.
@@ -152,6 +161,9 @@ impl Worker {
         if let Some(mut store) = self.store.take() {
             self.reporter.report(store.events());
             self.taken = store.taken();
+            if catch_unwind(AssertUnwindSafe(|| drop(store))).is_err() {
+                debug!("the spool that is left behind does not close in order");
+            }
         }
         self.answer_in_hand();
         self.fail("a bug in the spool: it is opened anew", &std::io::Error::other("panic, see above"));
@@ -227,6 +239,13 @@ impl Worker {
     #[expect(clippy::option_option, reason = "three outcomes, told apart once, in the caller's loop")]
     fn wait(&mut self, more: bool) -> Option<Option<Work>> {
         if more {
+            // Shards that keep it busy must not keep operators waiting, nor they shards.
+            self.is_operators_turn = !self.is_operators_turn;
+            if self.is_operators_turn
+                && let Ok(request) = self.controls.try_recv()
+            {
+                return Some(Some(Work::Control(request)));
+            }
             return match self.desk.commands.try_recv() {
                 Ok((shard, command)) => Some(Some(Work::Command(shard, command))),
                 Err(channel::TryRecvError::Empty) => Some(self.controls.try_recv().ok().map(Work::Control)),
@@ -358,14 +377,17 @@ impl Worker {
         }
     }
 
-    fn close(mut self) {
+    fn close(&mut self) {
         self.server = None;
         self.commit();
+        let Some(store) = self.store.as_mut() else { return };
+        // Before it is closed, so that what it finds and does in that is counted.
+        let synced = store.sync();
         self.take_events();
-        match self.store.take().map(Store::close) {
-            Some(Err(error)) => self.fail("the spool cannot be closed in order", &error),
-            Some(Ok(())) => info!("spool closed"),
-            None => {}
+        let closed = self.store.take().map_or(Ok(()), Store::close);
+        match synced.and(closed) {
+            Err(error) => self.fail("the spool cannot be closed in order", &error),
+            Ok(()) => info!("spool closed"),
         }
     }
 }
