@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel as channel;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::batch::{Batch, Seq};
 use crate::config::{Action, Config, SpoolSync};
@@ -43,6 +43,18 @@ const PLAIN_KEPT: usize = 512 * 1024;
 
 /// How often a disk that fails is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How often a lock is tried that another process holds.
+const HELD_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the start learns.
+#[derive(Debug)]
+pub(super) enum Opened {
+    /// Another process has the spool: it is waited for.
+    Held,
+    /// It is open, or its disk fails; or it must not be used.
+    Done(Result<(), OpenError>),
+}
 
 /// The spool's thread, before and while it runs.
 pub(super) struct Worker {
@@ -130,16 +142,13 @@ impl Worker {
     }
 
     /// Opens the spool, says what came of it, and serves until all shards have ended; then everything is on the disk.
-    /// `opened` learns why this process must not use it: another holds it, or its format is newer.
-    pub(super) fn run(mut self, opened: channel::Sender<Result<(), OpenError>>) {
-        let result = catch_unwind(AssertUnwindSafe(|| self.open()));
-        let result = result.unwrap_or_else(|_| {
-            self.panicked();
-            Ok(())
-        });
+    /// `opened`, which takes two, learns why this process must not use it: another holds it, and does so for longer than
+    /// `patience`, or its format is newer.
+    pub(super) fn run(mut self, opened: channel::Sender<Opened>, patience: Duration) {
+        let result = self.open_patiently(&opened, patience);
         let refused = result.is_err();
         // Nobody waits any more where the disk took too long.
-        drop(opened.try_send(result));
+        drop(opened.try_send(Opened::Done(result)));
         if refused {
             return;
         }
@@ -153,6 +162,29 @@ impl Worker {
         }
         if catch_unwind(AssertUnwindSafe(|| self.close())).is_err() {
             self.panicked();
+        }
+    }
+
+    fn open_patiently(&mut self, opened: &channel::Sender<Opened>, patience: Duration) -> Result<(), OpenError> {
+        let until = Instant::now() + patience;
+        let mut is_told = false;
+        loop {
+            let result = catch_unwind(AssertUnwindSafe(|| self.open()));
+            match result {
+                Ok(Err(OpenError::Held { by })) if Instant::now() < until => {
+                    if !is_told {
+                        is_told = true;
+                        warn!(%by, ?patience, "the spool is in use: the start waits for it");
+                        drop(opened.try_send(Opened::Held));
+                    }
+                }
+                Ok(result) => return result,
+                Err(_) => {
+                    self.panicked();
+                    return Ok(());
+                }
+            }
+            let (Ok(_) | Err(_)) = channel::after(HELD_PAUSE).recv();
         }
     }
 

@@ -321,8 +321,8 @@ fn a_panic_while_it_opens_or_closes_does_not_end_the_thread() {
         let (opened_tx, opened) = channel::bounded(1);
         let shared = Arc::clone(&worker.desk.shared);
         drop(port);
-        worker.run(opened_tx);
-        assert!(matches!(opened.recv(), Ok(Ok(()))), "{point}");
+        worker.run(opened_tx, Duration::ZERO);
+        assert!(matches!(opened.recv(), Ok(Opened::Done(Ok(())))), "{point}");
         assert_eq!(shared.state(), State::Failing, "{point}");
     }
 }
@@ -342,4 +342,23 @@ fn what_closing_finds_is_counted() {
     store::arm("index.flush.hang", 1, 5);
     worker.close();
     assert_eq!(rebuilds(), 1);
+}
+
+#[test]
+fn a_start_waits_for_whoever_has_the_spool_but_not_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_port, worker, _) = unopened(dir.path(), "");
+    let holder = Store::open(worker.options.clone()).unwrap();
+    let (opened_tx, opened) = channel::bounded(2);
+    worker.run(opened_tx, Duration::ZERO);
+    assert!(matches!(opened.recv(), Ok(Opened::Done(Err(OpenError::Held { .. })))));
+
+    let (port, worker, _) = unopened(dir.path(), "");
+    let (opened_tx, opened) = channel::bounded(2);
+    let run = std::thread::spawn(|| worker.run(opened_tx, Duration::from_secs(3600)));
+    assert!(matches!(opened.recv(), Ok(Opened::Held)));
+    drop(holder);
+    assert!(matches!(opened.recv(), Ok(Opened::Done(Ok(())))));
+    drop(port);
+    run.join().unwrap();
 }
