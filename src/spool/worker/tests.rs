@@ -113,8 +113,8 @@ fn what_was_in_hand_in_a_panic_is_given_back() {
     let dir = tempfile::tempdir().unwrap();
     let (port, mut worker) = worker(dir.path());
     send(&port, 1, true);
-    let (shard, command) = worker.desk.commands.recv().unwrap();
-    let Command::Append { lane, batch, .. } = command else { panic!("another command") };
+    let shard = worker.desk.calls.recv().unwrap();
+    let Some(Command::Append { lane, batch, .. }) = worker.desk.command(shard) else { panic!("another command") };
     worker.in_hand = Some(InHand::Append { shard, lane, batch });
     worker.answer_in_hand();
     match port.reply() {
@@ -170,8 +170,7 @@ fn a_sync_that_fails_while_room_is_made_counts_for_what_was_written_before() {
     let dir = tempfile::tempdir().unwrap();
     let (port, mut worker) = worker_with(dir.path(), ", sync: every_batch");
     send(&port, 1, true);
-    let (shard, command) = worker.desk.commands.recv().unwrap();
-    worker.handle(shard, command);
+    worker.desk.calls.recv().map(|shard| worker.handle_next(shard)).unwrap();
     store::arm("segment.sync", 1, 5);
     worker.store.as_mut().unwrap().sync().unwrap_err();
     worker.step(None);
@@ -337,8 +336,7 @@ fn what_closing_finds_is_counted() {
     let rebuilds = || meters.spool.as_ref().unwrap().index_rebuilds.value();
     assert_eq!(rebuilds(), 0);
     send(&port, 2, true);
-    let (shard, command) = worker.desk.commands.recv().unwrap();
-    worker.handle(shard, command);
+    worker.desk.calls.recv().map(|shard| worker.handle_next(shard)).unwrap();
     store::arm("index.flush.hang", 1, 5);
     worker.close();
     assert_eq!(rebuilds(), 1);
