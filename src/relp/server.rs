@@ -4,9 +4,9 @@
 //! (`relpSessGetUnacked` in `relpsess.c`), and its specification says "the server may reply in any order" (and two sentences
 //! later the contrary). librelp's own server answers in order, so in order is the safe choice where it costs nothing.
 //!
-//! There is no way to refuse one message: librelp's client forgets a message that is answered with another code than 200
-//! (`scrsp.c`). What is not taken is not answered, and the connection closed: then it is sent again. So are all messages
-//! behind it, which arrive twice.
+//! There is no way to refuse one message: librelp's client reports one that is answered with another code than 200, closes
+//! the connection, and never sends it again (`scrsp.c`; seen with omrelp 8.2302). What is not taken is not answered, and the
+//! connection closed: then all that is not answered is sent again, in order, in front of what is new.
 
 #[cfg(test)]
 mod tests;
@@ -48,7 +48,7 @@ pub enum Event<'a> {
         /// Its octets, which may be none. omrelp's have no LF at their end; those of others may.
         frame: frame::Frame<'a>,
     },
-    /// A command that means nothing here, a hint or a second `open`; it was answered where it wants an answer.
+    /// A command that means nothing here, or a hint; a command was answered with 500.
     Ignored {
         /// Its number.
         txnr: u32,
@@ -61,7 +61,8 @@ pub enum Event<'a> {
     },
 }
 
-/// Why a connection cannot go on. What was appended to `out` before is still to be sent, then the connection to be closed.
+/// Why a connection cannot go on. What was appended to `out` before is still to be sent, with [`serverclose`] behind it where
+/// one wants to do as librelp does; then the connection is to be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServerError {
     /// What it sends is no RELP, or one command that is no message is too long.
@@ -78,6 +79,9 @@ pub enum ServerError {
         /// What there was.
         found: u32,
     },
+    /// A second `open`; it was answered so.
+    #[error("the client opens a connection that is open")]
+    OpenTwice,
     /// Its version is not a number; it was answered so.
     #[error("the client offers a version of RELP that is no number")]
     Version,
@@ -99,6 +103,7 @@ impl ServerError {
             Self::Frame(error) => error.reason(),
             Self::NotOpen => "not_open",
             Self::Txnr { .. } => "txnr_order",
+            Self::OpenTwice => "open_twice",
             Self::Version => "version",
             Self::NoSyslog => "no_syslog",
             Self::Answer => "answer",
@@ -172,9 +177,8 @@ fn event<'a>(state: &mut State, frame: Frame<'a>, out: &mut Vec<u8>) -> Result<E
             Ok(Event::Close { txnr })
         }
         (Some(Command::Open), State::Open) => {
-            // Some versions of librelp's client do this (`copen.c`).
-            encode(txnr, Command::Rsp, b"200 connection already open - ignored", out);
-            Ok(Event::Ignored { txnr })
+            encode(txnr, Command::Rsp, b"500 protocol error: connection already open", out);
+            Err(ServerError::OpenTwice)
         }
         (Some(Command::Serverclose) | None, State::Open) => {
             encode(txnr, Command::Rsp, b"500 unknown command", out);

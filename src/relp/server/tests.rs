@@ -94,7 +94,6 @@ fn what_means_nothing_is_answered_and_ignored() {
     for (received, answer) in [
         ("2 eventlog 1 a\n", "2 rsp 19 500 unknown command\n"),
         ("2  0\n", "2 rsp 19 500 unknown command\n"),
-        ("2 open 3 a=b\n", "2 rsp 37 200 connection already open - ignored\n"),
         ("0 abort 0\n", ""),
         ("0 serverclose 0\n", ""),
     ] {
@@ -118,6 +117,9 @@ fn what_is_against_the_protocol_ends_the_connection() {
     ] {
         assert_eq!(receive(&mut open(), received).2, Err(error), "{received:?}");
     }
+    let twice = receive(&mut open(), "2 open 3 a=b\n3 syslog 1 a\n");
+    let answer = "2 rsp 43 500 protocol error: connection already open\n".to_owned();
+    assert_eq!(twice, (vec![], answer, Err(ServerError::OpenTwice)));
     for received in ["1 syslog 1 a\n", "1 close 0\n", "1 eventlog 0\n"] {
         assert_eq!(receive(&mut Server::new(16), received), (vec![], String::new(), Err(ServerError::NotOpen)));
     }
