@@ -120,7 +120,8 @@ impl Server {
     }
 
     /// The next event of what was received so far followed by `input`, which moves past what was consumed. `None`: `input`
-    /// is empty now. Answers that are not the caller's to decide are appended to `out`.
+    /// is empty now. Answers that are not the caller's to decide are appended to `out`, which grows by no more than a few times
+    /// what was consumed.
     ///
     /// # Errors
     ///
