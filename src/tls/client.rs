@@ -92,9 +92,6 @@ impl Client {
             (AlertDescription::HandshakeFailure | AlertDescription::BadCertificate, None) if asked.is_some() => {
                 format!("the peer demands a client certificate ({demanded}), and we have none ({alert:?}): {SET}")
             }
-            (AlertDescription::HandshakeFailure, None) => {
-                "the peer refused (HandshakeFailure): there is no cipher that both know".to_owned()
-            }
             (AlertDescription::CertificateExpired, Some(ours)) => format!(
                 "the peer says that our client certificate ({ours}) has expired: renew it, the file is read again by itself"
             ),
@@ -115,6 +112,9 @@ impl Client {
             ) if asked.is_some() => format!(
                 "the peer refused our client certificate ({ours}) with the alert {alert:?}; expected {demanded}"
             ),
+            (AlertDescription::HandshakeFailure, _) => {
+                "the peer refused (HandshakeFailure): there is no cipher that both know".to_owned()
+            }
             _ => format!("the peer ended it with the alert {alert:?}"),
         }
     }
@@ -129,7 +129,7 @@ fn load(
         Some(path) => (anchors(path)?, format!("those in tls.ca ({})", path.display())),
         None => {
             let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-            (roots, "Mozilla's".to_owned())
+            (roots, "Mozilla's roots (tls.ca is not set)".to_owned())
         }
     };
     let standard = WebPkiServerVerifier::builder(Arc::new(roots)).build();
@@ -187,3 +187,6 @@ impl ResolvesClientCert for Asked {
         self.key.is_some()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -199,7 +199,7 @@ fn words(
             format!("{of} is valid from {} on only (now {}): check both machines' clocks", stamp(begin), stamp(now))
         }
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            let last = chain().last().unwrap_or_else(|| leaf.clone());
+            let last = chain().next_back().unwrap_or_else(|| leaf.clone());
             let issuer = if last.is_self_issued { "itself".to_owned() } else { last.issuer };
             let trust = match expected.name {
                 Some(_) => "set tls.ca to the file of that authority if the peer is the right one",
@@ -239,3 +239,6 @@ fn whose(leaf: &Presented, other: Option<Presented>, is_leaf: bool, who: &str) -
 fn seconds(time: UnixTime) -> i64 {
     i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;
