@@ -82,7 +82,7 @@ fn the_verdict_is_the_standard_one_and_a_good_certificate_leaves_no_words() {
 #[test]
 fn an_authority_that_has_expired_is_told_from_the_certificate_itself() {
     let chain = chain(2025);
-    let (_, words) = verdict(&servers(&chain.root), &chain, &[chain.middle.clone()], "a.example");
+    let (_, words) = verdict(&servers(&chain.root), &chain, std::slice::from_ref(&chain.middle), "a.example");
     assert_eq!(
         words.as_deref(),
         Some(
@@ -101,7 +101,7 @@ fn the_authority_that_is_missing_is_named() {
         words.as_deref().is_some_and(|words| words.contains("(issuer: the middle); expected one of those in a test"))
     );
     // The same names, and other keys.
-    let (_, words) = verdict(&servers(&other.root), &chain, &[chain.middle.clone()], "a.example");
+    let (_, words) = verdict(&servers(&other.root), &chain, std::slice::from_ref(&chain.middle), "a.example");
     assert!(words.as_deref().is_some_and(|words| words.contains("(issuer: the root); expected one of")), "{words:?}");
 }
 
@@ -109,7 +109,8 @@ fn the_authority_that_is_missing_is_named() {
 fn words_are_for_the_error_that_they_were_left_for() {
     let chain = chain(2085);
     let name = ServerName::try_from("b.example").unwrap();
-    let verdict = servers(&chain.root).verify_server_cert(&chain.leaf, &[chain.middle.clone()], &name, &[], now());
+    let verdict =
+        servers(&chain.root).verify_server_cert(&chain.leaf, std::slice::from_ref(&chain.middle), &name, &[], now());
     assert!(verdict.is_err());
     assert_eq!(refused(&CertificateError::UnknownIssuer), None);
     let Err(Error::InvalidCertificate(error)) = verdict else { panic!("{verdict:?}") };
