@@ -270,3 +270,6 @@ async fn write_all(stream: &mut Stream, mut octets: &[u8], limit: Duration) -> i
     });
     timeout(limit, flush).await.map_err(stuck)?
 }
+
+#[cfg(test)]
+mod tests;
