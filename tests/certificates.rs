@@ -307,3 +307,29 @@ fn what_is_wrong_with_a_client_is_told_and_a_listener_takes_new_files_without_lo
         if frames.iter().any(|frame| frame.contains("still early")) { Ok(()) } else { Err(format!("{frames:?}")) }
     });
 }
+
+#[test]
+fn a_certificate_of_ours_that_has_expired_is_warned_of_at_the_start() {
+    let certificates = Certificates::new();
+    let old = certificates.issue("old", HERE, |params| {
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2021, 2, 3);
+    });
+    let tls = format!("cert: {}, key: {}", old.cert.display(), old.key.display());
+    let bench = Bench::with(
+        certificates,
+        &format!("inputs: {{lan: {{listen: 'tls://127.0.0.1:0', tls: {{{tls}}}}}}}\n{ROUTE_ALL}"),
+        "",
+    );
+    let line = bench.relay.wait_for_log("our certificate has expired");
+    assert_says(
+        &line,
+        &["inputs.lan.tls: ", "for localhost, 127.0.0.1 (issued by an authority, valid until 2021-02-03T00:00:00Z)"],
+    );
+    let trusting = bench.certificates.client_config(None);
+    assert!(connect_tls(bench.relay.address("lan", "tls"), trusting).is_err());
+    assert_says(
+        &bench.relay.wait_for_log("does not trust our certificate"),
+        &["old.pem, for localhost", "CertificateExpired"],
+    );
+}

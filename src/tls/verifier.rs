@@ -30,15 +30,16 @@ pub(super) fn refused(error: &CertificateError) -> Option<String> {
 }
 
 fn note<T>(verdict: &Result<T, Error>, words: impl FnOnce(&CertificateError) -> String) {
-    if let Err(Error::InvalidCertificate(error)) = verdict {
-        REFUSED.set(Some((error.clone(), words(error))));
-    }
+    REFUSED.set(match verdict {
+        Err(Error::InvalidCertificate(error)) => Some((error.clone(), words(error))),
+        _ => None,
+    });
 }
 
 /// Who presented a certificate, and what would have been right.
 #[derive(Debug)]
 struct Expected<'a> {
-    /// `the peer` or `the client`.
+    /// "the peer" or "the client".
     who: &'a str,
     /// What it had to be for.
     name: Option<&'a str>,
@@ -178,8 +179,13 @@ fn words(
     expected: &Expected<'_>,
 ) -> String {
     let Expected { who, anchors, .. } = expected;
+    // Some of them list what the certificate holds.
+    let text = || match error {
+        CertificateError::Other(other) => clean(&other.to_string()),
+        other => clean(&other.to_string()),
+    };
     let Some(leaf) = Presented::of(end_entity) else {
-        return format!("{who} presented what is no certificate: {error}");
+        return format!("{who} presented what is no certificate: {}", text());
     };
     // The chain as it came. One of its middle may have expired as well as the first.
     let chain = || intermediates.iter().filter_map(Presented::of);
@@ -199,8 +205,11 @@ fn words(
             format!("{of} is valid from {} on only (now {}): check both machines' clocks", stamp(begin), stamp(now))
         }
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            let last = chain().next_back().unwrap_or_else(|| leaf.clone());
-            let issuer = if last.is_self_issued { "itself".to_owned() } else { last.issuer };
+            let issuer = match chain().next_back() {
+                Some(last) => last.issuer,
+                None if leaf.is_self_issued => "itself".to_owned(),
+                None => leaf.issuer.clone(),
+            };
             let trust = match expected.name {
                 Some(_) => "set tls.ca to the file of that authority if the peer is the right one",
                 None => "add that authority to tls.client_ca if the client is to be let in",
@@ -217,12 +226,9 @@ fn words(
         ),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             let purpose = if expected.name.is_some() { "servers" } else { "clients" };
-            format!("{who}'s certificate is {leaf}, and not made for {purpose} (extended key usage): {error}")
+            format!("{who}'s certificate is {leaf}, and not made for {purpose} (extended key usage): {}", text())
         }
-        CertificateError::Other(other) => {
-            format!("{who}'s certificate, {leaf}, cannot be verified: {}", clean(&other.to_string()))
-        }
-        other => format!("{who}'s certificate, {leaf}, is refused: {other}"),
+        _ => format!("{who}'s certificate, {leaf}, is refused: {}", text()),
     }
 }
 

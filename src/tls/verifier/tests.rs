@@ -103,6 +103,12 @@ fn the_authority_that_is_missing_is_named() {
     // The same names, and other keys.
     let (_, words) = verdict(&servers(&other.root), &chain, std::slice::from_ref(&chain.middle), "a.example");
     assert!(words.as_deref().is_some_and(|words| words.contains("(issuer: the root); expected one of")), "{words:?}");
+    // Its root came along.
+    let (_, words) = verdict(&servers(&other.root), &chain, &[chain.middle.clone(), chain.root.clone()], "a.example");
+    assert!(words.as_deref().is_some_and(|words| words.contains("(issuer: the root); expected one of")), "{words:?}");
+    let own = params("alone", &["a.example"], 2080).self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone();
+    let (_, words) = verdict(&servers(&other.root), &Chain { leaf: own, ..chain }, &[], "a.example");
+    assert!(words.as_deref().is_some_and(|words| words.contains("(issuer: itself); expected one of")), "{words:?}");
 }
 
 #[test]
