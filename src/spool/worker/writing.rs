@@ -3,13 +3,14 @@
 use std::io;
 use std::time::Instant;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Seq};
 use crate::config::SpoolSync;
 use crate::spool::block::Meta;
+use crate::spool::report::Written;
 use crate::spool::store::{AppendError, Store};
 use crate::spool::{Refusal, Reply, State, records};
 
-use super::{HOUSEKEEPING, InHand, Worker};
+use super::{Commit, HOUSEKEEPING, InHand, Worker};
 
 impl Worker {
     pub(super) fn append(&mut self, (shard, lane): (usize, usize), batch: Batch, keep: bool, first: bool) {
@@ -83,39 +84,68 @@ impl Worker {
 
     pub(super) fn refuse(&mut self, shard: usize, lane: usize, batch: Batch, why: Refusal) {
         if let Some(refused) = self.refused.get_mut(shard).and_then(|lanes| lanes.get_mut(lane)) {
-            *refused = Some(batch.seq);
+            *refused = Some(refused.map_or(batch.seq, |seq: Seq| seq.min(batch.seq)));
         }
         self.desk.answer(shard, Reply::Refused { lane, batch, why });
     }
 
     pub(super) fn stored(&mut self, shard: usize, lane: usize, batch: Batch, kept: bool) {
         self.written.add(batch.len(), self.plain.len());
-        let reply = Reply::Stored { lane, batch, kept };
         match self.sync {
-            SpoolSync::EveryBatch => self.commits.push((shard, reply)),
+            SpoolSync::EveryBatch => {
+                if self.commits.is_empty() {
+                    self.failed_syncs = self.store.as_ref().map_or(0, Store::failed_syncs);
+                }
+                self.commits.push(Commit { shard, lane, batch, kept });
+            }
             SpoolSync::Interval(_) => {
                 self.reporter.written(&mut self.written);
-                self.desk.answer(shard, reply);
+                self.desk.answer(shard, Reply::Stored { lane, batch, kept });
             }
         }
     }
 
-    /// One `fdatasync` for all that has come meanwhile, then the answers.
+    /// One `fdatasync` for all that has come meanwhile, then the answers. Where it fails nothing of it counts: it is in
+    /// memory still, and is given back. What is on the disk of it is taken back, or it would be sent twice.
     pub(super) fn commit(&mut self) {
         if self.commits.is_empty() {
             return;
         }
         let started = Instant::now();
-        let synced = self.store.as_mut().map_or_else(|| Err(io::Error::other("no store")), Store::sync_data);
-        match synced {
-            Ok(()) => self.reporter.synced(started.elapsed()),
-            // They are written, and may be lost by a power cut: no reason to write them once more on a disk that fails.
-            Err(error) => self.fail("the spool cannot be synced", &error),
+        let synced = self.sync_commits();
+        let commits = std::mem::take(&mut self.commits);
+        if let Err(error) = synced {
+            self.fail("the spool cannot be synced", &error);
+            self.written = Written::default();
+            for Commit { shard, lane, batch, .. } in commits {
+                self.retracts.push((self.holder(lane, batch.seq), batch.seq));
+                self.places.gone(lane, batch.seq);
+                self.refuse(shard, lane, batch, Refusal::Failing);
+            }
+            return self.retract();
         }
+        self.reporter.synced(started.elapsed());
         self.reporter.written(&mut self.written);
-        for (shard, reply) in self.commits.drain(..) {
-            self.desk.answer(shard, reply);
+        for Commit { shard, lane, batch, kept } in commits {
+            self.desk.answer(shard, Reply::Stored { lane, batch, kept });
         }
+    }
+
+    fn sync_commits(&mut self) -> io::Result<()> {
+        let Some(store) = self.store.as_mut() else { return Err(io::ErrorKind::NotConnected.into()) };
+        store.sync_data()?;
+        // Making room syncs as well, and the kernel tells of a failure once.
+        if store.failed_syncs() != self.failed_syncs {
+            return Err(io::Error::other("a sync before it failed"));
+        }
+        Ok(())
+    }
+
+    /// Takes back what was given back; later, where the index does not answer: nothing is read until it does.
+    pub(super) fn retract(&mut self) {
+        let Some(store) = self.store.as_mut().filter(|_| !self.retracts.is_empty()) else { return };
+        self.is_dirty = true;
+        self.retracts.retain(|(name, seq)| store.retract(name, *seq).is_err());
     }
 
     pub(super) fn sync_if_due(&mut self) {
