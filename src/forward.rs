@@ -20,6 +20,7 @@ use crate::pipeline::{Pipeline, Queue};
 use crate::stop::Stop;
 use crate::template::Template;
 use crate::time::since_epoch;
+use crate::tls;
 
 use backoff::Backoff;
 use connect::Connector;
@@ -77,7 +78,7 @@ pub struct Forwarder {
     /// By lane.
     pub renderings: Rc<Vec<Rendering>>,
     /// TLS towards the destination, `None` for plain TCP.
-    pub tls: Option<Arc<rustls::ClientConfig>>,
+    pub tls: Option<Arc<tls::Client>>,
     /// Zone of reception stamps.
     pub zone: TimeZone,
     /// Bytes of the replay window: the output's, or less where the memory does not allow it.
@@ -211,6 +212,8 @@ impl Forwarder {
                 self.meters(|meters| meters.broken.add(1));
                 let resent = flight.put_back_all(&self.pipeline);
                 if self.said.may_tell_of_break() {
+                    // A client certificate that is missing or refused shows after the handshake (RFC 8446 section 4.4.2.4).
+                    let error = self.tls.as_ref().map_or_else(|| error.to_string(), |tls| tls.explain(error));
                     warn!(
                         output = %self.output.name, to = %self.output.address(),
                         "connection broke: {error}; {resent} messages are sent again"

@@ -16,6 +16,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::config::Output;
 use crate::metrics::{Count, OutputMeters};
+use crate::tls;
 
 /// Addresses of a name that one attempt tries.
 const ADDRESSES_MAX: usize = 8;
@@ -68,7 +69,7 @@ impl ConnectError {
 /// Connects to one destination.
 pub(super) struct Connector<'a> {
     output: &'a Output,
-    tls: Option<TlsConnector>,
+    tls: Option<Arc<tls::Client>>,
 }
 
 /// An established connection.
@@ -89,8 +90,8 @@ pub(super) enum Stream {
 
 impl<'a> Connector<'a> {
     /// For `output`, over TLS where a configuration is given.
-    pub(super) fn new(output: &'a Output, tls: Option<Arc<rustls::ClientConfig>>) -> Self {
-        Self { output, tls: tls.map(TlsConnector::from) }
+    pub(super) fn new(output: &'a Output, tls: Option<Arc<tls::Client>>) -> Self {
+        Self { output, tls }
     }
 
     /// Resolves, tries one address after another, does the handshake.
@@ -138,15 +139,16 @@ impl<'a> Connector<'a> {
         let tcp = tcp.map_err(connect_error)?;
         self.set_options(&tcp).map_err(connect_error)?;
         let counted = Counted { tcp, written: 0 };
-        let (Some(connector), Some(tls)) = (&self.tls, &self.output.tls) else {
+        let (Some(client), Some(tls)) = (&self.tls, &self.output.tls) else {
             return Ok(Connection { peer, stream: Stream::Plain(counted) });
         };
         let server_name = tls.server_name.clone().unwrap_or_else(|| self.target().0.to_owned());
         let handshake_error = |source| ConnectError::Handshake { peer, server_name: server_name.clone(), source };
         let name = ServerName::try_from(server_name.clone())
             .map_err(|error| handshake_error(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-        let handshake = connector.connect(name, counted);
+        let handshake = TlsConnector::from(client.config()).connect(name, counted);
         let stream = within(self.output.handshake_timeout, "the peer did not finish it in time", handshake).await;
+        let stream = stream.map_err(|error| io::Error::new(error.kind(), client.explain(&error)));
         Ok(Connection { peer, stream: Stream::Tls(Box::new(stream.map_err(handshake_error)?)) })
     }
 
