@@ -78,13 +78,12 @@ impl Client {
             let file = cert.display();
             loaded.ours.as_ref().map_or_else(|| file.to_string(), |ours| format!("{file}, {ours}"))
         });
-        let name = &self.tls.server_name;
         match (alert, ours) {
             (AlertDescription::ProtocolVersion, _) => {
                 "the peer speaks neither TLS 1.2 nor TLS 1.3, and we nothing older".to_owned()
             }
             (AlertDescription::UnrecognisedName, _) => {
-                format!("the peer has no certificate for {name}: set tls.server_name to the name that it knows")
+                "the peer has no certificate for that name: set tls.server_name to one that it knows".to_owned()
             }
             (AlertDescription::CertificateRequired, None) => {
                 format!("the peer demands a client certificate ({demanded}), and we have none: {SET}")

@@ -12,7 +12,7 @@ fn clients() -> (TempDir, Client, Client) {
     let own = CertificateParams::new(vec!["relay.example".to_owned()]).unwrap().self_signed(&pair).unwrap();
     std::fs::write(&cert, own.pem()).unwrap();
     std::fs::write(&key, pair.serialize_pem()).unwrap();
-    let tls = |client| OutputTls { ca: None, server_name: "intake.example".to_owned(), client };
+    let tls = |client| OutputTls { ca: None, server_name: Some("intake.example".to_owned()), client };
     let new = |tls: &OutputTls| Client::new("out", tls, &OutputExpiries::default()).unwrap();
     let (without, with) = (new(&tls(None)), new(&tls(Some((cert, key)))));
     (folder, without, with)
