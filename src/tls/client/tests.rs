@@ -29,7 +29,7 @@ fn an_alert_is_told_by_what_it_means_for_us() {
         (&without, AlertDescription::CertificateRequired, "and we have none: set tls.client_cert and tls.client_key"),
         (&without, AlertDescription::HandshakeFailure, "no cipher that both know"),
         (&without, AlertDescription::ProtocolVersion, "neither TLS 1.2 nor TLS 1.3"),
-        (&without, AlertDescription::UnrecognisedName, "no certificate for intake.example: set tls.server_name"),
+        (&without, AlertDescription::UnrecognisedName, "no certificate for that name: set tls.server_name"),
         (&without, AlertDescription::InternalError, "with the alert InternalError"),
         (&with, AlertDescription::CertificateExpired, "own.pem, for relay.example (issued by "),
         (&with, AlertDescription::UnknownCA, "does not trust the authority of our client certificate ("),
