@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod pipeline;
 pub mod receive;
 pub mod relay;
+pub mod relp;
 pub mod route;
 pub mod shard;
 pub mod spool;

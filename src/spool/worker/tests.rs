@@ -1,4 +1,5 @@
 use super::*;
+use crate::batch::Batch;
 use crate::config::{self, Source};
 use crate::spool::index::Index;
 use crate::spool::{ports, store};
@@ -18,6 +19,12 @@ fn worker(dir: &std::path::Path) -> (super::super::Port, Worker) {
 
 /// With these settings of the spool as well.
 fn worker_with(dir: &std::path::Path, settings: &str) -> (super::super::Port, Worker) {
+    let (port, mut worker, _) = unopened(dir, settings);
+    worker.open().unwrap();
+    (port, worker)
+}
+
+fn unopened(dir: &std::path::Path, settings: &str) -> (super::super::Port, Worker, Arc<Meters>) {
     let text = format!(
         "inputs: {{lan: {{listen: 'tcp://127.0.0.1:0'}}}}\noutputs: {{o: {{to: 'tcp://127.0.0.1:9'}}}}\n\
          routes: [{{name: web, template: '%msg%', output: o}}]\nspool: {{dir: {:?}, min_free: 0{settings}}}\n",
@@ -27,9 +34,9 @@ fn worker_with(dir: &std::path::Path, settings: &str) -> (super::super::Port, Wo
     let spool = config.spool.clone().unwrap();
     let (mut ports, desk) = ports(1);
     let meters = Arc::new(Meters::new(&config));
-    let mut worker = Worker::new(&config, Options::new(&spool, Default::default()), spool.sync, desk, meters);
-    worker.open().unwrap();
-    (ports.remove(0), worker)
+    let options = Options::new(&spool, Default::default());
+    let worker = Worker::new(&config, options, spool.sync, desk, Arc::clone(&meters));
+    (ports.remove(0), worker, meters)
 }
 
 fn send(port: &super::super::Port, seq: u64, first: bool) {
@@ -65,6 +72,25 @@ fn behind_a_refused_batch_only_what_was_on_its_way_is_refused() {
     send(&port, 4, true);
     send(&port, 5, false);
     assert_eq!(answers(&port, &mut worker), [true, true]);
+}
+
+#[test]
+fn batches_taken_back_from_a_thread_that_hangs_are_neither_answered_for_nor_kept_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, mut worker) = worker_with(dir.path(), ", sync: every_batch");
+    (1..=3).for_each(|seq| send(&port, seq, seq == 1));
+    for _ in 0..2 {
+        let shard = worker.desk.calls.recv().unwrap();
+        worker.handle_next(shard);
+    }
+    // Here it hangs: two are written and not synced, the third it has not begun with.
+    let taken: Vec<u64> = port.take_back().iter().map(|(_, batch)| batch.seq.0 >> 12).collect();
+    assert_eq!((taken, port.outstanding()), (vec![1, 2, 3], 0));
+    assert_eq!(answers(&port, &mut worker), [] as [bool; 0]);
+    assert_eq!(worker.store.as_mut().unwrap().lanes()[0].blocks, 0);
+    send(&port, 4, true);
+    assert_eq!(answers(&port, &mut worker), [true]);
+    assert_eq!(read(&port, &mut worker), (vec![4], Rest::End));
 }
 
 #[test]
@@ -109,7 +135,8 @@ fn what_was_in_hand_in_a_panic_is_given_back() {
     send(&port, 1, true);
     let shard = worker.desk.calls.recv().unwrap();
     let Some(Command::Append { lane, batch, .. }) = worker.desk.command(shard) else { panic!("another command") };
-    worker.in_hand = Some(InHand::Append { shard, lane, batch });
+    worker.in_hand = Some(InHand::Append { shard, lane, seq: batch.seq });
+    worker.desk.hold(shard, lane, batch);
     worker.answer_in_hand();
     match port.reply() {
         Some(Reply::Refused { batch, why: Refusal::Failing, .. }) => assert_eq!(batch.len(), 1),
@@ -164,8 +191,8 @@ fn a_sync_that_fails_while_room_is_made_counts_for_what_was_written_before() {
     let dir = tempfile::tempdir().unwrap();
     let (port, mut worker) = worker_with(dir.path(), ", sync: every_batch");
     send(&port, 1, true);
-    let (shard, command) = worker.desk.commands.recv().unwrap();
-    worker.handle(shard, command);
+    let shard = worker.desk.calls.recv().unwrap();
+    worker.handle_next(shard);
     store::arm("segment.sync", 1, 5);
     worker.store.as_mut().unwrap().sync().unwrap_err();
     worker.step(None);
@@ -201,7 +228,8 @@ fn an_append_that_panicked_is_not_on_the_disk_as_well() {
     send(&port, 1, true);
     assert_eq!(answers(&port, &mut worker), [true]);
     // As if it had come so far as to be written.
-    worker.in_hand = Some(InHand::Append { shard: 0, lane: 0, batch: batch(1) });
+    worker.in_hand = Some(InHand::Append { shard: 0, lane: 0, seq: batch(1).seq });
+    worker.desk.hold(0, 0, batch(1));
     worker.panicked();
     retry(&mut worker);
     assert_eq!(read(&port, &mut worker), (vec![], Rest::End));
@@ -270,4 +298,88 @@ fn a_backlog_under_another_key_is_passed_over_in_steps() {
         }
     }
     assert!(reads >= 4, "{reads}");
+}
+
+fn ask(worker: &Worker, op: control::Op) -> channel::Receiver<control::Answer> {
+    let (reply, answer) = channel::bounded(1);
+    worker.controls_tx.send(control::Request { op, reply }).unwrap();
+    answer
+}
+
+#[test]
+fn operators_get_their_turn_while_shards_keep_the_spool_busy() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, mut worker) = worker(dir.path());
+    let answer = ask(&worker, control::Op::Stat);
+    for seq in 1..=3 {
+        send(&port, seq, seq == 1);
+        let work = worker.wait(true).unwrap();
+        worker.step(work);
+    }
+    assert!(matches!(answer.try_recv(), Ok(control::Answer::Stat(_))));
+}
+
+#[test]
+fn an_operator_who_only_looks_costs_no_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_port, mut worker) = worker(dir.path());
+    for op in [control::Op::Stat, control::Op::List { select: Default::default(), after: None, max: 10 }] {
+        drop(ask(&worker, op));
+        worker.controls.recv().map(|request| worker.control(request)).unwrap();
+        assert!(!worker.is_dirty);
+    }
+    drop(ask(&worker, control::Op::Drop { select: Default::default() }));
+    worker.controls.recv().map(|request| worker.control(request)).unwrap();
+    assert!(worker.is_dirty);
+}
+
+#[test]
+fn a_panic_while_it_opens_or_closes_does_not_end_the_thread() {
+    for point in ["index.open", "segment.sync"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (port, worker, _) = unopened(dir.path(), ", sync: {interval: 1s}");
+        send(&port, 1, true);
+        store::arm(point, 1, store::PANICS);
+        let (opened_tx, opened) = channel::bounded(1);
+        let shared = Arc::clone(&worker.desk.shared);
+        drop(port);
+        worker.run(opened_tx, Duration::ZERO);
+        assert!(matches!(opened.recv(), Ok(Opened::Done(Ok(())))), "{point}");
+        assert_eq!(shared.state(), State::Failing, "{point}");
+    }
+}
+
+#[test]
+fn what_closing_finds_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, mut worker, meters) = unopened(dir.path(), "");
+    worker.open().unwrap();
+    send(&port, 1, true);
+    assert_eq!(answers(&port, &mut worker), [true]);
+    let rebuilds = || meters.spool.as_ref().unwrap().index_rebuilds.value();
+    assert_eq!(rebuilds(), 0);
+    send(&port, 2, true);
+    worker.desk.calls.recv().map(|shard| worker.handle_next(shard)).unwrap();
+    store::arm("index.flush.hang", 1, 5);
+    worker.close();
+    assert_eq!(rebuilds(), 1);
+}
+
+#[test]
+fn a_start_waits_for_whoever_has_the_spool_but_not_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_port, worker, _) = unopened(dir.path(), "");
+    let holder = Store::open(worker.options.clone()).unwrap();
+    let (opened_tx, opened) = channel::bounded(2);
+    worker.run(opened_tx, Duration::ZERO);
+    assert!(matches!(opened.recv(), Ok(Opened::Done(Err(OpenError::Held { .. })))));
+
+    let (port, worker, _) = unopened(dir.path(), "");
+    let (opened_tx, opened) = channel::bounded(2);
+    let run = std::thread::spawn(|| worker.run(opened_tx, Duration::from_secs(3600)));
+    assert!(matches!(opened.recv(), Ok(Opened::Held)));
+    drop(holder);
+    assert!(matches!(opened.recv(), Ok(Opened::Done(Ok(())))));
+    drop(port);
+    run.join().unwrap();
 }
