@@ -7,6 +7,7 @@ pub mod config;
 pub mod forward;
 pub mod lane;
 pub mod metrics;
+pub mod names;
 pub mod pipeline;
 pub mod receive;
 pub mod relay;
