@@ -11,6 +11,7 @@ pub mod names;
 pub mod pipeline;
 pub mod receive;
 pub mod relay;
+pub mod road;
 pub mod route;
 pub mod shard;
 pub mod spool;

@@ -6,7 +6,7 @@
 //! spool's folder as well, and after them those that the configuration names.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -61,7 +61,7 @@ pub enum Source {
 /// Where to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// In the order of the answer, at least one.
+    /// In the order in which to try them, at least one.
     pub addresses: Vec<SocketAddr>,
     /// Where they come from.
     pub source: Source,
@@ -100,7 +100,7 @@ type Reply = Result<Found, LookupError>;
 /// An answer of the system's.
 #[derive(Debug, Clone)]
 struct Found {
-    addresses: Vec<std::net::IpAddr>,
+    addresses: Vec<IpAddr>,
     expires_at: Instant,
     /// Of this answer: what came of another question has another.
     serial: u64,
@@ -127,7 +127,7 @@ impl Names {
     }
 
     /// The addresses of `host`, each with `port`; when there is no answer within `limit`, or none that helps, the last
-    /// good ones and then `fallback`, whose ports are their own. The order is that of the answer. Cancel-safe.
+    /// good ones and then `fallback`, whose ports are their own. Families take turns (RFC 8305 section 4). Cancel-safe.
     ///
     /// # Errors
     /// When there is neither an answer nor an address from before.
@@ -141,14 +141,14 @@ impl Names {
         let error = match self.ask(host, limit).await {
             Ok(Found { addresses, expires_at, .. }) => {
                 self.known.say(host, Source::Dns, None);
-                let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
+                let addresses = by_turns(addresses).map(|address| SocketAddr::new(address, port)).collect();
                 return Ok(Answer { addresses, source: Source::Dns, expires_at });
             }
             Err(error) => error,
         };
         let last_good = self.known.last_good(host);
         let source = if last_good.is_empty() { Source::Fallback } else { Source::LastGood };
-        let mut addresses: Vec<_> = last_good.into_iter().map(|address| SocketAddr::new(address, port)).collect();
+        let mut addresses: Vec<_> = by_turns(last_good).map(|address| SocketAddr::new(address, port)).collect();
         for address in fallback {
             if !addresses.contains(address) {
                 addresses.push(*address);
@@ -201,4 +201,14 @@ impl Names {
         };
         timeout(limit, asked).await.unwrap_or(Err(LookupError::Late(limit)))
     }
+}
+
+/// One of each family in turn, IPv6 first, each family in its order.
+fn by_turns(addresses: Vec<IpAddr>) -> impl Iterator<Item = IpAddr> {
+    let (six, four): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv6);
+    let (mut six, mut four) = (six.into_iter(), four.into_iter());
+    std::iter::from_fn(move || Some([six.next(), four.next()]))
+        .take_while(|pair| pair.iter().any(Option::is_some))
+        .flatten()
+        .flatten()
 }

@@ -301,3 +301,15 @@ async fn files_of_the_system_answer_without_a_server() {
     let answer = lookup(&names, "localhost").await.unwrap();
     assert!(answer.addresses.iter().all(|address| address.ip().is_loopback()), "{answer:?}");
 }
+
+#[test]
+fn families_take_turns() {
+    let addresses = |list: &[&str]| list.iter().map(|address| address.parse().unwrap()).collect::<Vec<IpAddr>>();
+    let turns = |list: &[&str]| by_turns(addresses(list)).collect::<Vec<_>>();
+    assert_eq!(
+        turns(&["192.0.2.1", "192.0.2.2", "::1", "::2", "::3"]),
+        addresses(&["::1", "192.0.2.1", "::2", "192.0.2.2", "::3"])
+    );
+    assert_eq!(turns(&["192.0.2.1", "192.0.2.2"]), addresses(&["192.0.2.1", "192.0.2.2"]));
+    assert_eq!(turns(&[]), addresses(&[]));
+}

@@ -101,6 +101,8 @@ impl Shard {
             outputs: config.outputs.iter().cloned().map(Arc::new).collect(),
             connectors: vec![None],
             said: vec![Arc::default()],
+            targets: vec![Arc::new(Targets::new(1, false))],
+            names: Names::start(None).unwrap(),
             meters: Arc::clone(&meters),
             heartbeats: vec![AtomicU64::new(0)],
             config,
