@@ -202,8 +202,8 @@ impl Worker {
     #[expect(clippy::option_option, reason = "three outcomes, told apart once, in the caller's loop")]
     fn wait(&mut self, more: bool) -> Option<Option<Work>> {
         if more {
-            return match self.desk.commands.try_recv() {
-                Ok((shard, command)) => Some(Some(Work::Command(shard, command))),
+            return match self.desk.calls.try_recv() {
+                Ok(shard) => Some(Some(Work::Call(shard))),
                 Err(channel::TryRecvError::Empty) => Some(self.controls.try_recv().ok().map(Work::Control)),
                 Err(channel::TryRecvError::Disconnected) => None,
             };
@@ -213,9 +213,7 @@ impl Worker {
             _ => HOUSEKEEPING,
         };
         channel::select! {
-            recv(self.desk.commands) -> command => {
-                command.ok().map(|(shard, command)| Some(Work::Command(shard, command)))
-            }
+            recv(self.desk.calls) -> shard => shard.ok().map(|shard| Some(Work::Call(shard))),
             recv(self.controls) -> request => Some(request.ok().map(Work::Control)),
             default(limit) => Some(None),
         }
@@ -224,11 +222,11 @@ impl Worker {
     /// Handles what has come, syncs, tidies up. Whether there is more to do without waiting.
     fn step(&mut self, work: Option<Work>) -> bool {
         match work {
-            Some(Work::Command(shard, command)) => {
-                self.handle(shard, command);
+            Some(Work::Call(shard)) => {
+                self.handle_next(shard);
                 for _ in 1..BURST {
-                    let Ok((shard, command)) = self.desk.commands.try_recv() else { break };
-                    self.handle(shard, command);
+                    let Ok(shard) = self.desk.calls.try_recv() else { break };
+                    self.handle_next(shard);
                 }
             }
             Some(Work::Control(request)) => self.control(request),
@@ -245,7 +243,8 @@ impl Worker {
         more
     }
 
-    fn handle(&mut self, shard: usize, command: Command) {
+    fn handle_next(&mut self, shard: usize) {
+        let Some(command) = self.desk.command(shard) else { return };
         match command {
             Command::Append { lane, batch, keep, first } => self.append((shard, lane), batch, keep, first),
             Command::Read { lane, bytes } => {
@@ -341,6 +340,7 @@ enum InHand {
 
 /// What woke the thread.
 enum Work {
-    Command(usize, Command),
+    /// A shard has sent a command.
+    Call(usize),
     Control(control::Request),
 }

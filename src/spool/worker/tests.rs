@@ -101,8 +101,8 @@ fn what_was_in_hand_in_a_panic_is_given_back() {
     let dir = tempfile::tempdir().unwrap();
     let (port, mut worker) = worker(dir.path());
     send(&port, 1, true);
-    let (shard, command) = worker.desk.commands.recv().unwrap();
-    let Command::Append { lane, batch, .. } = command else { panic!("another command") };
+    let shard = worker.desk.calls.recv().unwrap();
+    let Some(Command::Append { lane, batch, .. }) = worker.desk.command(shard) else { panic!("another command") };
     worker.in_hand = Some(InHand::Append { shard, lane, batch });
     worker.answer_in_hand();
     match port.reply() {
