@@ -32,6 +32,9 @@ pub const TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 /// How long a failure is believed: a destination that comes back is seen soon, and a server in trouble is left alone.
 const FAILURE_TTL: Duration = Duration::from_secs(3);
 
+/// An answer that is younger is believed even when it is doubted: others may have asked for the same reason.
+const YOUNG: Duration = Duration::from_secs(2);
+
 /// How often a connected name is looked at, at least.
 const WATCH_EVERY: Duration = Duration::from_secs(30);
 
@@ -56,6 +59,22 @@ pub enum Source {
     LastGood,
     /// Those fail, and there was no good answer: the addresses that the configuration names.
     Fallback,
+}
+
+/// What somebody wants to connect to.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The name.
+    pub host: &'a str,
+    /// The port at its addresses.
+    pub port: u16,
+    /// For when there is no address of it, old or new. Their ports are their own.
+    pub fallback: &'a [SocketAddr],
+    /// How long to wait for an answer.
+    pub limit: Duration,
+    /// The addresses of the last answer did not do: whatever its TTL, one that is older than some seconds is asked
+    /// for again.
+    pub is_doubted: bool,
 }
 
 /// Where to connect to.
@@ -91,6 +110,7 @@ pub struct Names {
 #[derive(Debug)]
 struct Request {
     host: String,
+    is_doubted: bool,
     answer: oneshot::Sender<Reply>,
 }
 
@@ -126,19 +146,14 @@ impl Names {
         Ok(Self { requests, known })
     }
 
-    /// The addresses of `host`, each with `port`; when there is no answer within `limit`, or none that helps, the last
-    /// good ones and then `fallback`, whose ports are their own. Families take turns (RFC 8305 section 4). Cancel-safe.
+    /// Addresses to connect to; when there is no answer within the limit, or none that helps, the last good ones and
+    /// then the fallback. Families take turns (RFC 8305 section 4). Cancel-safe.
     ///
     /// # Errors
     /// When there is neither an answer nor an address from before.
-    pub async fn lookup(
-        &self,
-        host: &str,
-        port: u16,
-        fallback: &[SocketAddr],
-        limit: Duration,
-    ) -> Result<Answer, LookupError> {
-        let error = match self.ask(host, limit).await {
+    pub async fn lookup(&self, question: Question<'_>) -> Result<Answer, LookupError> {
+        let Question { host, port, fallback, limit, is_doubted } = question;
+        let error = match self.ask(host, limit, is_doubted).await {
             Ok(Found { addresses, expires_at, .. }) => {
                 self.known.say(host, Source::Dns, None);
                 let addresses = by_turns(addresses).map(|address| SocketAddr::new(address, port)).collect();
@@ -169,7 +184,7 @@ impl Names {
     pub async fn moved(&self, host: &str, peer: SocketAddr) {
         let (mut missed, mut seen) = (0, None);
         loop {
-            let wait = match self.ask(host, QUESTION_MAX).await {
+            let wait = match self.ask(host, QUESTION_MAX, false).await {
                 Ok(found) => {
                     if seen != Some(found.serial) {
                         seen = Some(found.serial);
@@ -191,10 +206,10 @@ impl Names {
     }
 
     /// What the system says, from the cache where it may.
-    async fn ask(&self, host: &str, limit: Duration) -> Reply {
+    async fn ask(&self, host: &str, limit: Duration, is_doubted: bool) -> Reply {
         let asked = async {
             let (answer, reply) = oneshot::channel();
-            let request = Request { host: host.to_owned(), answer };
+            let request = Request { host: host.to_owned(), is_doubted, answer };
             let ended = |()| LookupError::Failed("the resolver has ended".into());
             self.requests.send(request).await.map_err(|_| ended(()))?;
             reply.await.map_err(|_| ended(()))?

@@ -14,7 +14,7 @@ use tracing::{error, warn};
 
 use super::known::Known;
 use super::query::{Asker, LIBRARY_MAX, Means};
-use super::{FAILURE_TTL, Found, LookupError, NAMES_MAX, Reply, Request, file};
+use super::{FAILURE_TTL, Found, LookupError, NAMES_MAX, Reply, Request, YOUNG, file};
 
 /// Runs until the last handle is gone.
 pub(super) fn run(questions: mpsc::Receiver<Request>, known: Arc<Known>, means: Means, path: Option<PathBuf>) {
@@ -47,6 +47,13 @@ pub(super) fn run(questions: mpsc::Receiver<Request>, known: Arc<Known>, means: 
 /// A question that has ended.
 type Asked = (String, Result<(Vec<IpAddr>, Duration), LookupError>);
 
+/// What came of the last question for a name.
+struct Kept {
+    since: Instant,
+    until: Instant,
+    reply: Reply,
+}
+
 struct Desk {
     asker: Asker,
     known: Arc<Known>,
@@ -54,8 +61,8 @@ struct Desk {
     path: Option<PathBuf>,
     /// By name that is being asked for: who waits.
     waiting: HashMap<String, Vec<oneshot::Sender<Reply>>>,
-    /// By name: what came of the last question, and until when that holds.
-    answers: HashMap<String, (Instant, Reply)>,
+    /// By name.
+    answers: HashMap<String, Kept>,
     serial: u64,
     asked: JoinSet<Asked>,
     /// One at most.
@@ -88,15 +95,16 @@ impl Desk {
         }
     }
 
-    fn take(&mut self, Request { host, answer }: Request) {
+    fn take(&mut self, Request { host, is_doubted, answer }: Request) {
         if self.asker.refresh() {
             self.answers.clear();
         }
         let now = Instant::now();
-        if let Some((until, reply)) = self.answers.get(&host)
-            && *until > now
+        if let Some(kept) = self.answers.get(&host)
+            && kept.until > now
+            && !(is_doubted && kept.since + YOUNG <= now)
         {
-            reply_to(answer, reply.clone());
+            reply_to(answer, kept.reply.clone());
             return;
         }
         if let Some(waiting) = self.waiting.get_mut(&host) {
@@ -130,10 +138,10 @@ impl Desk {
             reply_to(answer, reply.clone());
         }
         if self.answers.len() >= NAMES_MAX {
-            self.answers.retain(|_, (until, _)| *until > now);
+            self.answers.retain(|_, kept| kept.until > now);
         }
         if self.answers.len() < NAMES_MAX {
-            self.answers.insert(host, (until, reply));
+            self.answers.insert(host, Kept { since: now, until, reply });
         }
     }
 

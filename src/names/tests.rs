@@ -96,8 +96,12 @@ fn sockets(list: &[&str]) -> Vec<SocketAddr> {
     list.iter().map(|address| address.parse().unwrap()).collect()
 }
 
+fn question(host: &str) -> Question<'_> {
+    Question { host, port: 514, fallback: &[], limit: PATIENT, is_doubted: false }
+}
+
 async fn lookup(names: &Names, host: &str) -> Result<Answer, LookupError> {
-    names.lookup(host, 514, &[], PATIENT).await
+    names.lookup(question(host)).await
 }
 
 #[tokio::test]
@@ -136,6 +140,21 @@ async fn an_answer_holds_no_longer_than_its_ttl_and_never_for_days() {
 }
 
 #[tokio::test]
+async fn an_answer_that_did_not_help_is_asked_for_again_soon_but_not_at_once() {
+    let server = Server::start(60);
+    server.set("a.example", &["192.0.2.1"]);
+    let names = server.names();
+    let doubted = Question { is_doubted: true, ..question("a.example") };
+    names.lookup(doubted).await.unwrap();
+    server.set("a.example", &["192.0.2.2"]);
+    assert_eq!(names.lookup(doubted).await.unwrap().addresses, sockets(&["192.0.2.1:514"]));
+    assert_eq!(server.questions.load(SeqCst), 2);
+    sleep(YOUNG).await;
+    assert_eq!(lookup(&names, "a.example").await.unwrap().addresses, sockets(&["192.0.2.1:514"]));
+    assert_eq!(names.lookup(doubted).await.unwrap().addresses, sockets(&["192.0.2.2:514"]));
+}
+
+#[tokio::test]
 async fn a_name_that_does_not_exist_is_an_error_and_not_asked_for_again_at_once() {
     let server = Server::start(60);
     let names = server.names();
@@ -154,15 +173,18 @@ async fn a_failure_is_answered_with_the_last_good_addresses_and_then_with_the_fa
     server.set("a.example", &["192.0.2.1"]);
     let names = server.names();
     let fallback = sockets(&["198.51.100.7:10514", "192.0.2.1:514"]);
-    let answer = names.lookup("b.example", 514, &fallback, PATIENT).await.unwrap();
+    let answer = names.lookup(Question { fallback: &fallback, ..question("b.example") }).await.unwrap();
     assert_eq!((answer.addresses, answer.source), (fallback.clone(), Source::Fallback));
     let good = lookup(&names, "a.example").await.unwrap();
     server.be_silent();
     tokio::time::sleep_until(good.expires_at).await;
-    let answer = names.lookup("a.example", 514, &fallback, Duration::from_millis(50)).await.unwrap();
+    let answer = names
+        .lookup(Question { fallback: &fallback, limit: Duration::from_millis(50), ..question("a.example") })
+        .await
+        .unwrap();
     assert_eq!(answer.addresses, sockets(&["192.0.2.1:514", "198.51.100.7:10514"]));
     assert_eq!(answer.source, Source::LastGood);
-    let error = names.lookup("c.example", 514, &[], Duration::from_millis(50)).await.unwrap_err();
+    let error = names.lookup(Question { limit: Duration::from_millis(50), ..question("c.example") }).await.unwrap_err();
     assert_eq!(error.to_string(), "no answer within 50ms");
 }
 
@@ -208,7 +230,7 @@ async fn servers_that_never_answer_are_asked_once_a_name_however_many_wait() {
     for n in 0..500_u64 {
         let names = names.clone();
         let limit = Duration::from_millis(n % 7 * 10);
-        waiting.spawn(async move { names.lookup("a.example", 514, &[], limit).await.is_err() });
+        waiting.spawn(async move { names.lookup(Question { limit, ..question("a.example") }).await.is_err() });
     }
     assert!(waiting.join_all().await.iter().all(|failed| *failed));
     // Two families, each tried a few times at most.
@@ -242,7 +264,7 @@ fn a_library_that_hangs_has_few_calls_and_is_believed_once_it_answers() {
         let limit = Duration::from_secs(1);
         let lookups = (0..20).map(|n| {
             let names = names.clone();
-            async move { names.lookup(&format!("n{n}.example"), 514, &[], limit).await }
+            async move { names.lookup(Question { limit, ..question(&format!("n{n}.example")) }).await }
         });
         let mut waiting: tokio::task::JoinSet<_> = lookups.collect();
         let mut late = 0;

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::config::Output;
 use crate::metrics::{Count, OutputMeters};
-use crate::names::{LookupError, Names, Source};
+use crate::names::{LookupError, Names, Question, Source};
 
 use super::race::Race;
 
@@ -71,6 +72,8 @@ pub struct Connector<'a> {
     tls: Option<TlsConnector>,
     names: &'a Names,
     meters: Option<&'a OutputMeters>,
+    /// The last attempt failed: its addresses may be out of date.
+    is_in_doubt: AtomicBool,
 }
 
 /// An established connection.
@@ -97,7 +100,7 @@ impl<'a> Connector<'a> {
         names: &'a Names,
         meters: Option<&'a OutputMeters>,
     ) -> Self {
-        Self { output, tls: tls.map(TlsConnector::from), names, meters }
+        Self { output, tls: tls.map(TlsConnector::from), names, meters, is_in_doubt: AtomicBool::new(false) }
     }
 
     /// Name and port of a target, by its index.
@@ -114,6 +117,12 @@ impl<'a> Connector<'a> {
     /// # Errors
     /// See [`ConnectError`]. Of several, the handshake's says most.
     pub async fn connect(&self, target: usize) -> Result<Connection, ConnectError> {
+        let connected = self.attempt(target).await;
+        self.is_in_doubt.store(connected.is_err(), Relaxed);
+        connected
+    }
+
+    async fn attempt(&self, target: usize) -> Result<Connection, ConnectError> {
         let mut race = Race::new(self.resolve(target).await?);
         let deadline = Instant::now() + self.output.connect_timeout;
         let mut refused = None;
@@ -152,8 +161,9 @@ impl<'a> Connector<'a> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
-        let fallback = &[];
-        let answer = self.names.lookup(host, port, fallback, self.output.connect_timeout).await;
+        let is_doubted = self.is_in_doubt.load(Relaxed);
+        let question = Question { host, port, fallback: &[], limit: self.output.connect_timeout, is_doubted };
+        let answer = self.names.lookup(question).await;
         let answer = answer.map_err(|source| ConnectError::Resolve { host: host.to_owned(), source })?;
         if let Some(meters) = self.meters {
             let resolved = match answer.source {
