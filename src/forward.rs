@@ -103,7 +103,7 @@ impl Forwarder {
         let pipeline = Rc::clone(&self.pipeline);
         let Some(queue) = pipeline.queue(self.queue) else { return 0 };
         let meters = pipeline.meters().outputs.get(self.output_index);
-        let connector = Connector::new(&self.output, self.tls.clone(), &self.names, meters);
+        let connector = Connector::new(&self.output, self.tls.clone(), &self.targets, &self.names, meters);
         let number = self.targets.enroll();
         let mut flight = Flight::new(self.replay_window, self.output.replay_quiet);
         let mut backoff = Backoff::default();

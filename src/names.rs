@@ -24,7 +24,7 @@ mod known;
 mod query;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// For how long an answer is believed, whatever its TTL says: at least, and at most.
 pub const TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
@@ -68,8 +68,8 @@ pub struct Question<'a> {
     pub host: &'a str,
     /// The port at its addresses.
     pub port: u16,
-    /// For when there is no address of it, old or new. Their ports are their own.
-    pub fallback: &'a [SocketAddr],
+    /// Addresses for when the system has none.
+    pub fallback: &'a [IpAddr],
     /// How long to wait for an answer.
     pub limit: Duration,
     /// The addresses of the last answer did not do: whatever its TTL, one that is older than some seconds is asked
@@ -164,9 +164,9 @@ impl Names {
         let last_good = self.known.last_good(host);
         let source = if last_good.is_empty() { Source::Fallback } else { Source::LastGood };
         let mut addresses: Vec<_> = by_turns(last_good).map(|address| SocketAddr::new(address, port)).collect();
-        for address in fallback {
-            if !addresses.contains(address) {
-                addresses.push(*address);
+        for address in fallback.iter().map(|address| SocketAddr::new(*address, port)) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
             }
         }
         if addresses.is_empty() {

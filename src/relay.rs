@@ -220,7 +220,7 @@ fn common(config: Config) -> Result<Common, StartError> {
     let folder = config.spool.as_ref().map(|spool| spool.dir.clone());
     Ok(Common {
         names: Names::start(folder).map_err(StartError::Thread)?,
-        targets: config.outputs.iter().map(|_| Arc::new(Targets::new(1, false))).collect(),
+        targets: config.outputs.iter().map(|output| Arc::new(Targets::of(output))).collect(),
         acceptors,
         connectors,
         inputs: config.inputs.iter().cloned().map(Arc::new).collect(),

@@ -245,7 +245,7 @@ fn forwarders_of(common: &Common, pipeline: &Rc<Pipeline>, shares: Shares, stop:
                 renderings: Rc::clone(&renderings),
                 tls: common.connectors.get(output_index).cloned().flatten(),
                 names: common.names.clone(),
-                targets: common.targets.get(output_index).cloned().unwrap_or_else(|| Arc::new(Targets::new(1, false))),
+                targets: common.targets.get(output_index).cloned().unwrap_or_else(|| Arc::new(Targets::of(output))),
                 zone: TimeZone::system(),
                 replay_window: output.replay_window.min(shares.window_max),
                 stop: stop.clone(),

@@ -237,15 +237,24 @@ const COMMANDS_MAX: usize = 1024;
 /// Answers that one shard may be waiting for. As many fit into its channel: the spool's thread never waits for a shard.
 pub const OUTSTANDING_MAX: usize = 256;
 
-/// What one shard has asked for and the thread has not begun with. A lock, where a channel would do, so that the shard can
-/// take batches back from a thread that hangs; it is held for a push or a pop.
+/// What one shard has asked for, and the thread has not answered. Locks, where channels would do, so that the shard can take
+/// batches back from a thread that hangs; the shard waits for the first one only, which is held for a push or a pop.
 #[derive(Debug, Default)]
-struct Inbox(Mutex<VecDeque<Command>>);
+struct Inbox {
+    commands: Mutex<VecDeque<Command>>,
+    /// Batches that are being written, by lane.
+    held: Mutex<Vec<(usize, Batch)>>,
+}
 
 impl Inbox {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Command>> {
-        // Nothing that is done under the lock leaves the queue half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    // Nothing that is done under the locks leaves what they guard half done.
+
+    fn commands(&self) -> MutexGuard<'_, VecDeque<Command>> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Vec<(usize, Batch)>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -311,7 +320,7 @@ impl Port {
             return Err(command);
         }
         // The call is made under the lock: it must not be answered before the command is there.
-        let mut inbox = self.inbox.lock();
+        let mut inbox = self.inbox.commands();
         if self.calls.try_send(self.shard).is_err() {
             return Err(command);
         }
@@ -320,14 +329,15 @@ impl Port {
         Ok(())
     }
 
-    /// Takes back the batches that the thread has not begun with: it hangs. In the order they were sent.
+    /// Takes back the batches that the thread has not answered for: it hangs. In the order they were sent. What it has
+    /// written of them it takes back as well, once it can.
     pub fn take_back(&self) -> Vec<(usize, Batch)> {
-        let mut taken = Vec::new();
-        let mut inbox = self.inbox.lock();
-        for command in mem::take(&mut *inbox) {
+        let mut taken = mem::take(&mut *self.inbox.held());
+        let mut commands = self.inbox.commands();
+        for command in mem::take(&mut *commands) {
             match command {
                 Command::Append { lane, batch, .. } => taken.push((lane, batch)),
-                other => inbox.push_back(other),
+                other => commands.push_back(other),
             }
         }
         self.outstanding.set(self.outstanding.get().saturating_sub(taken.len()));
@@ -378,7 +388,27 @@ impl Port {
 impl Desk {
     /// The next command of a shard that has called; none where it took it back.
     pub fn command(&self, shard: usize) -> Option<Command> {
-        self.inboxes.get(shard)?.lock().pop_front()
+        self.inboxes.get(shard)?.commands().pop_front()
+    }
+
+    /// A batch of `shard` is about to be written; its shard may take it back until [`Self::let_go`].
+    pub fn hold(&self, shard: usize, lane: usize, batch: Batch) {
+        if let Some(inbox) = self.inboxes.get(shard) {
+            inbox.held().push((lane, batch));
+        }
+    }
+
+    /// Looks at a batch that is held; `None` where its shard took it back.
+    pub fn with_held<R>(&self, shard: usize, lane: usize, seq: Seq, look: impl FnOnce(&Batch) -> R) -> Option<R> {
+        let held = self.inboxes.get(shard)?.held();
+        held.iter().find(|(of, batch)| *of == lane && batch.seq == seq).map(|(_, batch)| look(batch))
+    }
+
+    /// Ends holding a batch, to answer for it; `None` where its shard took it back: it wants no answer.
+    pub fn let_go(&self, shard: usize, lane: usize, seq: Seq) -> Option<Batch> {
+        let mut held = self.inboxes.get(shard)?.held();
+        let at = held.iter().position(|(of, batch)| *of == lane && batch.seq == seq)?;
+        Some(held.remove(at).1)
     }
 
     /// Answers `shard`. Whether there was room: always for what was asked for.

@@ -20,6 +20,7 @@ use crate::metrics::{Count, OutputMeters};
 use crate::names::{LookupError, Names, Question, Source};
 
 use super::race::Race;
+use super::targets::Targets;
 
 /// What the addresses are given at least that are left when a handshake has failed: a retransmitted SYN.
 const REST_MIN: Duration = Duration::from_millis(1_500);
@@ -70,6 +71,7 @@ impl ConnectError {
 pub struct Connector<'a> {
     output: &'a Output,
     tls: Option<TlsConnector>,
+    targets: &'a Targets,
     names: &'a Names,
     meters: Option<&'a OutputMeters>,
     /// The last attempt failed: its addresses may be out of date.
@@ -93,19 +95,20 @@ pub enum Stream {
 }
 
 impl<'a> Connector<'a> {
-    /// For `output`, over TLS where a configuration is given. What names resolve to is counted in `meters`.
+    /// To the `targets` of `output`, over TLS where a configuration is given. What names resolve to is counted in `meters`.
     pub fn new(
         output: &'a Output,
         tls: Option<Arc<rustls::ClientConfig>>,
+        targets: &'a Targets,
         names: &'a Names,
         meters: Option<&'a OutputMeters>,
     ) -> Self {
-        Self { output, tls: tls.map(TlsConnector::from), names, meters, is_in_doubt: AtomicBool::new(false) }
+        Self { output, tls: tls.map(TlsConnector::from), targets, names, meters, is_in_doubt: AtomicBool::new(false) }
     }
 
     /// Name and port of a target, by its index.
-    fn place(&self, _target: usize) -> (&'a str, u16) {
-        (&self.output.host, self.output.port)
+    fn place(&self, target: usize) -> (&'a str, u16) {
+        self.targets.get(target).map_or(("", 0), |target| (&target.host, target.port))
     }
 
     /// Resolves, connects to the address that answers first, does the handshake; where that fails, with the next.
@@ -130,7 +133,7 @@ impl<'a> Connector<'a> {
             let left = deadline.saturating_duration_since(Instant::now());
             let limit = if refused.is_none() { left } else { left.max(REST_MIN) };
             let failed = match race.winner(limit, TcpStream::connect).await {
-                Some((peer, Ok(tcp))) => match self.established(peer, tcp).await {
+                Some((peer, Ok(tcp))) => match self.established(target, peer, tcp).await {
                     Ok(connection) => return Ok(connection),
                     Err(error) => {
                         refused = Some(error);
@@ -162,7 +165,8 @@ impl<'a> Connector<'a> {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
         let is_doubted = self.is_in_doubt.load(Relaxed);
-        let question = Question { host, port, fallback: &[], limit: self.output.connect_timeout, is_doubted };
+        let question =
+            Question { host, port, fallback: self.targets.fallback(), limit: self.output.connect_timeout, is_doubted };
         let answer = self.names.lookup(question).await;
         let answer = answer.map_err(|source| ConnectError::Resolve { host: host.to_owned(), source })?;
         if let Some(meters) = self.meters {
@@ -176,14 +180,15 @@ impl<'a> Connector<'a> {
         Ok(answer.addresses)
     }
 
-    async fn established(&self, peer: SocketAddr, tcp: TcpStream) -> Result<Connection, ConnectError> {
+    async fn established(&self, target: usize, peer: SocketAddr, tcp: TcpStream) -> Result<Connection, ConnectError> {
         self.set_options(&tcp).map_err(|source| ConnectError::Connect { peer, source })?;
         let counted = Counted { tcp, written: 0 };
         let (Some(connector), Some(tls)) = (&self.tls, &self.output.tls) else {
             return Ok(Connection { peer, stream: Stream::Plain(counted) });
         };
-        let handshake_error = |source| ConnectError::Handshake { peer, server_name: tls.server_name.clone(), source };
-        let name = ServerName::try_from(tls.server_name.clone())
+        let server_name = tls.server_name.clone().unwrap_or_else(|| self.place(target).0.to_owned());
+        let handshake_error = |source| ConnectError::Handshake { peer, server_name: server_name.clone(), source };
+        let name = ServerName::try_from(server_name.clone())
             .map_err(|error| handshake_error(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
         let handshake = connector.connect(name, counted);
         let stream = within(self.output.handshake_timeout, "the peer did not finish it in time", handshake).await;

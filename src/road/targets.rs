@@ -6,14 +6,19 @@
 //! to the first that is well. A target is unwell once it could not be connected to, or a connection broke early; well
 //! again when a connection to it has lasted, or when it has answered probes for a while.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// For how long a target must answer probes before connections return to it.
-const PREFER_AFTER: Duration = Duration::from_secs(30);
+use crate::config::{Mode, Output, Target};
+
+/// How often a connection looks whether it may go back, and how often a target is probed: within these bounds, whatever
+/// `prefer_after` says.
+const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+const PROBE_EVERY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 
 /// For how long an unwell target is left alone: at first, and at most; doubled with each failure.
 const LEFT_ALONE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -21,6 +26,8 @@ const LEFT_ALONE: (Duration, Duration) = (Duration::from_secs(1), Duration::from
 /// An output's targets. Shared by all its connections; touched when one is made, breaks, or looks around.
 #[derive(Debug)]
 pub struct Targets {
+    list: Vec<Target>,
+    fallback: Vec<IpAddr>,
     is_balanced: bool,
     prefer_after: Duration,
     enrolled: AtomicUsize,
@@ -53,10 +60,27 @@ enum Rank {
 }
 
 impl Targets {
-    /// `count` of them, all taken to be well. Balanced, or in the order of their preference.
-    pub fn new(count: usize, is_balanced: bool) -> Self {
-        let state = std::iter::repeat_with(Health::default).take(count.max(1)).collect();
-        Self { is_balanced, prefer_after: PREFER_AFTER, enrolled: AtomicUsize::new(0), state: Mutex::new(state) }
+    /// All taken to be well. Balanced, or in the order of their preference. Connections go to `fallback` while the name of
+    /// their target has no address, old or new.
+    pub fn new(list: Vec<Target>, fallback: Vec<IpAddr>, mode: Mode, prefer_after: Duration) -> Self {
+        let state = list.iter().map(|_| Health::default()).collect();
+        let (is_balanced, enrolled) = (mode == Mode::Balance, AtomicUsize::new(0));
+        Self { list, fallback, is_balanced, prefer_after, enrolled, state: Mutex::new(state) }
+    }
+
+    /// What the configuration says of `output`.
+    pub fn of(output: &Output) -> Self {
+        Self::new(output.targets.clone(), output.fallback_addresses.clone(), output.mode, output.prefer_after)
+    }
+
+    /// The `index`th.
+    pub fn get(&self, index: usize) -> Option<&Target> {
+        self.list.get(index)
+    }
+
+    /// Addresses for a name that has none.
+    pub fn fallback(&self) -> &[IpAddr] {
+        &self.fallback
     }
 
     /// A number for one more connection: the next one's when balanced.
@@ -66,7 +90,7 @@ impl Targets {
 
     /// How often a connection that is not to its preferred target looks around.
     pub fn look_every(&self) -> Duration {
-        self.prefer_after / 15
+        (self.prefer_after / 15).clamp(LOOK_EVERY.0, LOOK_EVERY.1)
     }
 
     fn state(&self) -> MutexGuard<'_, Vec<Health>> {
@@ -105,7 +129,7 @@ impl Targets {
 
     /// Whether there is a choice at all.
     pub fn are_several(&self) -> bool {
-        self.state().len() > 1
+        self.list.len() > 1
     }
 
     /// Whether there is a target that need not be left alone now.
@@ -140,7 +164,7 @@ impl Targets {
     /// The target that connection `number`, to `current`, is to probe now. Whoever asks first does it for all.
     pub fn probe(&self, number: usize, current: usize, now: Instant) -> Option<usize> {
         let mut state = self.state();
-        let every = self.prefer_after / 3;
+        let every = (self.prefer_after / 3).clamp(PROBE_EVERY.0, PROBE_EVERY.1);
         for target in self.before(number, current, state.len()) {
             if let Some(unwell) = state.get_mut(target).and_then(|health| health.unwell.as_mut())
                 && unwell.retry_at <= now
@@ -178,11 +202,17 @@ impl Targets {
 mod tests {
     use super::*;
 
+    fn targets(count: usize, is_balanced: bool) -> Targets {
+        let target = Target { host: "a.example".into(), port: 514, path: String::new() };
+        let mode = if is_balanced { Mode::Balance } else { Mode::Failover };
+        Targets::new(vec![target; count], Vec::new(), mode, SECOND * 30)
+    }
+
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn failover_goes_to_the_first_that_is_well() {
-        let (targets, now) = (Targets::new(3, false), Instant::now());
+        let (targets, now) = (targets(3, false), Instant::now());
         for number in 0..4 {
             assert_eq!(targets.pick(number, now), 0);
         }
@@ -204,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_target_is_left_alone_longer_each_time_and_a_minute_at_most() {
-        let (targets, mut now) = (Targets::new(1, false), Instant::now());
+        let (targets, mut now) = (targets(1, false), Instant::now());
         let mut waits = Vec::new();
         for _ in 0..40 {
             targets.failed(0, now);
@@ -221,7 +251,7 @@ mod tests {
 
     #[test]
     fn connections_return_after_probes_have_succeeded_for_a_while() {
-        let (targets, begin) = (Targets::new(2, false), Instant::now());
+        let (targets, begin) = (targets(2, false), Instant::now());
         targets.failed(0, begin);
         assert_eq!((targets.pick(0, begin), targets.probe(0, 1, begin)), (1, None));
         let mut now = begin;
@@ -249,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_probe_that_fails_begins_the_wait_anew() {
-        let (targets, now) = (Targets::new(2, false), Instant::now());
+        let (targets, now) = (targets(2, false), Instant::now());
         targets.failed(0, now);
         let mut at = now + SECOND;
         for answers in [true, true, true, false] {
@@ -269,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_target_that_nobody_could_probe_is_tried_again_all_the_same() {
-        let (targets, now) = (Targets::new(2, false), Instant::now());
+        let (targets, now) = (targets(2, false), Instant::now());
         targets.failed(0, now);
         assert_eq!(targets.pick(0, now + SECOND * 30), 1);
         assert_eq!(targets.pick(0, now + SECOND * 31), 0);
@@ -277,7 +307,7 @@ mod tests {
 
     #[test]
     fn balanced_connections_spread_and_share_what_a_dead_target_leaves() {
-        let (targets, now) = (Targets::new(3, true), Instant::now());
+        let (targets, now) = (targets(3, true), Instant::now());
         let spread = |now| {
             let mut counts = [0; 3];
             for number in 0..12 {
@@ -298,7 +328,7 @@ mod tests {
     #[test]
     fn every_order_names_every_target_once() {
         for count in 1..6 {
-            let targets = Targets::new(count, true);
+            let targets = targets(count, true);
             for number in 0..40 {
                 let mut order: Vec<_> = (0..count).map(|place| targets.at(number, place, count)).collect();
                 order.sort_unstable();
@@ -309,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_single_target_is_always_picked() {
-        let (targets, now) = (Targets::new(1, true), Instant::now());
+        let (targets, now) = (targets(1, true), Instant::now());
         targets.failed(0, now);
         assert_eq!(targets.pick(7, now), 0);
         assert!(!targets.has_better(7, 0));
