@@ -16,13 +16,16 @@ mod support;
 use support::ROUTE_ALL;
 use support::collector::Collector;
 use support::load::numbered;
-use support::relay::{Relay, count};
+use support::relay::Relay;
 use support::senders::send_tcp;
 
 const INPUT: &str = "inputs: {lan: {listen: 'tcp://127.0.0.1:0'}}\n";
 
 fn resolutions(relay: &Relay, source: &str) -> u64 {
-    count(&relay.metrics(), &format!("forebay_output_resolutions_total{{output=\"sekoia\",source=\"{source}\"}}"))
+    let series = format!("forebay_output_resolutions_total{{output=\"sekoia\",source=\"{source}\"}} ");
+    let metrics = relay.metrics();
+    let value = metrics.lines().find_map(|line| line.strip_prefix(&series));
+    value.unwrap_or_else(|| panic!("no {series}in {metrics}")).parse().unwrap()
 }
 
 #[test]
