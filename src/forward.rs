@@ -22,6 +22,7 @@ use crate::road::{ConnectError, Connection, Connector, Targets};
 use crate::stop::Stop;
 use crate::template::Template;
 use crate::time::since_epoch;
+use crate::tls;
 
 use backoff::Backoff;
 use connection::End;
@@ -79,7 +80,7 @@ pub struct Forwarder {
     /// By lane.
     pub renderings: Rc<Vec<Rendering>>,
     /// TLS towards the destination, `None` for plain TCP.
-    pub tls: Option<Arc<rustls::ClientConfig>>,
+    pub tls: Option<Arc<tls::Client>>,
     /// The process's resolver.
     pub names: Names,
     /// How the output's targets are: what all shards' forwarders know together.
@@ -230,6 +231,8 @@ impl Forwarder {
                 self.meters(|meters| meters.broken.add(1));
                 let resent = flight.put_back_all(&self.pipeline);
                 if self.said.may_tell_of_break() {
+                    // A client certificate that is missing or refused shows after the handshake (RFC 8446 section 4.4.2.4).
+                    let error = self.tls.as_ref().map_or_else(|| error.to_string(), |tls| tls.explain(error));
                     warn!(
                         output = %self.output.name, to = %self.output.address(),
                         "connection broke: {error}; {resent} messages are sent again"

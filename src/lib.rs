@@ -11,6 +11,7 @@ pub mod names;
 pub mod pipeline;
 pub mod receive;
 pub mod relay;
+pub mod relp;
 pub mod road;
 pub mod route;
 pub mod shard;

@@ -11,7 +11,6 @@ use jiff::tz::TimeZone;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
-use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Action, Config, Input, Output};
 use crate::forward::{Forwarder, Rendering, Said, WINDOW_MEMORY};
@@ -23,6 +22,7 @@ use crate::road::Targets;
 use crate::spool::Port;
 use crate::stop::{self, Stop};
 use crate::time::since_epoch;
+use crate::tls;
 
 mod spooler;
 #[cfg(test)]
@@ -35,13 +35,13 @@ pub struct Common {
     /// By input.
     pub inputs: Vec<Arc<Input>>,
     /// By input: TLS of its `tls://` listeners.
-    pub acceptors: Vec<Option<TlsAcceptor>>,
+    pub acceptors: Vec<Option<Arc<tls::Server>>>,
     /// By input.
     pub gates: Vec<Arc<Gate>>,
     /// By output.
     pub outputs: Vec<Arc<Output>>,
     /// By output: TLS towards it.
-    pub connectors: Vec<Option<Arc<rustls::ClientConfig>>>,
+    pub connectors: Vec<Option<Arc<tls::Client>>>,
     /// By output: what the log was told of it.
     pub said: Vec<Arc<Said>>,
     /// By output: how its targets are.

@@ -45,6 +45,9 @@ const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// How long the last octets may stay unacknowledged once the peer has closed its side: a few round trips.
 const LAST_ACKNOWLEDGE_WAIT: Duration = Duration::from_secs(1);
 
+/// How long to look for a peer's last words on a connection that is broken: they are here, or they never come.
+const LAST_WORD_WAIT: Duration = Duration::from_millis(100);
+
 /// How a connection ended.
 #[derive(Debug)]
 pub(super) enum End {
@@ -202,7 +205,10 @@ impl Session<'_> {
             meters.written_messages.add(messages);
             meters.written_bytes.add(out.len() as u64);
         });
-        write_all(&mut self.stream, out, self.forwarder.output.stall_timeout).await?;
+        let written = write_all(&mut self.stream, out, self.forwarder.output.stall_timeout).await;
+        if let Err(error) = written {
+            return Err(last_word(&mut self.stream).await.unwrap_or(error));
+        }
         self.flight.flushed(self.stream.written());
         self.used_at = Instant::now();
         Ok(())
@@ -282,6 +288,14 @@ fn poll_closed(stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Error> {
     }
 }
 
+/// Why the peer ended the connection, where it said so before it closed: with TLS 1.3 it verifies our certificate after the
+/// handshake, and its alert lies unread behind a write that fails.
+async fn last_word(stream: &mut Stream) -> Option<io::Error> {
+    let error = timeout(LAST_WORD_WAIT, closed(stream)).await.ok()?;
+    // What rustls has to say; what the kernel has is known.
+    (error.kind() == io::ErrorKind::InvalidData).then_some(error)
+}
+
 /// Writes and flushes. Ends early when the peer closes, or when nothing moves for `limit`.
 async fn write_all(stream: &mut Stream, mut octets: &[u8], limit: Duration) -> io::Result<()> {
     let stuck = |_| io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing any more (stall_timeout)");
@@ -299,3 +313,6 @@ async fn write_all(stream: &mut Stream, mut octets: &[u8], limit: Duration) -> i
     });
     timeout(limit, flush).await.map_err(stuck)?
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@ use tokio_rustls::client::TlsStream;
 use crate::config::Output;
 use crate::metrics::{Count, OutputMeters};
 use crate::names::{LookupError, Names, Question, Source};
+use crate::tls;
 
 use super::race::Race;
 use super::targets::Targets;
@@ -70,7 +71,7 @@ impl ConnectError {
 /// Connects to one destination.
 pub struct Connector<'a> {
     output: &'a Output,
-    tls: Option<TlsConnector>,
+    tls: Option<Arc<tls::Client>>,
     targets: &'a Targets,
     names: &'a Names,
     meters: Option<&'a OutputMeters>,
@@ -98,12 +99,12 @@ impl<'a> Connector<'a> {
     /// To the `targets` of `output`, over TLS where a configuration is given. What names resolve to is counted in `meters`.
     pub fn new(
         output: &'a Output,
-        tls: Option<Arc<rustls::ClientConfig>>,
+        tls: Option<Arc<tls::Client>>,
         targets: &'a Targets,
         names: &'a Names,
         meters: Option<&'a OutputMeters>,
     ) -> Self {
-        Self { output, tls: tls.map(TlsConnector::from), targets, names, meters, is_in_doubt: AtomicBool::new(false) }
+        Self { output, tls, targets, names, meters, is_in_doubt: AtomicBool::new(false) }
     }
 
     /// Name and port of a target, by its index.
@@ -183,15 +184,16 @@ impl<'a> Connector<'a> {
     async fn established(&self, target: usize, peer: SocketAddr, tcp: TcpStream) -> Result<Connection, ConnectError> {
         self.set_options(&tcp).map_err(|source| ConnectError::Connect { peer, source })?;
         let counted = Counted { tcp, written: 0 };
-        let (Some(connector), Some(tls)) = (&self.tls, &self.output.tls) else {
+        let (Some(client), Some(tls)) = (&self.tls, &self.output.tls) else {
             return Ok(Connection { peer, stream: Stream::Plain(counted) });
         };
         let server_name = tls.server_name.clone().unwrap_or_else(|| self.place(target).0.to_owned());
         let handshake_error = |source| ConnectError::Handshake { peer, server_name: server_name.clone(), source };
         let name = ServerName::try_from(server_name.clone())
             .map_err(|error| handshake_error(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-        let handshake = connector.connect(name, counted);
+        let handshake = TlsConnector::from(client.config()).connect(name, counted);
         let stream = within(self.output.handshake_timeout, "the peer did not finish it in time", handshake).await;
+        let stream = stream.map_err(|error| io::Error::new(error.kind(), client.explain(&error)));
         Ok(Connection { peer, stream: Stream::Tls(Box::new(stream.map_err(handshake_error)?)) })
     }
 
