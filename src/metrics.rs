@@ -177,6 +177,9 @@ meters! {
         failed_resolve: Count, "connect_failures_total" [("reason", "resolve")], Count, "Failed attempts to connect, by reason.";
         failed_connect: Count, "connect_failures_total" [("reason", "connect")], Count, "Failed attempts to connect, by reason.";
         failed_handshake: Count, "connect_failures_total" [("reason", "tls_handshake")], Count, "Failed attempts to connect, by reason.";
+        resolved_dns: Count, "resolutions_total" [("source", "dns")], Count, "Addresses found for a new connection, by source: the name servers, the last good answer because they failed, fallback_addresses because there is none.";
+        resolved_last_good: Count, "resolutions_total" [("source", "last_good")], Count, "Addresses found for a new connection, by source: the name servers, the last good answer because they failed, fallback_addresses because there is none.";
+        resolved_fallback: Count, "resolutions_total" [("source", "fallback")], Count, "Addresses found for a new connection, by source: the name servers, the last good answer because they failed, fallback_addresses because there is none.";
         broken: Count, "broken_connections_total" [], Count, "Connections that ended without an orderly close of ours.";
         written_messages: Count, "written_messages_total" [], Count, "Messages written, those sent again included.";
         written_bytes: Count, "written_bytes_total" [], Bytes, "Octets written, before encryption.";

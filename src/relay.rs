@@ -14,7 +14,9 @@ use tracing::{error, info, warn};
 use crate::admin::{self, Admin};
 use crate::config::{Config, Listen};
 use crate::metrics::{Expiries, Meters};
+use crate::names::Names;
 use crate::receive::{self, BindError, Bound, Gate};
+use crate::road::Targets;
 use crate::shard::{self, Common};
 use crate::spool::{self, Port, Spool};
 use crate::stop::{self, Stop, Stopper};
@@ -239,7 +241,11 @@ fn common(config: Config) -> Result<Common, StartError> {
             "memory.max does not hold the configured replay windows: they are smaller; raise memory.max"
         );
     }
+    // The folder is the spool's, which is claimed before anybody asks for a name.
+    let folder = config.spool.as_ref().map(|spool| spool.dir.clone());
     Ok(Common {
+        names: Names::start(folder).map_err(StartError::Thread)?,
+        targets: config.outputs.iter().map(|output| Arc::new(Targets::of(output))).collect(),
         acceptors,
         connectors,
         inputs: config.inputs.iter().cloned().map(Arc::new).collect(),

@@ -245,7 +245,7 @@ fn series(body: &str) -> BTreeMap<String, Metric> {
         let name = if metrics.contains_key(name) { name } else { of_histogram.unwrap_or(name) };
         let metric = metrics.get_mut(name).unwrap_or_else(|| panic!("no # TYPE of {name}"));
         for found in label.captures_iter(line) {
-            if ["reason", "state"].contains(&&found[1]) {
+            if ["reason", "source", "state"].contains(&&found[1]) {
                 metric.reasons.push(found[2].to_owned());
             }
             if &found[1] != "le" {

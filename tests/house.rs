@@ -33,13 +33,18 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("config", &["route", "syslog", "template"]),
     ("metrics", &["config"]),
     ("tls", &["config", "metrics", "time"]),
+    ("names", &[]),
+    ("road", &["config", "metrics", "names", "sys", "tls"]),
     ("spool", &["batch", "config", "metrics", "sys", "syslog", "time"]),
     ("pipeline", &["batch", "config", "lane", "metrics", "route", "spool", "syslog"]),
     ("receive", &["config", "metrics", "pipeline", "stop", "sys", "syslog", "time", "tls"]),
-    ("forward", &["batch", "config", "metrics", "pipeline", "stop", "sys", "template", "time", "tls"]),
-    ("shard", &["config", "forward", "metrics", "pipeline", "receive", "spool", "stop", "time", "tls"]),
+    ("forward", &["batch", "config", "metrics", "names", "pipeline", "road", "stop", "sys", "template", "time", "tls"]),
+    (
+        "shard",
+        &["config", "forward", "metrics", "names", "pipeline", "receive", "road", "spool", "stop", "time", "tls"],
+    ),
     ("admin", &["config", "metrics", "shard", "spool", "time"]),
-    ("relay", &["admin", "config", "metrics", "receive", "shard", "spool", "stop", "time", "tls"]),
+    ("relay", &["admin", "config", "metrics", "names", "receive", "road", "shard", "spool", "stop", "time", "tls"]),
     ("cli", &["batch", "config", "relay", "spool", "sys", "syslog", "template", "tls"]),
 ];
 
@@ -50,6 +55,7 @@ const PURE: &[&str] = &["syslog", "relp", "route", "template", "batch", "lane"];
 const CRATES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),
+    ("hickory_resolver", &["names"]),
     ("hyper", &["admin"]),
     ("hyper_util", &["admin"]),
     ("libc", &["receive", "sys"]),
@@ -58,7 +64,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("saphyr_parser", &["config"]),
     ("serde_yaml", &["config"]),
     ("sled", &["spool"]),
-    ("socket2", &["forward", "receive", "sys"]),
+    ("socket2", &["receive", "road", "sys"]),
     ("x509_parser", &["tls"]),
     ("tracing_subscriber", &["cli", "config"]),
 ];

@@ -1,23 +1,27 @@
 //! One established connection: gather, render, write, watch what is acknowledged, until it ends.
 
-use std::future::poll_fn;
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::Output;
 use crate::pipeline::Queue;
+use crate::road::{Connection, Stream};
 use crate::stop::Stop;
 use crate::time::sleep_until_some;
 
 use super::Forwarder;
-use super::connect::{Connection, Stream};
 use super::flight::Flight;
+use super::leave::{self, Place};
 use super::render::Renderer;
 
 /// Records gathered for one write, bytes of memory: about a dozen full TLS records, so that the cost of the system calls
@@ -55,15 +59,49 @@ pub(super) enum End {
     Deadline,
 }
 
-/// Forwards until the connection ends.
-pub(super) async fn run(forwarder: &Forwarder, queue: &Queue, connection: Connection, flight: &mut Flight) -> End {
+/// Forwards until the connection ends, or has a reason to leave its `place`.
+pub(super) async fn run(
+    forwarder: &Forwarder,
+    queue: &Queue,
+    connection: Connection,
+    place: &Place<'_>,
+    flight: &mut Flight,
+) -> End {
     let mut stop = forwarder.stop.clone();
-    let mut session =
-        Session { forwarder, queue, stream: connection.stream, flight, used_at: Instant::now(), acknowledged: 0 };
+    let leaving = Leaving::default();
+    let mut session = Session {
+        forwarder,
+        queue,
+        stream: connection.stream,
+        flight,
+        used_at: Instant::now(),
+        acknowledged: 0,
+        leaving: &leaving,
+    };
+    let look_around = async {
+        leave::reason(forwarder, place).await;
+        leaving.begin();
+        pending::<Infallible>().await
+    };
     tokio::select! {
         biased;
         () = stop.expired() => End::Deadline,
         end = session.run() => end.unwrap_or_else(End::Broken),
+        never = look_around => match never {},
+    }
+}
+
+/// Whether the connection is to be closed in order, busy or not.
+#[derive(Default)]
+struct Leaving {
+    has_begun: Cell<bool>,
+    wake: Notify,
+}
+
+impl Leaving {
+    fn begin(&self) {
+        self.has_begun.set(true);
+        self.wake.notify_one();
     }
 }
 
@@ -75,6 +113,7 @@ struct Session<'a> {
     used_at: Instant,
     /// Octets known to be acknowledged.
     acknowledged: u64,
+    leaving: &'a Leaving,
 }
 
 /// Why the session stopped waiting.
@@ -108,6 +147,9 @@ impl Session<'_> {
 
     /// Waits for enough to write, for the time to look at acknowledgements, or for a reason to close.
     async fn wait(&mut self, poll_every: Duration) -> io::Result<Wake> {
+        if self.leaving.has_begun.get() {
+            return Ok(Wake::Close);
+        }
         if self.queue.waiting() == 0 {
             if self.forwarder.stop.deadline().is_some() {
                 return Ok(Wake::Close);
@@ -126,6 +168,7 @@ impl Session<'_> {
                 () = self.queue.more_than(0) => {}
                 () = sleep_until_some(look) => return Ok(Wake::LookAgain),
                 () = sleep_until_some(idle) => return Ok(Wake::Close),
+                () = self.leaving.wake.notified() => return Ok(Wake::Close),
                 _ = stop.ordered() => return Ok(Wake::Work),
             }
         }

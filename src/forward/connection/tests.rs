@@ -9,8 +9,9 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
 
 use crate::config::{self, Source};
-use crate::forward::connect::Connector;
 use crate::metrics::OutputExpiries;
+use crate::names::Names;
+use crate::road::{Connector, Targets};
 use crate::tls;
 
 use super::*;
@@ -59,7 +60,9 @@ fn a_peers_alert_is_read_though_the_write_behind_it_fails() {
     let peer = refuses_everybody(listener, &cert, &key);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut stream = Connector::new(&output, Some(Arc::clone(&client))).connect().await.unwrap().stream;
+        let (targets, names) = (Targets::of(&output), Names::start(None).unwrap());
+        let connector = Connector::new(&output, Some(Arc::clone(&client)), &targets, &names, None);
+        let mut stream = connector.connect(0).await.unwrap().stream;
         peer.join().unwrap();
         let written = stream.write_all(b"1 a").await;
         let written = if written.is_ok() { stream.flush().await } else { written };
