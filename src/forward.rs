@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
-use crate::config::{IntakeKey, Output};
+use crate::config::{IntakeKey, Output, Protocol};
 use crate::metrics::OutputMeters;
 use crate::names::Names;
 use crate::pipeline::{Pipeline, Queue};
@@ -27,6 +27,7 @@ use crate::tls;
 use backoff::Backoff;
 use connection::End;
 pub use flight::WINDOW_MEMORY;
+pub use https::Web;
 
 use flight::Flight;
 use leave::Place;
@@ -34,6 +35,7 @@ use leave::Place;
 mod backoff;
 mod connection;
 mod flight;
+mod https;
 mod leave;
 mod render;
 
@@ -89,6 +91,10 @@ pub struct Forwarder {
     pub zone: TimeZone,
     /// Bytes of the replay window: the output's, or less where the memory does not allow it.
     pub replay_window: usize,
+    /// What HTTPS forwarders know together.
+    pub web: Arc<Web>,
+    /// Bytes of memory that an HTTPS request may be made of.
+    pub request_share: usize,
     /// When to end.
     pub stop: Stop,
     /// What the log was told of this output.
@@ -101,6 +107,13 @@ impl Forwarder {
     /// Runs until the stop; returns how many messages could not be delivered by its deadline. Never returns early:
     /// whatever happens to the far end, it tries again.
     pub async fn run(self) -> u64 {
+        match self.output.protocol.clone() {
+            Protocol::Https(http) => https::run(self, &http).await,
+            _ => self.run_syslog().await,
+        }
+    }
+
+    async fn run_syslog(self) -> u64 {
         let pipeline = Rc::clone(&self.pipeline);
         let Some(queue) = pipeline.queue(self.queue) else { return 0 };
         let meters = pipeline.meters().outputs.get(self.output_index);

@@ -10,8 +10,7 @@ use super::leaf::{Is, Or, Span};
 use super::path::{Path, Step};
 use super::report::{Mistakes, Position, Report};
 use super::tree::{Node, Value};
-use super::{Config, HttpLimits, Listen, Loaded, Log, LogFormat, limits, raw};
-use super::{Input, Output};
+use super::{Action, Config, HttpLimits, Input, Listen, Loaded, Log, LogFormat, Output, Protocol, Route, limits, raw};
 
 mod inputs;
 mod outputs;
@@ -83,6 +82,7 @@ impl Resolver<'_> {
         let admin = self.admin(raw.admin);
         self.distinct_addresses(&inputs, admin);
         let routes = self.routes(raw.routes, &inputs, &outputs, spool.as_ref());
+        give_each_route_a_connection(&mut outputs, &routes);
         Config {
             inputs,
             outputs,
@@ -254,5 +254,15 @@ fn or_default<W, T>(given: Option<Is<Or<W, T>>>, default: T) -> Option<T> {
     match given {
         Some(Is(given)) => value(given),
         None => Some(default),
+    }
+}
+
+/// A request carries one key: routes to HTTPS do not share connections, so that one with a bad key holds up no other.
+fn give_each_route_a_connection(outputs: &mut [Output], routes: &[Route]) {
+    for (index, output) in outputs.iter_mut().enumerate() {
+        if matches!(output.protocol, Protocol::Https(_)) {
+            let leads_here = |route: &&Route| matches!(route.action, Action::Forward { output, .. } if output == index);
+            output.connections_per_shard = routes.iter().filter(leads_here).count().max(1);
+        }
     }
 }

@@ -5,7 +5,7 @@ use tokio::time::timeout;
 use crate::batch::{Batch, Seq, Stub};
 use crate::lane::Lane;
 
-use super::{PACE_MAX, PLENTY_BYTES, Pipeline, Queue, Shelf};
+use super::{PACE_MAX, Pipeline, Queue, Shelf};
 
 impl Pipeline {
     /// Takes batches of the queue's lanes, one a lane in turn, until `bytes` are reached or nothing waits.
@@ -29,7 +29,7 @@ impl Pipeline {
             self.count_moved(lane, &batch, -1);
             to(lane, batch);
         }
-        if self.live_bytes(shelf, queue) <= PLENTY_BYTES / 2 {
+        if self.live_bytes(shelf, queue) <= queue.plenty / 2 {
             queue.thinned.notify_waiters();
         }
         if let Some(spooling) = &self.spooling {

@@ -8,6 +8,8 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 pub struct Queue {
     pub(super) lanes: Vec<usize>,
+    /// Once more bytes wait its senders are slowed down, see [`PLENTY_BYTES`](super::PLENTY_BYTES).
+    pub(super) plenty: usize,
     waiting: Cell<usize>,
     /// Lanes that have something on the disk which may be read.
     backlog: Cell<usize>,
@@ -23,8 +25,9 @@ pub struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(plenty: usize) -> Self {
         Self {
+            plenty,
             lanes: Vec::new(),
             waiting: Cell::new(0),
             backlog: Cell::new(0),
@@ -40,6 +43,11 @@ impl Queue {
     /// Whether a connection is up.
     pub fn is_flowing(&self) -> bool {
         self.flowing.get()
+    }
+
+    /// The lane that it serves, where that is one.
+    pub fn only_lane(&self) -> Option<usize> {
+        if let [lane] = self.lanes.as_slice() { Some(*lane) } else { None }
     }
 
     pub(super) fn set_flowing(&self, flowing: bool) {
