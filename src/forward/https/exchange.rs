@@ -14,6 +14,7 @@ use hyper::client::conn::http1;
 use hyper::header::RETRY_AFTER;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::road::Stream;
@@ -70,6 +71,8 @@ pub(super) enum Fault {
 struct Progress {
     at: Cell<Instant>,
     is_written: Cell<bool>,
+    /// Another limit holds from now on.
+    written: Notify,
 }
 
 /// A request's body, which says how far it has got.
@@ -89,7 +92,10 @@ impl Body for Parcel {
         let len = self.rest.len().min(CHUNK);
         let chunk = self.rest.split_to(len);
         self.progress.at.set(Instant::now());
-        self.progress.is_written.set(self.rest.is_empty());
+        if self.rest.is_empty() {
+            self.progress.is_written.set(true);
+            self.progress.written.notify_one();
+        }
         Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 
@@ -142,7 +148,11 @@ impl Conversation {
         events: usize,
         limits: Limits,
     ) -> Result<Reply, Fault> {
-        let progress = Rc::new(Progress { at: Cell::new(Instant::now()), is_written: Cell::new(body.is_empty()) });
+        let progress = Rc::new(Progress {
+            at: Cell::new(Instant::now()),
+            is_written: Cell::new(body.is_empty()),
+            written: Notify::new(),
+        });
         let parcel = Parcel { rest: body, progress: Rc::clone(&progress) };
         let (sender, connection, has_ended) = (&mut self.sender, &mut self.connection, &mut self.has_ended);
         let mut answer = pin!(async {
@@ -165,6 +175,7 @@ impl Conversation {
                 biased;
                 answer = &mut answer => return answer.map_err(|error| Fault::Broken(in_words(&error))),
                 never = &mut drive => match never {},
+                () = progress.written.notified() => {}
                 () = sleep_until(deadline()) => {}
             }
             if Instant::now() >= deadline() {
