@@ -60,6 +60,8 @@ fn an_output_has_defaults_for_everything_but_its_place() {
     let web = output("to: 'http://127.0.0.1'");
     let http = Http { proxy: Proxy::FromEnvironment, max_body: 9_000_000, request_timeout: Duration::from_secs(30) };
     assert_eq!((web.protocol, web.replay_window, web.tls.is_some()), (Protocol::Https(http), 0, false));
+    assert_eq!((syslog.idle_timeout, web.idle_timeout), (None, Some(Duration::from_secs(60))));
+    assert_eq!(output("to: 'http://127.0.0.1', idle_timeout: off").idle_timeout, None);
     let file = output("to: 'file:///var/log/out.log'");
     let rotate = Rotate { size: Some(100 << 20), age: None, keep: 7, compress: true };
     let expected = FileOutput { path: PathBuf::from("/var/log/out.log"), rotate, reveal_keys: false };
@@ -117,6 +119,26 @@ routes: [{{intake_key: abcdefgh12345678}}]
         assert_eq!(input.listen, [Listen::Relp("127.0.0.1:2514".parse().expect("an address"))]);
         assert_eq!(input.acknowledge, expected, "{key} {spool}");
     }
+}
+
+#[test]
+fn https_has_a_connection_for_each_route() {
+    let text = "\
+inputs: {lan: {listen: 'udp://127.0.0.1:0'}}
+outputs: {web: {to: https://a.example}, lone: {to: http://b.example}, log: {to: 'tcp://c.example:1', connections: 4}}
+routes:
+  - {program: a, intake_key: abcdefgh12345678, output: web, continue: true}
+  - {program: b, intake_key: abcdefgh12345678, output: log}
+  - {program: c, intake_key: abcdefgh12345678, output: web}
+  - {program: d, discard: true}
+cores: 2
+";
+    let loaded = load_with(text, &[]).unwrap_or_else(|report| panic!("{report}"));
+    let connections: Vec<usize> = loaded.config.outputs.iter().map(|output| output.connections_per_shard).collect();
+    assert_eq!(connections, [2, 1, 2]);
+    let report = load_with(&text.replace("b.example}", "b.example, connections: 2}"), &[]).unwrap_err().to_string();
+    let expected = "outputs.lone.connections: given, but with HTTPS each route has a connection of its own, a shard";
+    assert!(report.ends_with(expected), "{report}");
 }
 
 #[test]
@@ -188,10 +210,7 @@ fn what_is_not_built_yet_is_refused() {
 forebay.yaml:3:41: inputs.relay.listen[1]: RELP inputs are not in this build yet
 forebay.yaml:5:34: outputs.relp.protocol: RELP outputs are not in this build yet
 forebay.yaml:6:15: outputs.relp2.to: RELP outputs are not in this build yet
-forebay.yaml:7:13: outputs.web.to: HTTPS outputs are not in this build yet
-forebay.yaml:8:14: outputs.web2.to: HTTPS outputs are not in this build yet
 forebay.yaml:8:53: outputs.web2.order: \"newest_first\" is not in this build yet
-forebay.yaml:9:34: outputs.web3.protocol: HTTPS outputs are not in this build yet
 forebay.yaml:10:14: outputs.copy.to: file outputs are not in this build yet
 forebay.yaml:11:17: outputs.growing.to: file outputs are not in this build yet
 forebay.yaml:15:42: outputs.newest.order: \"newest_first\" is not in this build yet";

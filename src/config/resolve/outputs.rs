@@ -250,8 +250,10 @@ impl Resolver<'_> {
     }
 }
 
+/// Over HTTPS they are cut, and that is counted.
 fn sekoias(output: &Output) -> bool {
-    output.targets.iter().any(|target| target.host.ends_with(".sekoia.io"))
+    !matches!(output.protocol, Protocol::Https(_))
+        && output.targets.iter().any(|target| target.host.ends_with(".sekoia.io"))
 }
 
 fn of_region(region: Region, spoken: Spoken) -> To {
