@@ -259,6 +259,30 @@ fn an_answer_that_does_not_come_in_time_is_given_up() {
 }
 
 #[test]
+fn a_request_that_stalls_is_given_up() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    // Little is on the way when it stops: the rest of a request stays with the relay.
+    socket.set_recv_buffer_size(4 * 1024).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    socket.listen(16).unwrap();
+    let listener = std::net::TcpListener::from(socket);
+    // More than the kernel holds: 4 MiB at most.
+    let relay = Relay::start(&format!(
+        "memory: {{max: 256MiB}}\n{INPUT}outputs: {{web: {{to: 'http://{}', stall_timeout: 1s, request_timeout: 1h}}}}\n{ROUTES}",
+        listener.local_addr().unwrap()
+    ));
+    let noise = || std::iter::repeat_with(fastrand::alphanumeric).take(1_000).collect::<String>();
+    let lines: String = (0..10_000).map(|_| format!("<134>Nov 22 10:00:00 gate good: {}\n", noise())).collect();
+    send_tcp(relay.address("lan", "tcp"), lines.as_bytes());
+    relay.wait_for_log("the peer takes nothing any more (stall_timeout)");
+    assert!(of_route(&relay, "good", "resent") > 0);
+    drop(listener);
+    relay.status_when("all to be there again", |status| {
+        count(status.route("good"), "waiting") == 10_000 && status.is_balanced()
+    });
+}
+
+#[test]
 fn events_that_are_refused_one_by_one_are_counted_and_the_rest_released() {
     let some = |asked: &Asked| {
         let statuses: Vec<_> = (0..asked.events.len())
@@ -384,4 +408,47 @@ fn what_an_outage_left_on_the_disk_arrives_in_order() {
         if released == 30_000 && status.is_balanced() { Ok(()) } else { Err(format!("{released}")) }
     });
     relay.stop_clean();
+}
+
+/// Processor time of the relay alone: HTTPS with gzip beside plain TLS, from the same messages.
+/// `cargo test --release --test https_output what_a_message_costs -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement, for a machine that does nothing else"]
+fn what_a_message_costs_over_https_and_over_tls() {
+    const MESSAGES: u64 = 600_000;
+    let certificates = Certificates::new();
+    let octets: Vec<u8> = (0..MESSAGES)
+        .flat_map(|number| {
+            let port = 1_024 + number * 7_919 % 60_000;
+            format!(
+                "<134>Nov 22 10:00:00 gate good[7]: n={number} query from 10.{}.{}.{}#{port}: host{}.example.net IN A +E(0)K answered in {} us\n",
+                number % 7, number % 251, number % 13, number * 31 % 9_973, number * 17 % 2_003
+            )
+            .into_bytes()
+        })
+        .collect();
+    for round in 0..3 {
+        let intake = Intake::start(&certificates, |_| Answer::Take);
+        let relay = start(&intake, &certificates, "");
+        let begun = relay.cpu();
+        send_tcp(relay.address("lan", "tcp"), &octets);
+        wait_for_route(&relay, "good", "released", MESSAGES);
+        let https = relay.cpu() - begun;
+        let written = relay.metric("forebay_output_written_bytes_total", "output=\"web\"");
+        let plain = relay.metric_alone("forebay_http_plain_bytes_total");
+        let requests = intake.look(|seen| seen.asked.len());
+        let collector = support::collector::Collector::start(&certificates);
+        let output = collector.output(&certificates, "replay_window: 0");
+        let relay = Relay::start(&format!("{INPUT}outputs:\n  tls: {{{output}}}\n{ROUTES}"));
+        let begun = relay.cpu();
+        send_tcp(relay.address("lan", "tcp"), &octets);
+        wait_for_route(&relay, "good", "released", MESSAGES);
+        let tls = relay.cpu() - begun;
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / MESSAGES as f64;
+        println!(
+            "{round}: HTTPS {:.2} us a message ({requests} requests, {plain} octets to {written}), TLS {:.2} us",
+            each(https),
+            each(tls)
+        );
+    }
 }

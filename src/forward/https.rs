@@ -130,7 +130,8 @@ pub(super) async fn run(forwarder: Forwarder, http: &Http) -> u64 {
         line.taken.settle(&pipeline);
         line.tell_of(&end);
         let is_well = match end {
-            End::Orderly | End::Parked => line.has_spoken || established.elapsed() > Backoff::PROVEN_AFTER,
+            End::Parked => true,
+            End::Orderly => line.has_spoken || established.elapsed() > Backoff::PROVEN_AFTER,
             End::Broken(_) => established.elapsed() > Backoff::PROVEN_AFTER,
             End::Refused(_) => false,
             End::Deadline => break,
@@ -355,7 +356,8 @@ impl<'a> Line<'a> {
 
     /// Sends what was taken, in as many requests as it needs, and settles it.
     async fn deliver(&mut self, talk: &mut Conversation, target: &Target) -> Result<(), End> {
-        let mut ranges: Vec<Range<usize>> = vec![0..self.taken.len()];
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        ranges.push(0..self.taken.len());
         let mut has_permit = true;
         while let Some(range) = ranges.pop() {
             if !std::mem::take(&mut has_permit) {
