@@ -45,13 +45,23 @@ impl Rsyslogd {
     /// Starts with this configuration, in which `DIRECTORY` stands for a directory of its own, where it keeps what it
     /// writes.
     pub fn start(executable: &Path, configuration: &str) -> Self {
+        Self::run(Command::new(executable), configuration)
+    }
+
+    /// The same in this network namespace.
+    pub fn start_inside(namespace: &str, configuration: &str) -> Self {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace, "rsyslogd"]);
+        Self::run(command, configuration)
+    }
+
+    fn run(mut command: Command, configuration: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let configuration = configuration.replace("DIRECTORY", directory.path().to_str().unwrap());
         let global = format!("global(workDirectory=\"{}\" net.enableDNS=\"off\")\n", directory.path().display());
         std::fs::write(path("rsyslog.conf"), format!("{global}{configuration}")).unwrap();
         let errors = std::fs::File::create(path("errors")).unwrap();
-        let mut command = Command::new(executable);
         command.arg("-n").arg("-f").arg(path("rsyslog.conf")).arg("-i").arg(path("pid"));
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn().unwrap();
         Self { process, directory }
