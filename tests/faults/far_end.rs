@@ -166,7 +166,7 @@ impl Imtcp {
         let received = tempfile::tempdir().unwrap();
         let configuration = format!(
             "{}module(load=\"imtcp\" StreamDriver.Name=\"{driver}\" StreamDriver.Mode=\"1\" StreamDriver.AuthMode=\"anon\")\n\
-             input(type=\"imtcp\" address=\"{}\" port=\"{}\" listenPortFileName=\"DIRECTORY/port\")\n\
+             input(type=\"imtcp\" address=\"{}\" port=\"{}\")\n\
              template(name=\"all\" type=\"string\" string=\"%msg%\\n\")\n\
              if $inputname == 'imtcp' then action(type=\"omfile\" file=\"{}/LIFE\" template=\"all\")\n",
             with_driver(driver, certificates),
@@ -209,7 +209,7 @@ impl FarEnd for Imtcp {
                 life.number += 1;
                 let configuration = self.configuration.replace("LIFE", &life.number.to_string());
                 let rsyslogd = Rsyslogd::start_inside(&self.namespace, &configuration);
-                rsyslogd.port("port");
+                rsyslogd.listens(PORT);
                 life.process = Some(rsyslogd);
             }
             _ => panic!("rsyslogd does no such thing: {act:?}"),

@@ -120,10 +120,10 @@ fn a_partition_that_heals_in_time_breaks_nothing() {
     play(Speaks::Tls, Scenario { name: "partition of 3 s", messages: 40_000, fault: is_partitioned, ..CALM });
 }
 
-/// Kills the far end while messages flow, again and again.
+/// Kills the far end while messages flow, again and again: some lives carry less than the replay window, some more.
 fn is_killed(run: &mut Run, times: usize) {
     for _ in 0..times {
-        run.flows_on(200);
+        run.flows_on(fastrand::usize(200..15_000));
         run.act(Act::Dies);
         pause(Duration::from_millis(fastrand::u64(10..60)));
         run.act(Act::Returns);
@@ -134,7 +134,9 @@ fn is_killed(run: &mut Run, times: usize) {
 
 #[test]
 fn a_collector_killed_fifty_times_under_load_costs_no_message() {
-    play(Speaks::Tls, Scenario { name: "killed 50 times", fault: |run| is_killed(run, KILLS), ..CALM });
+    // After each death rsyslogd waits for 30 s and more.
+    let fault = |run: &mut Run| is_killed(run, if run.relay().is_some() { KILLS } else { 5 });
+    play(Speaks::Tls, Scenario { name: "killed 50 times (rsyslogd: 5)", fault, ..CALM });
 }
 
 #[test]
@@ -147,7 +149,7 @@ fn a_real_rsyslogd_killed_under_load_finds_every_message_on_its_return() {
 
 fn half_closes_its_writing_side(run: &mut Run) {
     for _ in 0..5 {
-        run.act(Act::Commits(Fault::ClosesItsWritingSide));
+        run.breaks_by(Act::Commits(Fault::ClosesItsWritingSide));
         run.is_back_within(BACK_MAX);
         run.flows_on(200);
     }
@@ -160,9 +162,9 @@ fn a_collector_that_closes_its_writing_side_gets_every_message() {
 }
 
 fn half_closes_its_reading_side(run: &mut Run) {
-    run.act(Act::Commits(Fault::ClosesItsReadingSide));
     // What its kernel takes and its process does not read, then the timeout.
-    run.is_back_within(Duration::from_secs(10));
+    run.breaks_by(Act::Commits(Fault::ClosesItsReadingSide));
+    run.is_back_within(2 * BACK_MAX);
 }
 
 #[test]
@@ -176,11 +178,9 @@ fn a_collector_that_closes_its_reading_side_is_left_and_gets_every_message() {
 
 fn resets_in_records(run: &mut Run) {
     for _ in 0..5 {
-        let before = run.breaks();
-        run.act(Act::Commits(Fault::ResetsInARecord));
+        run.breaks_by(Act::Commits(Fault::ResetsInARecord));
         run.is_back_within(BACK_MAX);
         run.flows_on(200);
-        assert!(run.relay().is_none() || run.breaks() > before, "the collector cut no record");
     }
 }
 
@@ -217,5 +217,5 @@ fn certificate_is_swapped(run: &mut Run) {
 #[test]
 fn a_certificate_swapped_for_a_strangers_and_back_costs_no_message() {
     let fault = certificate_is_swapped;
-    play(Speaks::Tls, Scenario { name: "stranger's certificate for 3 s", messages: 30_000, fault, ..CALM });
+    play(Speaks::Tls, Scenario { name: "stranger's certificate for 3 s", messages: 40_000, fault, ..CALM });
 }

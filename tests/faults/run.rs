@@ -31,6 +31,9 @@ const KERNEL_MAX: u64 = 1 << 20;
 /// What the relay writes at once, and up to a batch more than its window asks for, bytes.
 const WRITE: u64 = 512 << 10;
 
+/// Messages that fill the window, of some 147 octets: from then on the relay releases, and a break has it send a window again.
+const FULL_WINDOW: usize = 16_000;
+
 /// How long rsyslogd may go without a message arriving before the rest counts as lost: more than twice its interval
 /// between attempts, which begins with 30 s.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(75);
@@ -41,9 +44,6 @@ const ARRIVAL_MAX: Duration = Duration::from_secs(90);
 
 /// Between two looks at all that has arrived.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// Where rsyslogd takes the load in the comparison.
-const RSYSLOGD_PORT: u16 = 1514;
 
 /// Two namespaces and the link between them.
 pub struct Road {
@@ -94,7 +94,7 @@ pub const CALM: Scenario = Scenario {
     name: "",
     output: "",
     is_named: false,
-    messages: 20_000,
+    messages: 30_000,
     weather: Weather { loss_percent: 0, delay: Duration::ZERO, swallows: false },
     fault: |_| {},
 };
@@ -116,7 +116,9 @@ pub struct Run<'a> {
     pub names: Option<Names>,
     sender: Sender,
     load: Option<Load>,
-    /// From each fault's end to the next message.
+    /// When the fault began that is not over, where the relay has to end it.
+    fault_began: Option<Instant>,
+    /// From each fault's end, or from its beginning where the relay had to end it, to the next message.
     returns: Vec<Option<Duration>>,
 }
 
@@ -124,7 +126,7 @@ pub struct Run<'a> {
 /// docs/RELIABILITY.md.
 pub fn play(speaks: Speaks, scenario: Scenario) {
     play_once(speaks, scenario, false);
-    if std::env::var_os("FOREBAY_COMPARE").is_some() && installed("rsyslogd").is_some() {
+    if speaks == Speaks::Tls && std::env::var_os("FOREBAY_COMPARE").is_some() && installed("rsyslogd").is_some() {
         play_once(speaks, scenario, true);
     }
 }
@@ -149,8 +151,9 @@ fn play_once(speaks: Speaks, scenario: Scenario, with_rsyslogd: bool) {
         };
         road.link.turn(scenario.weather);
         let load = Load::start(to);
-        let mut run = Run { road: &road, far_ends, names, sender, load: Some(load), returns: Vec::new() };
-        run.flows_on(1_000);
+        let mut run =
+            Run { road: &road, far_ends, names, sender, load: Some(load), fault_began: None, returns: Vec::new() };
+        run.flows_on(FULL_WINDOW);
         (scenario.fault)(&mut run);
         run.sends_until(scenario.messages);
         run.finish(speaks, scenario.name);
@@ -175,7 +178,7 @@ fn relay(road: &Road, output: &str, more: &str) -> (Sender, SocketAddr) {
 fn rsyslogd(road: &Road, (action, global): (String, String)) -> (Sender, SocketAddr) {
     let configuration = format!(
         "{global}module(load=\"imtcp\")\n\
-         input(type=\"imtcp\" address=\"127.0.0.1\" port=\"{RSYSLOGD_PORT}\" listenPortFileName=\"DIRECTORY/port\")\n\
+         input(type=\"imtcp\" address=\"127.0.0.1\" port=\"0\" listenPortFileName=\"DIRECTORY/port\")\n\
          template(name=\"key\" type=\"string\" string=\"<%pri%>1 %timestamp:::date-rfc3339% %hostname% %app-name% %procid% \
          LOG [SEKOIA@53288 intake_key=\\\"key-of-all\\\"] %msg%\\n\")\n\
          if $inputname == 'imtcp' then action(type=\"omfwd\" protocol=\"tcp\" {action} TCP_Framing=\"octet-counted\" \
@@ -233,14 +236,28 @@ impl Run<'_> {
         self.road.link.turn(Weather::default());
     }
 
-    /// The fault is over: measures until messages arrive again, and holds the relay to `limit`.
+    /// The fault is over, or the relay has to end it: measures until messages arrive again, and holds the relay to `limit`.
     #[track_caller]
     pub fn is_back_within(&mut self, limit: Duration) {
-        let (before, began) = (self.arrived(), Instant::now());
+        let (before, began) = (self.arrived(), self.fault_began.take().unwrap_or_else(Instant::now));
         let patience = if self.relay().is_some() { limit } else { RETURN_MAX };
         let back = within(patience, || if self.arrived() > before { Ok(began.elapsed()) } else { Err(String::new()) });
-        assert!(back.is_ok() || self.relay().is_none(), "nothing arrives {limit:?} after the fault's end");
+        let is_in_time = back.as_ref().is_ok_and(|time| *time < limit);
+        assert!(is_in_time || self.relay().is_none(), "messages arrive again after {back:?}, not within {limit:?}");
         self.returns.push(back.ok());
+    }
+
+    /// Does what makes the relay's connection useless, and returns once the relay has left it.
+    #[track_caller]
+    pub fn breaks_by(&mut self, act: Act) {
+        let before = self.breaks();
+        self.fault_began = Some(Instant::now());
+        self.act(act);
+        if self.relay().is_some() {
+            let broken =
+                within(PATIENCE, || if self.breaks() > before { Ok(()) } else { Err("it is not left".to_owned()) });
+            assert!(broken.is_ok(), "{act:?}: {broken:?}");
+        }
     }
 
     /// How often the relay's connection has broken; 0 in the comparison.

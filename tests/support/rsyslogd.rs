@@ -97,6 +97,17 @@ impl Rsyslogd {
         })
     }
 
+    /// Waits until it listens at this TCP port, which was not left to the kernel's choice.
+    pub fn listens(&self, port: u16) {
+        // Of the process's own network namespace: local address, remote address, state; LISTEN is 0A.
+        let table = format!("/proc/{}/net/tcp", self.process.id());
+        eventually("rsyslogd to listen", || {
+            let text = std::fs::read_to_string(&table).map_err(|error| error.to_string())?;
+            let is_it = |line: &&str| line.contains(&format!(":{port:04X} ")) && line.contains(" 0A ");
+            text.lines().find(is_it).map(|_| ()).ok_or_else(|| text.clone())
+        });
+    }
+
     /// Lines of a file that it writes.
     pub fn lines(&self, file: &str) -> Vec<String> {
         let text = std::fs::read(self.path(file)).unwrap_or_default();
