@@ -1,11 +1,12 @@
 //! The link between two namespaces: carries packets from one TUN device to the other, and loses, delays or swallows them
-//! on order.
+//! on order, all or those of certain connections.
 //!
 //! Not `tc netem`: many kernels have none (it is a module of its own, which cloud and container kernels leave out), and
 //! what it loses is different in each run. This link needs `/dev/net/tun` and nothing else, and its losses come from a
 //! seed. Both directions are treated alike.
 
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -38,9 +39,51 @@ pub struct Weather {
     pub swallows: bool,
 }
 
+/// What the link is told.
+#[derive(Debug, Clone, Copy, Default)]
+struct Orders {
+    weather: Weather,
+    /// How often it was to forget its connections.
+    forgets: u64,
+}
+
+/// The TCP connections that were seen, by the ports of both sides, as a router with a table of them has it.
+#[derive(Debug, Default)]
+struct Connections {
+    known: HashSet<[u16; 2]>,
+    /// Of which it carries nothing any more.
+    forgotten: HashSet<[u16; 2]>,
+    forgets: u64,
+}
+
+impl Connections {
+    /// Whether the packet belongs to a connection that was forgotten.
+    fn are_without(&mut self, packet: &[u8], forgets: u64) -> bool {
+        if self.forgets != forgets {
+            self.forgets = forgets;
+            self.forgotten.extend(self.known.drain());
+        }
+        let Some(ports) = tcp_ports(packet) else { return false };
+        let is_forgotten = self.forgotten.contains(&ports);
+        if !is_forgotten {
+            self.known.insert(ports);
+        }
+        is_forgotten
+    }
+}
+
+/// The ports of an IPv4 packet that carries TCP, the lower one first (RFC 791 section 3.1, RFC 9293 section 3.1).
+fn tcp_ports(packet: &[u8]) -> Option<[u16; 2]> {
+    let header = usize::from(packet.first()? & 15) * 4;
+    let is_tcp = packet[0] >> 4 == 4 && *packet.get(9)? == 6;
+    let port = |at: usize| Some(u16::from_be_bytes([*packet.get(at)?, *packet.get(at + 1)?]));
+    let (from, to) = (port(header)?, port(header + 2)?);
+    is_tcp.then_some([from.min(to), from.max(to)])
+}
+
 /// A running link; dropping it ends it.
 pub struct Link {
-    weather: Option<watch::Sender<Weather>>,
+    orders: Option<watch::Sender<Orders>>,
     counts: Arc<Counts>,
     thread: Option<JoinHandle<()>>,
 }
@@ -55,24 +98,37 @@ struct Counts {
 impl Link {
     /// Carries packets between these two from now on.
     pub fn start(one: File, other: File) -> Self {
-        let (weather_tx, weather) = watch::channel(Weather::default());
+        let (orders_tx, orders) = watch::channel(Orders::default());
         let counts = Arc::new(Counts::default());
         let counted = Arc::clone(&counts);
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let (one, other) = (watch_device(one), watch_device(other));
-                let there = Direction { from: &one, to: &other, weather: weather.clone(), counts: &counted };
-                let back = Direction { from: &other, to: &one, weather, counts: &counted };
+                let connections = RefCell::default();
+                let direction = |from, to| Direction {
+                    from,
+                    to,
+                    orders: orders.clone(),
+                    connections: &connections,
+                    counts: &counted,
+                };
+                let (there, back) = (direction(&one, &other), direction(&other, &one));
                 tokio::join!(there.carry(SEED), back.carry(!SEED));
             });
         });
-        Self { weather: Some(weather_tx), counts, thread: Some(thread) }
+        Self { orders: Some(orders_tx), counts, thread: Some(thread) }
     }
 
     /// From now on; packets that are under way arrive when they would have.
     pub fn turn(&self, weather: Weather) {
-        self.weather.as_ref().unwrap().send_replace(weather);
+        self.orders.as_ref().unwrap().send_modify(|orders| orders.weather = weather);
+    }
+
+    /// Carries nothing any more of the TCP connections there are, and tells nobody; new ones it carries. So do firewalls
+    /// and address translators that were restarted or whose tables are full.
+    pub fn forget_connections(&self) {
+        self.orders.as_ref().unwrap().send_modify(|orders| orders.forgets += 1);
     }
 
     /// Packets carried and lost so far.
@@ -83,8 +139,8 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // Without anybody who makes the weather its thread ends.
-        self.weather = None;
+        // Without anybody who gives orders its thread ends.
+        self.orders = None;
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
         }
@@ -94,12 +150,13 @@ impl Drop for Link {
 struct Direction<'a> {
     from: &'a AsyncFd<File>,
     to: &'a AsyncFd<File>,
-    weather: watch::Receiver<Weather>,
+    orders: watch::Receiver<Orders>,
+    connections: &'a RefCell<Connections>,
     counts: &'a Counts,
 }
 
 impl Direction<'_> {
-    /// Until nobody makes the weather any more.
+    /// Until nobody gives orders any more.
     async fn carry(mut self, seed: u64) {
         let mut chance = fastrand::Rng::with_seed(seed);
         let mut under_way: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
@@ -108,7 +165,7 @@ impl Direction<'_> {
             let due = under_way.front().map(|(due, _)| *due);
             tokio::select! {
                 biased;
-                changed = self.weather.changed() => {
+                changed = self.orders.changed() => {
                     if changed.is_err() {
                         return;
                     }
@@ -122,8 +179,9 @@ impl Direction<'_> {
                     let read = readable.unwrap().try_io(|from| from.get_ref().read(&mut buffer));
                     let Ok(length) = read else { continue };
                     let packet = &buffer[..length.unwrap()];
-                    let weather = *self.weather.borrow();
-                    let is_lost = weather.swallows || chance.u8(..100) < weather.loss_percent;
+                    let Orders { weather, forgets } = *self.orders.borrow();
+                    let is_forgotten = self.connections.borrow_mut().are_without(packet, forgets);
+                    let is_lost = is_forgotten || weather.swallows || chance.u8(..100) < weather.loss_percent;
                     if is_lost || under_way.len() >= UNDER_WAY_MAX {
                         self.counts.lost.fetch_add(1, Relaxed);
                     } else if weather.delay.is_zero() && under_way.is_empty() {

@@ -89,9 +89,10 @@ impl Namespace {
     }
 
     /// Programs that `ip netns exec` starts inside find this in place of `/etc/NAME`.
-    pub fn etc(&self, name: &str, text: &str) {
-        std::fs::create_dir_all(self.etc_folder()).unwrap();
-        std::fs::write(self.etc_folder().join(name), text).unwrap();
+    pub fn etc(&self, name: &str, text: &str) -> Result<(), String> {
+        let folder = self.etc_folder();
+        let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(folder.join(name), text));
+        written.map_err(|error| format!("{}: {error}", folder.display()))
     }
 
     fn etc_folder(&self) -> PathBuf {

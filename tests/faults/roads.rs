@@ -108,6 +108,21 @@ fn a_black_hole_that_lasts_longer_than_the_timeouts_is_found_and_left_over_tcp()
     play(Speaks::Tcp, BLACK_HOLE);
 }
 
+/// The road carries nothing more of the connection, and anything of a new one.
+fn is_forgotten(run: &mut Run) {
+    run.breaks_by(|run| run.road.link.forget_connections());
+    run.is_back_within(2 * BACK_MAX);
+}
+
+#[test]
+fn a_connection_that_a_firewall_has_forgotten_is_found_and_replaced() {
+    let (output, fault) = (SHORT_TIMEOUTS, is_forgotten);
+    play(
+        Speaks::Tls,
+        Scenario { name: "connection forgotten, timeouts of 2 s", output, messages: 40_000, fault, ..CALM },
+    );
+}
+
 fn is_partitioned(run: &mut Run) {
     run.weather_for(HOLE, Duration::from_secs(3));
     // The kernel's, which doubles its time to the next attempt: as long again as the partition at most.
@@ -149,7 +164,7 @@ fn a_real_rsyslogd_killed_under_load_finds_every_message_on_its_return() {
 
 fn half_closes_its_writing_side(run: &mut Run) {
     for _ in 0..5 {
-        run.breaks_by(Act::Commits(Fault::ClosesItsWritingSide));
+        run.breaks_by(|run| run.act(Act::Commits(Fault::ClosesItsWritingSide)));
         run.is_back_within(BACK_MAX);
         run.flows_on(200);
     }
@@ -163,7 +178,7 @@ fn a_collector_that_closes_its_writing_side_gets_every_message() {
 
 fn half_closes_its_reading_side(run: &mut Run) {
     // What its kernel takes and its process does not read, then the timeout.
-    run.breaks_by(Act::Commits(Fault::ClosesItsReadingSide));
+    run.breaks_by(|run| run.act(Act::Commits(Fault::ClosesItsReadingSide)));
     run.is_back_within(2 * BACK_MAX);
 }
 
@@ -178,7 +193,7 @@ fn a_collector_that_closes_its_reading_side_is_left_and_gets_every_message() {
 
 fn resets_in_records(run: &mut Run) {
     for _ in 0..5 {
-        run.breaks_by(Act::Commits(Fault::ResetsInARecord));
+        run.breaks_by(|run| run.act(Act::Commits(Fault::ResetsInARecord)));
         run.is_back_within(BACK_MAX);
         run.flows_on(200);
     }

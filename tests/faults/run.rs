@@ -66,8 +66,8 @@ impl Road {
             // What nearly every machine uses, or its predecessor where a namespace may not have that.
             end.set("tcp_congestion_control", "cubic").or_else(|_| end.set("tcp_congestion_control", "reno"))?;
         }
-        near.etc("resolv.conf", &format!("nameserver {FAR}\noptions timeout:1 attempts:2\n"));
-        near.etc("nsswitch.conf", "hosts: files dns\n");
+        near.etc("resolv.conf", &format!("nameserver {FAR}\noptions timeout:1 attempts:2\n"))?;
+        near.etc("nsswitch.conf", "hosts: files dns\n")?;
         Ok(Self { link, near, far })
     }
 }
@@ -249,14 +249,14 @@ impl Run<'_> {
 
     /// Does what makes the relay's connection useless, and returns once the relay has left it.
     #[track_caller]
-    pub fn breaks_by(&mut self, act: Act) {
+    pub fn breaks_by(&mut self, fault: impl FnOnce(&Self)) {
         let before = self.breaks();
         self.fault_began = Some(Instant::now());
-        self.act(act);
+        fault(self);
         if self.relay().is_some() {
             let broken =
                 within(PATIENCE, || if self.breaks() > before { Ok(()) } else { Err("it is not left".to_owned()) });
-            assert!(broken.is_ok(), "{act:?}: {broken:?}");
+            assert!(broken.is_ok(), "the connection is useless, and {broken:?}");
         }
     }
 

@@ -67,7 +67,7 @@ impl AsyncRead for Records {
         let mut part = buffer.take(wanted);
         ready!(Pin::new(&mut this.tcp).poll_read(cx, &mut part))?;
         let count = part.filled().len();
-        this.advance(&part.filled().to_vec());
+        this.advance(part.filled());
         let before = buffer.filled().len();
         buffer.initialize_unfilled_to(count);
         buffer.set_filled(before + count);
