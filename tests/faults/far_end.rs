@@ -4,6 +4,7 @@ use std::fmt::{Display, Formatter};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -11,6 +12,7 @@ use crate::namespaces::Namespace;
 use crate::support::certificates::Certificates;
 use crate::support::collector::{Collector, Fault, Manner, number_of};
 use crate::support::rsyslogd::{Rsyslogd, with_driver};
+use crate::support::waiting::pause;
 
 /// Where every far end listens: as Sekoia does, and nobody else in a namespace of ours.
 pub const PORT: u16 = 10514;
@@ -127,7 +129,13 @@ impl FarEnd for Syslog {
             Act::Dies => self.collector.stop(),
             Act::Returns => self.collector.restart(),
             Act::Resets => drop(self.collector.reset()),
-            Act::Commits(fault) => self.collector.commit(fault),
+            Act::Commits(fault) => {
+                // Its kernel acknowledges for a moment what its process does not read: that is lost with the connection.
+                self.collector.behave(Manner::Stalls);
+                pause(Duration::from_millis(50));
+                self.collector.commit(fault);
+                self.collector.behave(Manner::Reads);
+            }
             Act::TakesAStrangersCertificate => self.collector.behave(Manner::PresentsAStrangersCertificate),
             Act::TakesItsOwnCertificate => self.collector.behave(Manner::Reads),
         }
