@@ -4,7 +4,7 @@
 //! what the file may say, `resolve` gives it meaning: [`load`] turns it into a [`Config`] or into one [`Report`] that holds *all*
 //! mistakes. Nothing here opens a socket.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -53,6 +53,16 @@ pub struct Loaded {
 ///
 /// A syntax error or an unreadable file is reported alone; all other mistakes are reported together.
 pub fn load(source: &Source, environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Report> {
+    load_as(source, environment, false)
+}
+
+/// As [`load`], and takes what this build cannot do yet as well: for tests of the configuration.
+#[doc(hidden)]
+pub fn load_unbuilt(source: &Source, environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Report> {
+    load_as(source, environment, true)
+}
+
+fn load_as(source: &Source, environment: expand::Environment<'_>, unbuilt: bool) -> Result<Loaded, Report> {
     let mut mistakes = report::Mistakes::default();
     let mut tree = match source.read(environment, &mut mistakes) {
         Ok(tree) => tree,
@@ -72,7 +82,7 @@ pub fn load(source: &Source, environment: &dyn Fn(&str) -> Option<String>) -> Re
             raw::File::default()
         }
     };
-    resolve::resolve(&tree, raw, refused, &source.directory(), mistakes)
+    resolve::resolve(&tree, raw, refused, &source.directory(), mistakes, unbuilt)
 }
 
 /// A whole configuration. Indices (`Route::action`'s output) point into these vectors.
@@ -96,6 +106,15 @@ pub struct Config {
     pub cores: usize,
     /// Log level and format.
     pub log: Log,
+    /// What all HTTPS outputs together keep to.
+    pub http: HttpLimits,
+}
+
+/// `http:`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// Requests a second, over all outputs and shards.
+    pub requests_per_second: u32,
 }
 
 /// An `inputs:` entry.
@@ -123,8 +142,21 @@ pub struct Input {
     pub idle_timeout: Option<Duration>,
     /// Kernel receive buffer in bytes (`SO_RCVBUF`); `None`: 4 MiB or more for datagrams, the kernel's choice for streams.
     pub receive_buffer: Option<usize>,
-    /// Present when one of `listen` is `tls://`.
+    /// Present when one of `listen` is `tls://` or `relp+tls://`.
     pub tls: Option<InputTls>,
+    /// When a RELP sender is told that its message has arrived.
+    pub acknowledge: Acknowledge,
+}
+
+/// `acknowledge`: what has become of a message when its RELP sender may forget it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledge {
+    /// It was read and is in memory.
+    Received,
+    /// It is on the disk, or released before it got there. Only where there is a spool.
+    Spooled,
+    /// Every destination that it goes to has acknowledged it.
+    Released,
 }
 
 /// One address of an input.
@@ -136,6 +168,10 @@ pub enum Listen {
     Tcp(SocketAddr),
     /// `tls://ADDRESS:PORT`
     Tls(SocketAddr),
+    /// `relp+tcp://ADDRESS:PORT`
+    Relp(SocketAddr),
+    /// `relp+tls://ADDRESS:PORT`
+    RelpTls(SocketAddr),
     /// `unix:///PATH`, a stream.
     Unix(PathBuf),
     /// `unixgram:///PATH`, datagrams: what `/dev/log` is.
@@ -151,7 +187,7 @@ pub enum Oversize {
     Reject,
 }
 
-/// Certificates of a `tls://` listener: PEM files.
+/// Certificates of a `tls://` or `relp+tls://` listener: PEM files.
 #[derive(Debug, Clone)]
 pub struct InputTls {
     /// Certificate chain, leaf first.
@@ -167,50 +203,181 @@ pub struct InputTls {
 pub struct Output {
     /// Its key in the file, the metrics' `output` label.
     pub name: String,
-    /// Name or address; resolved at every connect.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// `None` is plain TCP.
+    /// What is spoken with it.
+    pub protocol: Protocol,
+    /// At least one, in the order of preference; empty with [`Protocol::File`].
+    pub targets: Vec<Target>,
+    /// How several targets share the work.
+    pub mode: Mode,
+    /// With [`Mode::Failover`]: how long a preferred target must have been well before it is returned to.
+    pub prefer_after: Duration,
+    /// Tried with a target's port when its name does not resolve.
+    pub fallback_addresses: Vec<IpAddr>,
+    /// `None` is plain TCP, or a file.
     pub tls: Option<OutputTls>,
-    /// Connections that each shard keeps (`connections` divided by the shards, rounded up).
+    /// Connections that each shard keeps (`connections` divided by the shards, rounded up); 1 for a file.
     pub connections_per_shard: usize,
     /// Bound on name resolution and on each TCP connect.
     pub connect_timeout: Duration,
     /// Bound on the TLS handshake.
     pub handshake_timeout: Duration,
-    /// A write that makes no progress for so long ends the connection.
-    pub write_timeout: Duration,
+    /// A connection that is up and makes no progress for so long (octets not taken, or not acknowledged) is ended.
+    pub stall_timeout: Duration,
     /// A connection without traffic for so long is closed in order; `None` never.
     pub idle_timeout: Option<Duration>,
     /// TCP keepalive: idle time before the first probe; `None` turns it off.
     pub keepalive: Option<Duration>,
     /// `TCP_USER_TIMEOUT`: how long sent data may stay unacknowledged.
     pub user_timeout: Option<Duration>,
-    /// Bytes kept behind the acknowledged point and sent again after a break; 0 turns it off.
+    /// Bytes kept behind the acknowledged point and sent again after a break; 0 turns it off. 0 unless
+    /// [`Protocol::Syslog`]: the others acknowledge messages themselves.
     pub replay_window: usize,
     /// How long they are kept once all is acknowledged.
     pub replay_quiet: Duration,
+    /// What goes first when there is a backlog.
+    pub order: Order,
 }
 
 impl Output {
-    /// `HOST:PORT`, for people.
+    /// Where it goes, for people: `HOST:PORT` of each target, or the file's path.
     pub fn address(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
+        if let Protocol::File(file) = &self.protocol {
+            return file.path.display().to_string();
+        }
+        let addresses: Vec<String> = self.targets.iter().map(Target::address).collect();
+        addresses.join(", ")
+    }
+
+    /// The name that a target's certificate must carry.
+    pub fn server_name<'a>(&'a self, target: &'a Target) -> &'a str {
+        self.tls.as_ref().and_then(|tls| tls.server_name.as_deref()).unwrap_or(&target.host)
+    }
+}
+
+/// One place that an output connects to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Name or address, without brackets; resolved at every connect.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// With [`Protocol::Https`] what stands before the intake's own paths: empty, or `/…` without a slash at the end.
+    pub path: String,
+}
+
+impl Target {
+    /// `HOST:PORT`, for people; IPv6 addresses in brackets.
+    pub fn address(&self) -> String {
+        host_and_port(&self.host, self.port)
+    }
+}
+
+fn host_and_port(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// What an output speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Protocol {
+    /// Frames on a stream (RFC 6587, RFC 5425): nothing is acknowledged but by TCP.
+    Syslog,
+    /// RELP: each message is acknowledged.
+    Relp {
+        /// Messages unacknowledged at most, a connection.
+        window: usize,
+    },
+    /// Sekoia's HTTP intake: each request is answered. Plain HTTP where the output has no `tls`.
+    Https(Http),
+    /// Lines in a file of this machine.
+    File(FileOutput),
+}
+
+impl Protocol {
+    /// `syslog`, `relp`, `https` or `file`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Syslog => "syslog",
+            Self::Relp { .. } => "relp",
+            Self::Https(_) => "https",
+            Self::File(_) => "file",
         }
     }
 }
 
-/// How to trust and be trusted by a `tls://` destination.
+/// What HTTPS outputs have besides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// The way out.
+    pub proxy: Proxy,
+    /// Octets of a request's body at most, before it is compressed.
+    pub max_body: usize,
+    /// Bound on an answer: from the request's last octet to the answer's.
+    pub request_timeout: Duration,
+}
+
+/// `proxy`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proxy {
+    /// As `HTTPS_PROXY`, `https_proxy`, `NO_PROXY` and `no_proxy` say when the relay runs.
+    FromEnvironment,
+    /// None, whatever the environment says.
+    Off,
+    /// Host (without brackets) and port of an HTTP proxy.
+    Url(String, u16),
+}
+
+/// A `file://` destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileOutput {
+    /// Absolute.
+    pub path: PathBuf,
+    /// When a new file is begun.
+    pub rotate: Rotate,
+    /// Intake keys are written as they are, and not as `***`.
+    pub reveal_keys: bool,
+}
+
+/// `rotate`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotate {
+    /// Octets of a file; `None`: any number.
+    pub size: Option<u64>,
+    /// Age of a file; `None`: any.
+    pub age: Option<Duration>,
+    /// Old files that stay.
+    pub keep: usize,
+    /// Old files are compressed (gzip).
+    pub compress: bool,
+}
+
+/// `mode`: how an output's targets share the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The first that is well takes everything.
+    Failover,
+    /// Connections are spread over all that are well.
+    Balance,
+}
+
+/// `order`: what goes first when there is a backlog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The backlog.
+    OldestFirst,
+    /// What comes in now.
+    NewestFirst {
+        /// Percent of what is sent that the backlog may take at least while live messages wait; 1 to 100.
+        backlog_share: u8,
+    },
+}
+
+/// How to trust and be trusted by a destination over TLS.
 #[derive(Debug, Clone)]
 pub struct OutputTls {
     /// PEM file of trust anchors; `None`: the Mozilla roots.
     pub ca: Option<PathBuf>,
-    /// Name the certificate must carry; the output's host by default.
-    pub server_name: String,
+    /// Name the certificates must carry; `None`: the target's host ([`Output::server_name`]).
+    pub server_name: Option<String>,
     /// PEM files of our certificate chain and key.
     pub client: Option<(PathBuf, PathBuf)>,
 }
@@ -239,9 +406,9 @@ pub enum Action {
     Forward {
         /// Index into [`Config::outputs`].
         output: usize,
-        /// Compiled.
+        /// Compiled. The route's `http_template` where the output is HTTPS.
         template: Template,
-        /// What `%intake_key%` prints; `None` where the template has no such property.
+        /// What `%intake_key%` prints, and the header of HTTPS requests; `None` where neither is asked for.
         intake_key: Option<IntakeKey>,
     },
 }

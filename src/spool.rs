@@ -19,8 +19,10 @@ mod worker;
 pub use thread::{Spool, StartError, start};
 
 use std::cell::Cell;
+use std::collections::VecDeque;
+use std::mem;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel as channel;
 use tokio::sync::Notify;
@@ -235,11 +237,33 @@ const COMMANDS_MAX: usize = 1024;
 /// Answers that one shard may be waiting for. As many fit into its channel: the spool's thread never waits for a shard.
 pub const OUTSTANDING_MAX: usize = 256;
 
+/// What one shard has asked for, and the thread has not answered. Locks, where channels would do, so that the shard can take
+/// batches back from a thread that hangs; the shard waits for the first one only, which is held for a push or a pop.
+#[derive(Debug, Default)]
+struct Inbox {
+    commands: Mutex<VecDeque<Command>>,
+    /// Batches that are being written, by lane.
+    held: Mutex<Vec<(usize, Batch)>>,
+}
+
+impl Inbox {
+    // Nothing that is done under the locks leaves what they guard half done.
+
+    fn commands(&self) -> MutexGuard<'_, VecDeque<Command>> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Vec<(usize, Batch)>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// One shard's end.
 #[derive(Debug)]
 pub struct Port {
     shard: usize,
-    commands: channel::Sender<(usize, Command)>,
+    inbox: Arc<Inbox>,
+    calls: channel::Sender<usize>,
     replies: channel::Receiver<Reply>,
     wake: Arc<Notify>,
     shared: Arc<Shared>,
@@ -250,26 +274,29 @@ pub struct Port {
 /// The thread's end.
 #[derive(Debug)]
 pub struct Desk {
-    /// From all shards, with the shard's number.
-    pub commands: channel::Receiver<(usize, Command)>,
+    /// A shard's number for each command that it sent: see [`Self::command`].
+    pub calls: channel::Receiver<usize>,
     /// How the spool is.
     pub shared: Arc<Shared>,
+    inboxes: Vec<Arc<Inbox>>,
     shards: Vec<(channel::Sender<Reply>, Arc<Notify>)>,
 }
 
 /// Ports for `shards` shards, and the desk that serves them.
 pub fn ports(shards: usize) -> (Vec<Port>, Desk) {
-    let (commands_tx, commands_rx) = channel::bounded(COMMANDS_MAX);
+    let (calls_tx, calls_rx) = channel::bounded(COMMANDS_MAX);
     let shared = Arc::new(Shared::default());
+    let inboxes: Vec<Arc<Inbox>> = (0..shards).map(|_| Arc::default()).collect();
     let mut desks = Vec::new();
-    let ports = (0..shards).map(|shard| {
+    let ports = inboxes.iter().enumerate().map(|(shard, inbox)| {
         // Besides answers, one `Resume` a lane: those find room or are sent again.
         let (replies_tx, replies_rx) = channel::bounded(2 * OUTSTANDING_MAX);
         let wake = Arc::new(Notify::new());
         desks.push((replies_tx, Arc::clone(&wake)));
         Port {
             shard,
-            commands: commands_tx.clone(),
+            inbox: Arc::clone(inbox),
+            calls: calls_tx.clone(),
             replies: replies_rx,
             wake,
             shared: Arc::clone(&shared),
@@ -278,7 +305,7 @@ pub fn ports(shards: usize) -> (Vec<Port>, Desk) {
         }
     });
     let ports = ports.collect();
-    (ports, Desk { commands: commands_rx, shared, shards: desks })
+    (ports, Desk { calls: calls_rx, shared, inboxes, shards: desks })
 }
 
 impl Port {
@@ -292,15 +319,29 @@ impl Port {
         if answered && self.outstanding.get() >= OUTSTANDING_MAX {
             return Err(command);
         }
-        match self.commands.try_send((self.shard, command)) {
-            Ok(()) => {
-                self.outstanding.set(self.outstanding.get() + usize::from(answered));
-                Ok(())
-            }
-            Err(channel::TrySendError::Full((_, command)) | channel::TrySendError::Disconnected((_, command))) => {
-                Err(command)
+        // The call is made under the lock: it must not be answered before the command is there.
+        let mut inbox = self.inbox.commands();
+        if self.calls.try_send(self.shard).is_err() {
+            return Err(command);
+        }
+        inbox.push_back(command);
+        self.outstanding.set(self.outstanding.get() + usize::from(answered));
+        Ok(())
+    }
+
+    /// Takes back the batches that the thread has not answered for: it hangs. In the order they were sent. What it has
+    /// written of them it takes back as well, once it can.
+    pub fn take_back(&self) -> Vec<(usize, Batch)> {
+        let mut taken = mem::take(&mut *self.inbox.held());
+        let mut commands = self.inbox.commands();
+        for command in mem::take(&mut *commands) {
+            match command {
+                Command::Append { lane, batch, .. } => taken.push((lane, batch)),
+                other => commands.push_back(other),
             }
         }
+        self.outstanding.set(self.outstanding.get().saturating_sub(taken.len()));
+        taken
     }
 
     /// The next answer, if there is one.
@@ -345,6 +386,31 @@ impl Port {
 }
 
 impl Desk {
+    /// The next command of a shard that has called; none where it took it back.
+    pub fn command(&self, shard: usize) -> Option<Command> {
+        self.inboxes.get(shard)?.commands().pop_front()
+    }
+
+    /// A batch of `shard` is about to be written; its shard may take it back until [`Self::let_go`].
+    pub fn hold(&self, shard: usize, lane: usize, batch: Batch) {
+        if let Some(inbox) = self.inboxes.get(shard) {
+            inbox.held().push((lane, batch));
+        }
+    }
+
+    /// Looks at a batch that is held; `None` where its shard took it back.
+    pub fn with_held<R>(&self, shard: usize, lane: usize, seq: Seq, look: impl FnOnce(&Batch) -> R) -> Option<R> {
+        let held = self.inboxes.get(shard)?.held();
+        held.iter().find(|(of, batch)| *of == lane && batch.seq == seq).map(|(_, batch)| look(batch))
+    }
+
+    /// Ends holding a batch, to answer for it; `None` where its shard took it back: it wants no answer.
+    pub fn let_go(&self, shard: usize, lane: usize, seq: Seq) -> Option<Batch> {
+        let mut held = self.inboxes.get(shard)?.held();
+        let at = held.iter().position(|(of, batch)| *of == lane && batch.seq == seq)?;
+        Some(held.remove(at).1)
+    }
+
     /// Answers `shard`. Whether there was room: always for what was asked for.
     pub fn answer(&self, shard: usize, reply: Reply) -> bool {
         let Some((replies, wake)) = self.shards.get(shard) else { return true };

@@ -97,6 +97,9 @@ impl Template {
         "[SEKOIA@53288 intake_key=\"%intake_key%\"] %msg%\\n"
     );
 
+    /// MSG alone: what an HTTPS output sends.
+    pub const MESSAGE: &'static str = "%msg%";
+
     /// Compiles the text between the quotes of rsyslog's `string="..."`, escapes (`\n`, `\"`) included.
     pub fn compile(text: &str) -> Result<Self, TemplateError> {
         let segments = compile::compile(text)?;

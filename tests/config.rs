@@ -21,6 +21,9 @@ use forebay::config::{
 };
 use proptest::prelude::*;
 
+#[path = "config/outputs.rs"]
+mod outputs;
+
 fn text(text: &str) -> Source {
     Source::Text { name: "forebay.yaml".to_owned(), text: text.to_owned() }
 }
@@ -28,6 +31,12 @@ fn text(text: &str) -> Source {
 fn load_with(source: &str, variables: &[(&str, &str)]) -> Result<Loaded, Report> {
     let variables: HashMap<&str, &str> = variables.iter().copied().collect();
     config::load(&text(source), &|name| variables.get(name).map(|value| (*value).to_owned()))
+}
+
+/// As [`load_with`], and takes what this build cannot do yet as well.
+fn load_all(source: &str, variables: &[(&str, &str)]) -> Result<Loaded, Report> {
+    let variables: HashMap<&str, &str> = variables.iter().copied().collect();
+    config::load_unbuilt(&text(source), &|name| variables.get(name).map(|value| (*value).to_owned()))
 }
 
 #[test]
@@ -51,7 +60,7 @@ routes:
     assert_eq!(config.inputs.len(), 1);
     assert_eq!(config.inputs[0].listen.len(), 2);
     assert_eq!(config.inputs[0].max_message_size, 256_000);
-    assert_eq!((config.outputs[0].host.as_str(), config.outputs[0].port), ("intake.sekoia.io", 10514));
+    assert_eq!(config.outputs[0].address(), "intake.sekoia.io:10514");
     assert_eq!(config.routes[0].name, "unbound");
     let Action::Forward { output, intake_key, .. } = &config.routes[0].action else { panic!("discards") };
     assert_eq!(*output, 0);
@@ -67,7 +76,7 @@ fn the_environment_alone_is_a_configuration() {
     let listen = &loaded.config.inputs[0].listen;
     let address = "0.0.0.0:5514".parse().expect("an address");
     assert_eq!(listen, &[Listen::Udp(address), Listen::Tcp(address)]);
-    assert_eq!(loaded.config.outputs[0].host, "intake.sekoia.io");
+    assert_eq!(loaded.config.outputs[0].address(), "intake.sekoia.io:10514");
 }
 
 /// A value that no report may show.
@@ -150,9 +159,9 @@ fn the_reference_configuration_loads_with_its_examples_and_has_every_key() {
     std::fs::set_permissions(&spool_key, Permissions::from_mode(0o600)).expect("its mode");
     let here = format!("{}/", directory.path().display());
     let text = reference().replace("#:", "").replace("/etc/forebay/", &here);
-    let loaded = load_with(&text, &KEYS).unwrap_or_else(|report| panic!("{report}"));
+    let loaded = load_all(&text, &KEYS).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(loaded.warnings, []);
-    assert_eq!((loaded.config.inputs.len(), loaded.config.outputs.len(), loaded.config.routes.len()), (2, 2, 4));
+    assert_eq!((loaded.config.inputs.len(), loaded.config.outputs.len(), loaded.config.routes.len()), (3, 5, 5));
     let Action::Forward { intake_key: Some(key), .. } = &loaded.config.routes[1].action else { panic!("no key") };
     assert_eq!(key.expose(), b"qrstuvwx12345678");
 
@@ -244,9 +253,12 @@ admin: {listen: off}
 inputs
   lan: udp://0.0.0.0:514, tcp://[::]:514; framing auto; messages over 250KiB truncated; at most 10000 connections (1000 a peer), closed after 1h of silence; only from 10.0.0.0/8
   local: unixgram:///dev/log; framing auto; messages over 8KiB rejected; at most 1 connection (1 a peer)
+outputs
+  sekoia: tls://intake.mco1.sekoia.io:10514
+  archive: tcp://[::1]:601
 routes, the first that holds takes the message
-  1. nsd: program nsd or unbound* and severity emerg, alert, crit or err and not (hostname lab-*) → sekoia (tls://intake.mco1.sekoia.io:10514), intake key ****
-  2. copy: peer 10.1.2.3/32 and input lan and message with \"DROP\" or matching /IN=\\w+/ → archive (tcp://[::1]:601), no intake key, and on
+  1. nsd: program nsd or unbound* and severity emerg, alert, crit or err and not (hostname lab-*) → sekoia, intake key ****
+  2. copy: peer 10.1.2.3/32 and input lan and message with \"DROP\" or matching /IN=\\w+/ → archive, no intake key, and on
   3. cron: program cron → discarded
   what no route takes is counted as unmatched
 spool
@@ -322,7 +334,7 @@ process
     );
     let summary = loaded.config.summary();
     assert!(summary.contains(&expected), "{summary}");
-    let route = "  1. all: every message → sekoia (tls://intake.sekoia.io:10514), intake key ****, at most 1GiB of the spool, \
+    let route = "  1. all: every message → sekoia, intake key ****, at most 1GiB of the spool, \
                  when it is full the newest are dropped\n";
     assert!(summary.contains(route), "{summary}");
 }
@@ -447,7 +459,7 @@ environment: routes[0].intake_key: the variable FOREBAY_INTAKE_KEY is not set or
     .unwrap_or_else(|report| panic!("{report}"));
     let Config { inputs, outputs, admin, .. } = loaded.config;
     assert_eq!(inputs[0].listen, [Listen::Unix(PathBuf::from("/run/${A}.sock"))]);
-    assert_eq!((outputs[0].host.as_str(), outputs[0].port, outputs[0].tls.is_some()), ("127.0.0.1", 6010, false));
+    assert_eq!((outputs[0].address(), outputs[0].tls.is_some()), ("127.0.0.1:6010".to_owned(), false));
     assert_eq!(admin, None);
 }
 

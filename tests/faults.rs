@@ -170,10 +170,10 @@ fn what_a_stalled_collector_had_acknowledged_but_not_read_survives_its_death() {
 }
 
 #[test]
-fn a_collector_that_reads_nothing_is_left_after_the_write_timeout() {
+fn a_collector_that_reads_nothing_is_left_after_the_stall_timeout() {
     let certificates = Certificates::new();
     let collector = Collector::start(&certificates);
-    let output = collector.output(&certificates, "write_timeout: 500ms");
+    let output = collector.output(&certificates, "stall_timeout: 500ms");
     let relay = Relay::start(&format!("outputs: {{sekoia: {{{output}}}}}\n{INPUT}{ROUTE_ALL}"));
     collector.behave(Manner::Stalls);
     let to = relay.address("lan", "tcp");

@@ -3,6 +3,7 @@
 //! All scalars are text here. YAML's own guesses (`no` is false, `0o17` is 15, `1_000` is a word) have no say, the key
 //! decides what its value means.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use jiff::tz::TimeZone;
 use serde::de::{Deserialize, Deserializer, Error};
 
 use super::report::did_you_mean;
-use super::{Compression, Durability, LogFormat, Oversize, SpoolFull, limits, units};
+use super::{Acknowledge, Compression, Durability, LogFormat, Mode, Oversize, SpoolFull, limits, units};
 use crate::route::{self, FacilitySet, SeveritySet, TextTest};
 use crate::syslog::Framing;
 use crate::template::Template;
@@ -297,6 +298,61 @@ impl Leaf for Compression {
     }
 }
 
+impl Leaf for Acknowledge {
+    fn expected() -> String {
+        "expected received, spooled or released".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        choice(text, &[("received", Self::Received), ("spooled", Self::Spooled), ("released", Self::Released)])
+    }
+}
+
+impl Leaf for Mode {
+    fn expected() -> String {
+        "expected failover or balance".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        choice(text, &[("failover", Self::Failover), ("balance", Self::Balance)])
+    }
+}
+
+/// `order`: [`super::Order`] without its share.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum FirstInLine {
+    Oldest,
+    Newest,
+}
+
+impl Leaf for FirstInLine {
+    fn expected() -> String {
+        "expected oldest_first or newest_first".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        choice(text, &[("oldest_first", Self::Oldest), ("newest_first", Self::Newest)])
+    }
+}
+
+/// `protocol`: what is spoken with a region.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Spoken {
+    Syslog,
+    Relp,
+    Https,
+}
+
+impl Leaf for Spoken {
+    fn expected() -> String {
+        "expected syslog, relp or https".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        choice(text, &[("syslog", Self::Syslog), ("relp", Self::Relp), ("https", Self::Https)])
+    }
+}
+
 /// The word `every_batch`, where a map could stand as well.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EveryBatch;
@@ -339,7 +395,7 @@ impl Leaf for LogLevel {
     }
 }
 
-/// Sekoia's regions, as host names of their syslog/TLS intake.
+/// Sekoia's regions, as host names of their intake.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Region(pub(crate) &'static str);
 
@@ -360,6 +416,16 @@ impl Leaf for Region {
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         choice(&text.to_ascii_lowercase(), &REGIONS)
+    }
+}
+
+impl Region {
+    /// What stands before the paths of its HTTPS intake.
+    pub(crate) fn https_path(self) -> &'static str {
+        match REGIONS {
+            [(_, Self(oldest)), ..] if oldest == self.0 => "",
+            _ => "/api/v1/intake-http",
+        }
     }
 }
 
@@ -388,6 +454,16 @@ impl Leaf for IpNet {
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         route::parse_net(text).map_err(|_| format!("found \"{text}\", {}", Self::expected()).into())
+    }
+}
+
+impl Leaf for IpAddr {
+    fn expected() -> String {
+        "expected an address such as 192.0.2.1 or 2001:db8::1".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        text.parse().map_err(|_| format!("found \"{text}\", {}", Self::expected()).into())
     }
 }
 

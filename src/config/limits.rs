@@ -45,17 +45,24 @@ pub const RECEIVE_BUFFER_MAX: u64 = GIB - 1;
 pub const KEY_LEN_MIN: usize = 16;
 /// Where every region takes syslog over TLS.
 pub const REGION_PORT: u16 = 10_514;
+/// Where every region takes RELP over TLS.
+pub const REGION_RELP_PORT: u16 = 11_514;
+/// RFC 9110 section 4.2.2.
+pub const HTTPS_PORT: u16 = 443;
+/// RFC 9110 section 4.2.1.
+pub const HTTP_PORT: u16 = 80;
 
 /// Two retransmitted SYNs (1 s and 3 s) and an answer from the far side of the earth.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Two round trips and a certificate check; a peer that needs five seconds will never finish, and the next attempt may
 /// reach one that does.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A collector that reads nothing for so long is taken to be stuck: a new connection may reach another node of it.
-pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A collector that takes or acknowledges nothing for so long is taken to be stuck: a new connection may reach another
+/// node of it.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Below the 350 s after which cloud load balancers and NAT gateways forget a silent flow without telling.
 pub const KEEPALIVE: Duration = Duration::from_secs(60);
-/// As patient as [`WRITE_TIMEOUT`]: both mean a path that no longer carries anything.
+/// As patient as [`STALL_TIMEOUT`]: both mean a path that no longer carries anything.
 pub const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Timeouts below one millisecond cannot be kept by the timer.
 pub const TIMEOUT_MIN_MS: u64 = 1;
@@ -74,6 +81,43 @@ pub const REPLAY_WINDOW: usize = 4 << 20;
 pub const REPLAY_WINDOW_MAX: u64 = GIB;
 /// A collector that has not read for half a minute would have closed its window long before.
 pub const REPLAY_QUIET: Duration = Duration::from_secs(30);
+
+/// A collector that was restarted has found its feet by then; moving back to one that comes and goes costs a break each
+/// time.
+pub const PREFER_AFTER: Duration = Duration::from_secs(30);
+/// Half for each: the backlog shrinks at any load, and live messages find at least as much room.
+pub const BACKLOG_SHARE: u8 = 50;
+/// 200 ms of distance at 20,000 messages a second; a break sends no more than these again.
+pub const RELP_WINDOW: usize = 4_096;
+/// Beyond it a break would send minutes of duplicates.
+pub const RELP_WINDOW_MAX: u64 = 1_000_000;
+/// Sekoia takes bodies below 10 MB; a tenth is left for what a proxy adds or counts otherwise.
+pub const BODY: usize = 9_000_000;
+/// A body below it is a request for each few messages, and an event of 250 KiB is sent alone anyway.
+pub const BODY_MIN: u64 = 64 * KIB;
+/// Sekoia's documented maximum, taken as MiB.
+pub const BODY_MAX: u64 = 10 * MIB;
+/// As patient as [`STALL_TIMEOUT`]: an intake that stores 9 MB answers within seconds.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Sekoia's FAQ on its firewall: a client that asks more often may be shut out.
+pub const REQUESTS_PER_SECOND: u32 = 5;
+/// Twenty times what Sekoia advises: for intakes of one's own.
+pub const REQUESTS_PER_SECOND_MAX: u64 = 100;
+
+/// A file that an editor still opens.
+pub const ROTATE_SIZE: u64 = 100 * MIB;
+/// One message of Sekoia's size would begin a file each below it.
+pub const ROTATE_SIZE_MIN: u64 = 64 * KIB;
+/// 1 TiB: more is a slip of the keyboard.
+pub const ROTATE_SIZE_MAX: u64 = 1_024 * GIB;
+/// More often than that nobody looks.
+pub const ROTATE_AGE_MIN_MS: u64 = 60 * SECOND_MS;
+/// A year.
+pub const ROTATE_AGE_MAX_MS: u64 = 365 * 24 * HOUR_MS;
+/// With one a day: a week.
+pub const ROTATE_KEEP: usize = 7;
+/// Each rotation lists them.
+pub const ROTATE_KEEP_MAX: u64 = 1_000;
 
 /// Resident, whole process: 12 MiB when idle, the rest for queues and replay windows.
 pub const MEMORY_MAX: usize = 64 << 20;

@@ -4,7 +4,7 @@
 //! of them at once where serde would stop at the first.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -12,11 +12,11 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use super::leaf::{
-    Auto, Contains, Count, EveryBatch, Idle, Is, LogLevel, Off, Or, Pattern, Region, SecretText, Size, Span, Text,
-    Timeout,
+    Auto, Contains, Count, EveryBatch, FirstInLine, Idle, Is, LogLevel, Off, Or, Pattern, Region, SecretText, Size,
+    Span, Spoken, Text, Timeout,
 };
-use super::url::To;
-use super::{Compression, Durability, Listen, LogFormat, Oversize, SpoolFull, limits};
+use super::url::{ProxyUrl, To};
+use super::{Acknowledge, Compression, Durability, Listen, LogFormat, Mode, Oversize, SpoolFull, limits};
 use crate::route::{FacilitySet, Name, SeveritySet};
 use crate::syslog::Framing;
 use crate::template::Template;
@@ -35,6 +35,14 @@ pub(crate) type MinFree = Size<0, { limits::SPOOL_SIZE_MAX }>;
 pub(crate) type SyncInterval = Span<{ limits::SPOOL_SYNC_MIN_MS }, { limits::SPOOL_SYNC_MAX_MS }>;
 pub(crate) type SpillAfter = Span<{ limits::SPILL_AFTER_MIN_MS }, { limits::SPILL_AFTER_MAX_MS }>;
 pub(crate) type AdminListen = Or<Off, SocketAddr>;
+pub(crate) type BacklogShare = Count<1, 100>;
+pub(crate) type RelpWindow = Count<1, { limits::RELP_WINDOW_MAX }>;
+pub(crate) type MaxBody = Size<{ limits::BODY_MIN }, { limits::BODY_MAX }>;
+pub(crate) type OptionalProxy = Or<Off, ProxyUrl>;
+pub(crate) type RotateSize = Or<Off, Size<{ limits::ROTATE_SIZE_MIN }, { limits::ROTATE_SIZE_MAX }>>;
+pub(crate) type RotateAge = Or<Off, Span<{ limits::ROTATE_AGE_MIN_MS }, { limits::ROTATE_AGE_MAX_MS }>>;
+pub(crate) type RotateKeep = Count<0, { limits::ROTATE_KEEP_MAX }>;
+pub(crate) type RequestsPerSecond = Count<1, { limits::REQUESTS_PER_SECOND_MAX }>;
 
 /// The whole document.
 #[derive(Debug, Default, Deserialize)]
@@ -49,6 +57,7 @@ pub(crate) struct File {
     pub(crate) admin: Admin,
     pub(crate) cores: Option<Is<Cores>>,
     pub(crate) log: Log,
+    pub(crate) http: Http,
 }
 
 /// `inputs.NAME`
@@ -66,6 +75,7 @@ pub(crate) struct Input {
     pub(crate) idle_timeout: Option<Is<Idle>>,
     pub(crate) receive_buffer: Option<Is<ReceiveBuffer>>,
     pub(crate) tls: Option<InputTls>,
+    pub(crate) acknowledge: Option<Is<Acknowledge>>,
 }
 
 /// `inputs.NAME.tls`
@@ -82,17 +92,39 @@ pub(crate) struct InputTls {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Output {
     pub(crate) region: Option<Is<Region>>,
-    pub(crate) to: Option<Is<To>>,
+    pub(crate) protocol: Option<Is<Spoken>>,
+    pub(crate) to: Vec<Is<To>>,
+    pub(crate) mode: Option<Is<Mode>>,
+    pub(crate) prefer_after: Option<Is<Timeout>>,
+    pub(crate) fallback_addresses: Vec<Is<IpAddr>>,
     pub(crate) tls: Option<OutputTls>,
     pub(crate) connections: Option<Is<OutputConnections>>,
     pub(crate) connect_timeout: Option<Is<Timeout>>,
     pub(crate) handshake_timeout: Option<Is<Timeout>>,
-    pub(crate) write_timeout: Option<Is<Timeout>>,
+    pub(crate) stall_timeout: Option<Is<Timeout>>,
     pub(crate) idle_timeout: Option<Is<Idle>>,
     pub(crate) keepalive: Option<Is<Idle>>,
     pub(crate) user_timeout: Option<Is<OptionalTimeout>>,
     pub(crate) replay_window: Option<Is<ReplayWindow>>,
     pub(crate) replay_quiet: Option<Is<Timeout>>,
+    pub(crate) order: Option<Is<FirstInLine>>,
+    pub(crate) backlog_share: Option<Is<BacklogShare>>,
+    pub(crate) relp_window: Option<Is<RelpWindow>>,
+    pub(crate) proxy: Option<Is<OptionalProxy>>,
+    pub(crate) max_body: Option<Is<MaxBody>>,
+    pub(crate) request_timeout: Option<Is<Timeout>>,
+    pub(crate) rotate: Rotate,
+    pub(crate) reveal_keys: Option<Is<bool>>,
+}
+
+/// `outputs.NAME.rotate`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Rotate {
+    pub(crate) size: Option<Is<RotateSize>>,
+    pub(crate) age: Option<Is<RotateAge>>,
+    pub(crate) keep: Option<Is<RotateKeep>>,
+    pub(crate) compress: Option<Is<bool>>,
 }
 
 /// `outputs.NAME.tls`
@@ -117,6 +149,7 @@ pub(crate) struct Route {
     pub(crate) intake_key_file: Option<Is<PathBuf>>,
     pub(crate) output: Option<Is<Text>>,
     pub(crate) template: Option<Is<Template>>,
+    pub(crate) http_template: Option<Is<Template>>,
     pub(crate) discard: Option<Is<bool>>,
     #[serde(rename = "continue")]
     pub(crate) continues: Option<Is<bool>>,
@@ -195,4 +228,11 @@ pub(crate) struct Admin {
 pub(crate) struct Log {
     pub(crate) level: Option<Is<LogLevel>>,
     pub(crate) format: Option<Is<LogFormat>>,
+}
+
+/// `http`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Http {
+    pub(crate) requests_per_second: Option<Is<RequestsPerSecond>>,
 }

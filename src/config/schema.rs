@@ -2,7 +2,7 @@
 //! type, wherever they stand, in one pass. What is right goes on to `raw` as a `serde_yaml` value.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -10,14 +10,15 @@ use jiff::tz::TimeZone;
 use serde_yaml::Value as Yaml;
 
 use super::leaf::{
-    Contains, EveryBatch, Idle, Leaf, LogLevel, Off, Or, Pattern, Region, SecretText, Text, Timeout, Wrong, mask_keys,
+    Contains, EveryBatch, FirstInLine, Idle, Leaf, LogLevel, Off, Or, Pattern, Region, SecretText, Spoken, Text,
+    Timeout, Wrong, mask_keys,
 };
 use super::path::Path;
 use super::raw;
 use super::report::{Mistakes, nearest};
 use super::tree::{Entry, Node, Scalar, Value};
 use super::url::To;
-use super::{Compression, Durability, Listen, LogFormat, Oversize, SpoolFull};
+use super::{Acknowledge, Compression, Durability, Listen, LogFormat, Mode, Oversize, SpoolFull};
 use crate::route::{FacilitySet, Name, SeveritySet};
 use crate::syslog::Framing;
 use crate::template::Template;
@@ -72,6 +73,7 @@ pub(crate) static ROOT: Shape = Shape::Map(&[&[
     Key("admin", Shape::Map(&[&[Key("listen", leaf::<Or<Off, SocketAddr>>())]])),
     Key("cores", leaf::<raw::Cores>()),
     Key("log", Shape::Map(&[&[Key("level", leaf::<LogLevel>()), Key("format", leaf::<LogFormat>())]])),
+    Key("http", Shape::Map(&[&[Key("requests_per_second", leaf::<raw::RequestsPerSecond>())]])),
 ]]);
 
 const SPOOL: Shape = Shape::Map(&[&[
@@ -105,11 +107,16 @@ static INPUT: Shape = Shape::Map(&[&[
             Key("client_ca", leaf::<PathBuf>()),
         ]]),
     ),
+    Key("acknowledge", leaf::<Acknowledge>()),
 ]]);
 
 static OUTPUT: Shape = Shape::Map(&[&[
     Key("region", leaf::<Region>()),
-    Key("to", leaf::<To>()),
+    Key("protocol", leaf::<Spoken>()),
+    Key("to", Shape::Many(&leaf::<To>())),
+    Key("mode", leaf::<Mode>()),
+    Key("prefer_after", leaf::<Timeout>()),
+    Key("fallback_addresses", Shape::Many(&leaf::<IpAddr>())),
     Key(
         "tls",
         Shape::Map(&[&[
@@ -122,12 +129,28 @@ static OUTPUT: Shape = Shape::Map(&[&[
     Key("connections", leaf::<raw::OutputConnections>()),
     Key("connect_timeout", leaf::<Timeout>()),
     Key("handshake_timeout", leaf::<Timeout>()),
-    Key("write_timeout", leaf::<Timeout>()),
+    Key("stall_timeout", leaf::<Timeout>()),
     Key("idle_timeout", leaf::<Idle>()),
     Key("keepalive", leaf::<Idle>()),
     Key("user_timeout", leaf::<raw::OptionalTimeout>()),
     Key("replay_window", leaf::<raw::ReplayWindow>()),
     Key("replay_quiet", leaf::<Timeout>()),
+    Key("order", leaf::<FirstInLine>()),
+    Key("backlog_share", leaf::<raw::BacklogShare>()),
+    Key("relp_window", leaf::<raw::RelpWindow>()),
+    Key("proxy", leaf::<raw::OptionalProxy>()),
+    Key("max_body", leaf::<raw::MaxBody>()),
+    Key("request_timeout", leaf::<Timeout>()),
+    Key(
+        "rotate",
+        Shape::Map(&[&[
+            Key("size", leaf::<raw::RotateSize>()),
+            Key("age", leaf::<raw::RotateAge>()),
+            Key("keep", leaf::<raw::RotateKeep>()),
+            Key("compress", leaf::<bool>()),
+        ]]),
+    ),
+    Key("reveal_keys", leaf::<bool>()),
 ]]);
 
 static ROUTE: Shape = Shape::Map(&[
@@ -139,6 +162,7 @@ static ROUTE: Shape = Shape::Map(&[
         Key("intake_key_file", leaf::<PathBuf>()),
         Key("output", leaf::<Text>()),
         Key("template", leaf::<Template>()),
+        Key("http_template", leaf::<Template>()),
         Key("discard", leaf::<bool>()),
         Key("continue", leaf::<bool>()),
         Key(

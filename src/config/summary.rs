@@ -4,7 +4,8 @@ use std::fmt::{self, Write};
 
 use super::units::{show_duration, show_size};
 use super::{
-    Action, Compression, Config, Durability, Input, Listen, Output, Oversize, Route, Spool, SpoolFull, SpoolSync,
+    Acknowledge, Action, Compression, Config, Durability, FileOutput, Input, Listen, Mode, Order, Output, Oversize,
+    Protocol, Proxy, Rotate, Route, Spool, SpoolFull, SpoolSync, host_and_port,
 };
 use crate::route::{Conditions, TextTest};
 use crate::syslog::{Facility, Framing, Severity};
@@ -22,6 +23,10 @@ impl Config {
         out.push_str("inputs\n");
         for input in &self.inputs {
             write_input(out, input)?;
+        }
+        out.push_str("outputs\n");
+        for output in &self.outputs {
+            write_output(out, output)?;
         }
         out.push_str("routes, the first that holds takes the message\n");
         for (index, route) in self.routes.iter().enumerate() {
@@ -44,6 +49,13 @@ impl Config {
             show_size(self.memory_max as u64),
             show_duration(self.shutdown_timeout)
         )?;
+        if self.outputs.iter().any(|output| matches!(output.protocol, Protocol::Https(_))) {
+            writeln!(
+                out,
+                "  at most {}",
+                plural(self.http.requests_per_second as usize, "HTTPS request") + " a second"
+            )?;
+        }
         match self.admin {
             Some(address) => writeln!(out, "  admin server on http://{address}"),
             None => writeln!(out, "  no admin server"),
@@ -60,7 +72,7 @@ impl Config {
             Action::Discard => out.push_str(" → discarded"),
             Action::Forward { output, intake_key, .. } => {
                 if let Some(output) = self.outputs.get(*output) {
-                    write!(out, " → {} ({})", output.name, url(output))?;
+                    write!(out, " → {}", output.name)?;
                 }
                 out.push_str(if intake_key.is_some() { ", intake key ****" } else { ", no intake key" });
             }
@@ -132,10 +144,70 @@ fn write_input(out: &mut String, input: &Input) -> fmt::Result {
         let networks: Vec<String> = input.allow.iter().map(ToString::to_string).collect();
         write!(out, "; only from {}", networks.join(", "))?;
     }
+    if input.listen.iter().any(|listen| matches!(listen, Listen::Relp(_) | Listen::RelpTls(_))) {
+        out.push_str(match input.acknowledge {
+            Acknowledge::Received => "; acknowledged when received",
+            Acknowledge::Spooled => "; acknowledged when spooled or released",
+            Acknowledge::Released => "; acknowledged when released",
+        });
+    }
     if input.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()) {
         out.push_str("; client certificates required");
     }
     out.push('\n');
+    Ok(())
+}
+
+fn write_output(out: &mut String, output: &Output) -> fmt::Result {
+    write!(out, "  {}: {}", output.name, url(output))?;
+    if output.targets.len() > 1 {
+        match output.mode {
+            Mode::Balance => out.push_str("; spread over all that are well"),
+            Mode::Failover => {
+                let after = show_duration(output.prefer_after);
+                write!(out, "; the first that is well, back to an earlier one after {after}")?;
+            }
+        }
+    }
+    if !output.fallback_addresses.is_empty() {
+        let addresses: Vec<String> = output.fallback_addresses.iter().map(ToString::to_string).collect();
+        write!(out, "; {} where no name resolves", addresses.join(", "))?;
+    }
+    match &output.protocol {
+        Protocol::Syslog => {}
+        Protocol::Relp { window } => write!(out, "; at most {} unacknowledged", plural(*window, "message"))?,
+        Protocol::Https(http) => {
+            match &http.proxy {
+                Proxy::FromEnvironment => out.push_str("; the environment's proxy, if any"),
+                Proxy::Off => out.push_str("; no proxy"),
+                Proxy::Url(host, port) => write!(out, "; proxy {}", host_and_port(host, *port))?,
+            }
+            write!(out, "; bodies of at most {}", show_size(http.max_body as u64))?;
+        }
+        Protocol::File(file) => write_rotation(out, file)?,
+    }
+    if let Order::NewestFirst { backlog_share } = output.order {
+        write!(out, "; the newest first, {backlog_share}% kept for the backlog")?;
+    }
+    out.push('\n');
+    Ok(())
+}
+
+fn write_rotation(out: &mut String, file: &FileOutput) -> fmt::Result {
+    let Rotate { size, age, keep, compress } = file.rotate;
+    let limits: Vec<String> = size
+        .map(|size| format!("at {}", show_size(size)))
+        .into_iter()
+        .chain(age.map(|age| format!("after {}", show_duration(age))))
+        .collect();
+    match limits.is_empty() {
+        true => out.push_str("; one file that grows"),
+        false => {
+            write!(out, "; a new file {}, {keep} old ones kept", limits.join(" or "))?;
+            out.push_str(if compress { " and compressed" } else { "" });
+        }
+    }
+    out.push_str(if file.reveal_keys { "; intake keys as they are" } else { "; intake keys as ***" });
     Ok(())
 }
 
@@ -146,18 +218,29 @@ impl fmt::Display for Listen {
             Self::Udp(address) => write!(formatter, "udp://{address}"),
             Self::Tcp(address) => write!(formatter, "tcp://{address}"),
             Self::Tls(address) => write!(formatter, "tls://{address}"),
+            Self::Relp(address) => write!(formatter, "relp+tcp://{address}"),
+            Self::RelpTls(address) => write!(formatter, "relp+tls://{address}"),
             Self::Unix(path) => write!(formatter, "unix://{}", path.display()),
             Self::UnixDatagram(path) => write!(formatter, "unixgram://{}", path.display()),
         }
     }
 }
 
+/// Where an output goes, as the configuration writes it.
 fn url(output: &Output) -> String {
-    let scheme = if output.tls.is_some() { "tls" } else { "tcp" };
-    match output.host.contains(':') {
-        true => format!("{scheme}://[{}]:{}", output.host, output.port),
-        false => format!("{scheme}://{}:{}", output.host, output.port),
-    }
+    let tls = output.tls.is_some();
+    let scheme = match (&output.protocol, tls) {
+        (Protocol::Syslog, true) => "tls",
+        (Protocol::Syslog, false) => "tcp",
+        (Protocol::Relp { .. }, true) => "relp+tls",
+        (Protocol::Relp { .. }, false) => "relp+tcp",
+        (Protocol::Https(_), true) => "https",
+        (Protocol::Https(_), false) => "http",
+        (Protocol::File(file), _) => return format!("file://{}", file.path.display()),
+    };
+    let urls: Vec<String> =
+        output.targets.iter().map(|target| format!("{scheme}://{}{}", target.address(), target.path)).collect();
+    urls.join(", ")
 }
 
 /// `program unbound* or nsd, and severity err, crit, alert or emerg`; nothing where there are no conditions.

@@ -100,7 +100,7 @@ impl<'a> Connector<'a> {
     pub(super) async fn connect(&self) -> Result<Connection, ConnectError> {
         let addresses = self.resolve().await.map_err(|source| {
             let source = if source.kind() == io::ErrorKind::TimedOut { timed_out("no answer") } else { source };
-            ConnectError::Resolve { host: self.output.host.clone(), source }
+            ConnectError::Resolve { host: self.target().0.to_owned(), source }
         })?;
         let deadline = Instant::now() + self.output.connect_timeout;
         let mut last = None;
@@ -113,13 +113,18 @@ impl<'a> Connector<'a> {
             }
         }
         Err(last.unwrap_or_else(|| ConnectError::Resolve {
-            host: self.output.host.clone(),
+            host: self.target().0.to_owned(),
             source: io::Error::new(io::ErrorKind::NotFound, "the name has no address"),
         }))
     }
 
+    /// The host and port that are connected to.
+    fn target(&self) -> (&str, u16) {
+        self.output.targets.first().map_or(("", 0), |target| (&target.host, target.port))
+    }
+
     async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
-        let (host, port) = (self.output.host.as_str(), self.output.port);
+        let (host, port) = self.target();
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
@@ -136,8 +141,9 @@ impl<'a> Connector<'a> {
         let (Some(connector), Some(tls)) = (&self.tls, &self.output.tls) else {
             return Ok(Connection { peer, stream: Stream::Plain(counted) });
         };
-        let handshake_error = |source| ConnectError::Handshake { peer, server_name: tls.server_name.clone(), source };
-        let name = ServerName::try_from(tls.server_name.clone())
+        let server_name = tls.server_name.clone().unwrap_or_else(|| self.target().0.to_owned());
+        let handshake_error = |source| ConnectError::Handshake { peer, server_name: server_name.clone(), source };
+        let name = ServerName::try_from(server_name.clone())
             .map_err(|error| handshake_error(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
         let handshake = connector.connect(name, counted);
         let stream = within(self.output.handshake_timeout, "the peer did not finish it in time", handshake).await;

@@ -159,7 +159,7 @@ impl Session<'_> {
             meters.written_messages.add(messages);
             meters.written_bytes.add(out.len() as u64);
         });
-        write_all(&mut self.stream, out, self.forwarder.output.write_timeout).await?;
+        write_all(&mut self.stream, out, self.forwarder.output.stall_timeout).await?;
         self.flight.flushed(self.stream.written());
         self.used_at = Instant::now();
         Ok(())
@@ -214,7 +214,7 @@ impl Session<'_> {
 fn closing_time(stop: &Stop, output: &Output) -> Duration {
     match stop.deadline() {
         Some(deadline) => deadline.saturating_duration_since(Instant::now()),
-        None => CLOSE_WAIT.min(output.write_timeout),
+        None => CLOSE_WAIT.min(output.stall_timeout),
     }
 }
 
@@ -241,7 +241,7 @@ fn poll_closed(stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Error> {
 
 /// Writes and flushes. Ends early when the peer closes, or when nothing moves for `limit`.
 async fn write_all(stream: &mut Stream, mut octets: &[u8], limit: Duration) -> io::Result<()> {
-    let stuck = |_| io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing any more (write_timeout)");
+    let stuck = |_| io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing any more (stall_timeout)");
     while !octets.is_empty() {
         let write = poll_fn(|cx| match Pin::new(&mut *stream).poll_write(cx, octets) {
             Poll::Pending => poll_closed(stream, cx).map(Err),

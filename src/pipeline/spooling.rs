@@ -197,6 +197,13 @@ impl Place {
         self.transit.drain(..).fold((0, 0), |sum, batch| (sum.0 + batch.records, sum.1 + batch.charge))
     }
 
+    /// A read was asked for, from the cursor on.
+    fn begin_reading(&mut self) {
+        self.reading = Some(self.cursor);
+        self.has_appended = false;
+        self.forgotten = None;
+    }
+
     /// Whether a connection would bring something from the disk.
     fn has_backlog(&self) -> bool {
         self.mode == Mode::Behind && self.has_unread && !self.is_later
@@ -372,6 +379,10 @@ impl Work<'_> {
             for lane in 0..self.places.lanes.len() {
                 self.on(lane, Self::go_without);
             }
+            self.take_back();
+        }
+        if self.places.is_stalled {
+            self.ask_for_a_sign();
         }
         for lane in 0..self.places.lanes.len() {
             self.on(lane, |work, lane| work.tick_lane(lane, now_us));
@@ -432,22 +443,20 @@ impl Work<'_> {
         let first = queue.next_read.get();
         for turn in (0..count).map(|at| (first + at) % count) {
             let Some(lane) = queue.lanes.get(turn).copied() else { continue };
-            let Some((after, bytes)) = self.wanted(lane, queue.is_flowing() && reads < READS_MAX) else { continue };
+            let Some(bytes) = self.wanted(lane, queue.is_flowing() && reads < READS_MAX) else { continue };
             if self.send(Command::Read { lane, bytes }).is_err() {
                 return;
             }
             reads += 1;
             queue.next_read.set((turn + 1) % count);
             if let Some(place) = self.places.lanes.get_mut(lane) {
-                place.reading = Some(after);
-                place.has_appended = false;
-                place.forgotten = None;
+                place.begin_reading();
             }
         }
     }
 
-    /// From where on, and how many bytes, the lane is to be read now. `may_read`: there is somebody to send it.
-    fn wanted(&self, index: usize, may_read: bool) -> Option<(Seq, usize)> {
+    /// How many bytes of the lane are to be read now. `may_read`: there is somebody to send it.
+    fn wanted(&self, index: usize, may_read: bool) -> Option<usize> {
         let (lane, place) = self.shelf.lanes.get(index).zip(self.places.lanes.get(index))?;
         if place.reading.is_some() || place.is_later || place.is_paused {
             return None;
@@ -464,7 +473,7 @@ impl Work<'_> {
             Mode::Without => place.is_unsure,
         };
         // One batch tells whether there is something.
-        wants.then_some((place.cursor, if may_read && has_slack { READ_BYTES } else { 1 }))
+        wants.then_some(if may_read && has_slack { READ_BYTES } else { 1 })
     }
 
     /// Sends a command; it comes back where there is no room.

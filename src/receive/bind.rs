@@ -84,26 +84,15 @@ pub fn bind_all(config: &Config) -> Result<Vec<Bound>, Vec<BindError>> {
         for listen in &input.listen {
             match bind(index, input, listen, config.cores) {
                 Ok(sockets) => bound.extend(sockets),
-                Err(source) => errors.push(BindError { input: input.name.clone(), url: url(listen), source }),
+                Err(source) => errors.push(BindError { input: input.name.clone(), url: listen.to_string(), source }),
             }
         }
     }
     if errors.is_empty() { Ok(bound) } else { Err(errors) }
 }
 
-/// As the configuration writes it.
-fn url(listen: &Listen) -> String {
-    match listen {
-        Listen::Udp(address) => format!("udp://{address}"),
-        Listen::Tcp(address) => format!("tcp://{address}"),
-        Listen::Tls(address) => format!("tls://{address}"),
-        Listen::Unix(path) => format!("unix://{}", path.display()),
-        Listen::UnixDatagram(path) => format!("unixgram://{}", path.display()),
-    }
-}
-
 fn bind(index: usize, input: &Input, listen: &Listen, shards: usize) -> io::Result<Vec<Bound>> {
-    let once = |socket| vec![Bound { input: index, shard: index % shards, socket, url: url(listen) }];
+    let once = |socket| vec![Bound { input: index, shard: index % shards, socket, url: listen.to_string() }];
     match listen {
         Listen::Unix(path) => Ok(once(Socket::Unix(bind_unix(path, |path| UnixListener::bind(path))?))),
         Listen::UnixDatagram(path) => {
@@ -112,14 +101,18 @@ fn bind(index: usize, input: &Input, listen: &Listen, shards: usize) -> io::Resu
             grow(&socket, input)?;
             Ok(once(Socket::UnixDatagram(socket)))
         }
-        Listen::Udp(address) | Listen::Tcp(address) | Listen::Tls(address) => {
+        Listen::Udp(address)
+        | Listen::Tcp(address)
+        | Listen::Tls(address)
+        | Listen::Relp(address)
+        | Listen::RelpTls(address) => {
             let mut address = *address;
             check_free(listen, address)?;
             let bind_one = |shard| {
                 let (socket, actual) = bind_inet(input, listen, address)?;
                 // The kernel chose a port for the first shard: the others take the same.
                 address = actual;
-                let url = url(&at(listen, actual));
+                let url = at(listen, actual).to_string();
                 Ok(Bound { input: index, shard, socket, url })
             };
             (0..shards).map(bind_one).collect()
@@ -131,6 +124,8 @@ fn at(listen: &Listen, address: SocketAddr) -> Listen {
     match listen {
         Listen::Udp(_) => Listen::Udp(address),
         Listen::Tls(_) => Listen::Tls(address),
+        Listen::Relp(_) => Listen::Relp(address),
+        Listen::RelpTls(_) => Listen::RelpTls(address),
         _ => Listen::Tcp(address),
     }
 }

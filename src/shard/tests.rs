@@ -28,7 +28,8 @@ fn copy(batch: &Batch) -> Batch {
 /// Serves until the shard has gone.
 fn serve_spool(desk: &Desk, mut disk: Disk) -> Disk {
     let mut out = BTreeSet::new();
-    while let Ok((shard, command)) = desk.commands.recv() {
+    while let Ok(shard) = desk.calls.recv() {
+        let Some(command) = desk.command(shard) else { continue };
         let reply = match command {
             Command::Append { lane, batch, keep, .. } => {
                 disk.insert((lane, batch.seq), copy(&batch));

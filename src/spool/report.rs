@@ -29,6 +29,9 @@ pub(super) struct Reporter {
     /// By route: messages lost since the log last told of them, evicted and refused.
     lost: BTreeMap<String, u64>,
     lost_told_at: Option<Instant>,
+    /// By route: messages without their key, since the log last told of them.
+    locked: BTreeMap<String, u64>,
+    locked_told_at: Option<Instant>,
 }
 
 /// What was written and not counted yet.
@@ -58,6 +61,8 @@ impl Reporter {
             failure_told_at: None,
             lost: BTreeMap::new(),
             lost_told_at: None,
+            locked: BTreeMap::new(),
+            locked_told_at: None,
         };
         reporter.set_state(State::Opening);
         reporter
@@ -202,10 +207,7 @@ impl Reporter {
                     error!(%route, messages, bytes, "a block of the spool is damaged: what it held is lost");
                 }
                 Event::Recovered { route, records } => self.recovered(&route, records),
-                Event::Locked { route, records } => error!(
-                    %route, messages = records,
-                    "blocks of the spool do not decrypt with this encryption_key_file: they are kept and not sent"
-                ),
+                Event::Locked { route, records } => *self.locked.entry(route).or_default() += records,
                 Event::Quarantined { path } => {
                     self.spool(|meters| meters.quarantined_files.add(1));
                     warn!(path = %path.display(), "a damaged file of the spool was moved to quarantine");
@@ -243,6 +245,15 @@ impl Reporter {
             && self.measured_at.is_none_or(|measured_at| measured_at.elapsed() >= MEASURE)
         {
             self.measure(store);
+        }
+        if !self.locked.is_empty() && self.locked_told_at.is_none_or(|told_at| told_at.elapsed() >= SAY_AGAIN) {
+            self.locked_told_at = Some(Instant::now());
+            for (route, messages) in std::mem::take(&mut self.locked) {
+                error!(
+                    %route, messages,
+                    "blocks of the spool do not decrypt with this encryption_key_file: they are kept and not sent"
+                );
+            }
         }
         if !self.lost.is_empty() && self.lost_told_at.is_none_or(|told_at| told_at.elapsed() >= SAY_AGAIN) {
             self.lost_told_at = Some(Instant::now());

@@ -41,11 +41,14 @@ mod release;
 mod retry;
 mod room;
 mod sync;
+mod taken;
 
 pub use self::append::AppendError;
 pub use self::events::Event;
 pub use self::list::{BlockInfo, Dropped, LaneState, Selection, Usage};
 pub use self::open::OpenError;
+pub use self::read::Unread;
+pub use self::taken::Taken;
 
 /// Segments of a spool of the usual size: enough that releasing the oldest gives back space all the time.
 const SEGMENTS_WANTED: u64 = 64;
@@ -115,6 +118,10 @@ pub struct Store {
     next_segment: u64,
     /// Written to since they were synced.
     unsynced: Vec<(u64, File)>,
+    /// See [`Store::failed_syncs`].
+    failed_syncs: u64,
+    /// What each route had when the folder was deleted, until it is told what of that is lost.
+    deleted: Option<BTreeMap<String, lane::Totals>>,
     /// The folder of segments has changed since it was synced.
     is_folder_unsynced: bool,
     /// Segments without live blocks, to be deleted.
@@ -230,6 +237,9 @@ impl std::fmt::Debug for Store {
 const fn pages(bytes: u64) -> u64 {
     bytes.div_ceil(super::segment::PAGE) * super::segment::PAGE
 }
+
+#[cfg(test)]
+pub(super) use self::fault::tests::arm;
 
 #[cfg(test)]
 mod model {

@@ -10,16 +10,17 @@ use std::time::{Duration, Instant};
 use crossbeam_channel as channel;
 use tracing::info;
 
-use crate::batch::{Batch, Seq};
+use crate::batch::Seq;
 use crate::config::{Action, Config, SpoolSync};
 use crate::metrics::Meters;
 use crate::time::since_epoch;
 
+use super::block::LaneName;
 use super::control::{self, Server};
 use super::inherit::{Inherited, Part};
 use super::places::{self, Places};
 use super::report::{Reporter, Written};
-use super::store::{Event, OpenError, Options, Store};
+use super::store::{Event, OpenError, Options, Store, Taken};
 use super::{Command, Desk, Refusal, Reply, Rest, State};
 
 mod operators;
@@ -66,11 +67,19 @@ pub(super) struct Worker {
     /// Lanes by shard that are to be told to ask again.
     resumes: Vec<(usize, usize)>,
     /// Answers that wait for the next `fdatasync`.
-    commits: Vec<(usize, Reply)>,
+    commits: Vec<Commit>,
     /// What they stand for.
     written: Written,
+    /// [`Store::failed_syncs`] before the first of them.
+    failed_syncs: u64,
+    /// Blocks on the disk whose batches were given back: to be taken from it.
+    retracts: Vec<(LaneName, Seq)>,
     /// What is being done, and must be answered even where that panics.
     in_hand: Option<InHand>,
+    /// What the read in hand has given so far.
+    given: Vec<(LaneName, Seq)>,
+    /// What is out of a store that is to be opened anew.
+    taken: Vec<(LaneName, Taken)>,
     plain: Vec<u8>,
     synced_at: Instant,
     is_dirty: bool,
@@ -102,7 +111,11 @@ impl Worker {
             resumes: Vec::new(),
             commits: Vec::new(),
             written: Written::default(),
+            failed_syncs: 0,
+            retracts: Vec::new(),
             in_hand: None,
+            given: Vec::new(),
+            taken: Vec::new(),
             plain: Vec::new(),
             synced_at: now,
             is_dirty: false,
@@ -127,20 +140,27 @@ impl Worker {
         while let Some(command) = self.wait(more) {
             let step = catch_unwind(AssertUnwindSafe(|| self.step(command)));
             more = step.unwrap_or_else(|_| {
-                // What the panic left behind is not to be trusted; what is on the disk is.
-                self.take_events();
-                self.store = None;
-                self.answer_in_hand();
-                self.fail("a bug in the spool: it is opened anew", &std::io::Error::other("panic, see above"));
+                self.panicked();
                 false
             });
         }
         self.close();
     }
 
+    /// What the panic left behind is not to be trusted; what is on the disk is, and what was given of it.
+    fn panicked(&mut self) {
+        if let Some(mut store) = self.store.take() {
+            self.reporter.report(store.events());
+            self.taken = store.taken();
+        }
+        self.answer_in_hand();
+        self.fail("a bug in the spool: it is opened anew", &std::io::Error::other("panic, see above"));
+    }
+
     fn open(&mut self) -> Result<(), OpenError> {
         match Store::open(self.options.clone()) {
-            Ok(store) => {
+            Ok(mut store) => {
+                store.take_back(std::mem::take(&mut self.taken));
                 self.store = Some(store);
                 self.opened();
                 Ok(())
@@ -163,8 +183,12 @@ impl Worker {
                 self.reporter.recovered(&state.name.route, state.records);
             }
             self.inherit(Seq(u64::MAX));
+        } else {
+            // It may have found something before it was opened anew.
+            self.inherit(self.started);
         }
         self.recovered();
+        self.settle_all();
     }
 
     /// What is in the store was left by earlier runs, up to `last`.
@@ -184,6 +208,7 @@ impl Worker {
 
     /// The disk works: lanes may ask again.
     fn recovered(&mut self) {
+        self.retract();
         self.serve_operators();
         self.reporter.works();
         self.resume_all();
@@ -202,8 +227,8 @@ impl Worker {
     #[expect(clippy::option_option, reason = "three outcomes, told apart once, in the caller's loop")]
     fn wait(&mut self, more: bool) -> Option<Option<Work>> {
         if more {
-            return match self.desk.commands.try_recv() {
-                Ok((shard, command)) => Some(Some(Work::Command(shard, command))),
+            return match self.desk.calls.try_recv() {
+                Ok(shard) => Some(Some(Work::Call(shard))),
                 Err(channel::TryRecvError::Empty) => Some(self.controls.try_recv().ok().map(Work::Control)),
                 Err(channel::TryRecvError::Disconnected) => None,
             };
@@ -213,9 +238,7 @@ impl Worker {
             _ => HOUSEKEEPING,
         };
         channel::select! {
-            recv(self.desk.commands) -> command => {
-                command.ok().map(|(shard, command)| Some(Work::Command(shard, command)))
-            }
+            recv(self.desk.calls) -> shard => shard.ok().map(|shard| Some(Work::Call(shard))),
             recv(self.controls) -> request => Some(request.ok().map(Work::Control)),
             default(limit) => Some(None),
         }
@@ -224,11 +247,11 @@ impl Worker {
     /// Handles what has come, syncs, tidies up. Whether there is more to do without waiting.
     fn step(&mut self, work: Option<Work>) -> bool {
         match work {
-            Some(Work::Command(shard, command)) => {
-                self.handle(shard, command);
+            Some(Work::Call(shard)) => {
+                self.handle_next(shard);
                 for _ in 1..BURST {
-                    let Ok((shard, command)) = self.desk.commands.try_recv() else { break };
-                    self.handle(shard, command);
+                    let Ok(shard) = self.desk.calls.try_recv() else { break };
+                    self.handle_next(shard);
                 }
             }
             Some(Work::Control(request)) => self.control(request),
@@ -245,11 +268,13 @@ impl Worker {
         more
     }
 
-    fn handle(&mut self, shard: usize, command: Command) {
+    fn handle_next(&mut self, shard: usize) {
+        let Some(command) = self.desk.command(shard) else { return };
         match command {
             Command::Append { lane, batch, keep, first } => self.append((shard, lane), batch, keep, first),
             Command::Read { lane, bytes } => {
                 self.in_hand = Some(InHand::Read { shard, lane });
+                self.given.clear();
                 let (batches, rest) = self.read(shard, lane, bytes);
                 self.in_hand = None;
                 self.desk.answer(shard, Reply::Read { lane, batches, rest });
@@ -278,8 +303,18 @@ impl Worker {
     /// What was asked for has panicked.
     fn answer_in_hand(&mut self) {
         match self.in_hand.take() {
-            Some(InHand::Append { shard, lane, batch }) => self.refuse(shard, lane, batch, Refusal::Failing),
+            Some(InHand::Append { shard, lane, seq }) => {
+                // It may be on the disk.
+                self.unwrite(lane, seq);
+                self.refuse(shard, lane, seq, Refusal::Failing);
+            }
             Some(InHand::Read { shard, lane }) => {
+                for (name, seq) in std::mem::take(&mut self.given) {
+                    if let Some((_, taken)) = self.taken.iter_mut().find(|(known, _)| *known == name) {
+                        taken.undo(seq);
+                    }
+                    self.inherited.took_back(lane, &name, seq);
+                }
                 self.desk.answer(shard, Reply::Read { lane, batches: Vec::new(), rest: Rest::Unknown });
             }
             None => {}
@@ -335,12 +370,21 @@ impl Worker {
 
 /// What a shard waits for.
 enum InHand {
-    Append { shard: usize, lane: usize, batch: Batch },
+    Append { shard: usize, lane: usize, seq: Seq },
     Read { shard: usize, lane: usize },
+}
+
+/// A batch that was written, and is stored with the next `fdatasync`.
+struct Commit {
+    shard: usize,
+    lane: usize,
+    seq: Seq,
+    kept: bool,
 }
 
 /// What woke the thread.
 enum Work {
-    Command(usize, Command),
+    /// A shard has sent a command.
+    Call(usize),
     Control(control::Request),
 }

@@ -64,6 +64,7 @@ fn refusal(source: &str) -> TemplateError {
 #[test]
 fn the_faqs_template_renders_the_faqs_line() {
     assert!(Template::compile(Template::FAQ).unwrap().uses_intake_key());
+    assert!(!Template::compile(Template::MESSAGE).unwrap().uses_intake_key());
     assert_eq!(
         render(Template::FAQ),
         "<30>1 2021-01-03T14:52:06.034860+01:00 ote unbound - LOG [SEKOIA@53288 intake_key=\"KEY\"]  info/warn: hello\n"

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::*;
 use crate::config::leaf::{Contains, Pattern, Text};
 use crate::config::report::did_you_mean;
-use crate::config::{Action, IntakeKey, Route, Spool};
+use crate::config::{Action, IntakeKey, Protocol, Route, Spool};
 use crate::route::{Conditions, Rule, shadowed};
 use crate::template::Template;
 
@@ -88,9 +88,7 @@ impl Resolver<'_> {
             if inputs.iter().any(|input| input.name == *name) {
                 continue;
             }
-            // A single name stands without a list.
-            let path = path.key("input");
-            let path = Some(path.index(index)).filter(|path| self.node(path).is_some()).unwrap_or(path);
+            let path = self.item(&path.key("input"), index);
             self.no_such(&path, "input", name, inputs.iter().map(|input| input.name.as_str()));
         }
         let mut message = Vec::with_capacity(raw.message.len());
@@ -98,8 +96,7 @@ impl Resolver<'_> {
             match (test.contains, test.regex) {
                 (Some(Is(Contains(test))), None) | (None, Some(Is(Pattern(test)))) => message.push(test),
                 (given, _) => {
-                    let path = path.key("message");
-                    let path = Some(path.index(index)).filter(|path| self.node(path).is_some()).unwrap_or(path);
+                    let path = self.item(&path.key("message"), index);
                     let found = if given.is_some() { "both" } else { "neither" };
                     self.missing_below(&path, &format!("found {found}, expected one of \"contains\" and \"regex\""));
                 }
@@ -139,7 +136,7 @@ impl Resolver<'_> {
 
     fn action(&mut self, mut raw: raw::Route, outputs: &[Output], path: &Path) -> Action {
         if raw.discard.as_ref().is_some_and(|discard| discard.0) {
-            for key in ["intake_key", "intake_key_file", "output", "template", "spool"] {
+            for key in ["intake_key", "intake_key_file", "output", "template", "http_template", "spool"] {
                 if self.node(&path.key(key)).is_some() {
                     self.mistake(&path.key(key), "given, but \"discard: true\" leaves nothing to send");
                 }
@@ -147,19 +144,33 @@ impl Resolver<'_> {
             return Action::Discard;
         }
         let output = self.output_of(raw.output.take(), outputs, path);
+        let given = output.and_then(|index| outputs.get(index)).filter(|output| is_resolved(output));
+        let by_https = given.is_some_and(|output| matches!(output.protocol, Protocol::Https(_)));
+        if let Some(output) = given {
+            self.foreign_template(output, by_https, path);
+        }
         let key_given = raw.intake_key.is_some()
             || raw.intake_key_file.is_some()
             || self.is_refused(&path.key("intake_key"))
             || self.is_refused(&path.key("intake_key_file"));
         let intake_key = self.intake_key(&mut raw, path);
-        let template_refused = self.is_refused(&path.key("template"));
-        let template = match raw.template {
-            Some(Is(template)) => Some(template),
-            None => Template::compile(Template::FAQ).ok(),
+        let (template, key, default) = match by_https {
+            true => (raw.http_template, "http_template", Template::MESSAGE),
+            false => (raw.template, "template", Template::FAQ),
         };
-        // The default compiles: a test of the templates says so.
+        let template_path = path.key(key);
+        let template_refused = self.is_refused(&template_path);
+        let template = match template {
+            Some(Is(template)) => Some(template),
+            None => Template::compile(default).ok(),
+        };
+        // The defaults compile: a test of the templates says so.
         let Some(template) = template else { return Action::Discard };
-        match (template.uses_intake_key(), key_given) {
+        if by_https && template.uses_intake_key() {
+            let message = "prints %intake_key%, which HTTPS carries in a header: it would stand in each event";
+            self.warning(&template_path, message);
+        }
+        match (by_https || template.uses_intake_key(), key_given) {
             // What was meant is not known.
             _ if template_refused || self.is_refused(&path.key("discard")) => {}
             (true, false) => {
@@ -169,33 +180,46 @@ impl Resolver<'_> {
             }
             (false, true) => {
                 let message = "does not print %intake_key%, so that the route's intake key is not sent";
-                self.warning(&path.key("template"), message);
+                self.warning(&template_path, message);
             }
             (true, true) | (false, false) => {}
         }
-        let intake_key = intake_key.filter(|_| template.uses_intake_key());
-        Action::Forward { output, template, intake_key }
+        let intake_key = intake_key.filter(|_| by_https || template.uses_intake_key());
+        // Without an output, a mistake was reported.
+        Action::Forward { output: output.unwrap_or_default(), template, intake_key }
     }
 
-    fn output_of(&mut self, given: Option<Is<Text>>, outputs: &[Output], path: &Path) -> usize {
+    /// Each way of sending has its own template.
+    fn foreign_template(&mut self, output: &Output, by_https: bool, path: &Path) {
+        let name = &output.name;
+        let (key, message) = match by_https {
+            true => ("template", format!("given, but output \"{name}\" is HTTPS, expected \"http_template\"")),
+            false => ("http_template", format!("given, but output \"{name}\" is not HTTPS, expected \"template\"")),
+        };
+        if self.node(&path.key(key)).is_some() {
+            self.mistake(&path.key(key), message);
+        }
+    }
+
+    fn output_of(&mut self, given: Option<Is<Text>>, outputs: &[Output], path: &Path) -> Option<usize> {
         let names = || outputs.iter().map(|output| output.name.as_str());
         let path = path.key("output");
         let Some(Is(Text(name))) = given else {
             match outputs {
-                [_] => {}
+                [_] => return Some(0),
                 [] => self.missing(&Path::root().key("outputs"), "no outputs, expected at least one"),
                 _ => {
                     let names: Vec<&str> = names().collect();
                     self.missing(&path, &format!("missing, expected one of {}", names.join(", ")));
                 }
             }
-            return 0;
+            return None;
         };
         if let Some(index) = outputs.iter().position(|output| output.name == name) {
-            return index;
+            return Some(index);
         }
         self.no_such(&path, "output", &name, names());
-        0
+        None
     }
 
     fn no_such<'a>(&mut self, path: &Path, noun: &str, name: &str, known: impl Iterator<Item = &'a str> + Clone) {
@@ -258,6 +282,11 @@ impl Resolver<'_> {
             }
         }
     }
+}
+
+/// It was not refused, so that it is known what it speaks.
+fn is_resolved(output: &Output) -> bool {
+    !output.targets.is_empty() || matches!(output.protocol, Protocol::File(_))
 }
 
 fn is_route_name(name: &str) -> bool {

@@ -79,15 +79,12 @@ impl Work<'_> {
     }
 
     fn refused(&mut self, index: usize, batch: Batch, why: Refusal) {
+        self.returned(index, batch);
         let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else { return };
-        place.transit.retain(|transit| transit.seq != batch.seq);
         place.is_refused = true;
         place.is_probing = true;
         if lane.is_on_detour() {
-            lane.insert_tail(batch);
             self.relax(index, why == Refusal::Failing);
-        } else {
-            lane.insert_front(batch);
         }
     }
 

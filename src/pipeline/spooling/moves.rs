@@ -1,5 +1,6 @@
 //! A lane's ways to the disk and away from it.
 
+use crate::batch::Batch;
 use crate::spool::Command;
 
 use super::{BATCH_BYTES, Durability, KEEP_BYTES, Mode, Phase, RETRY_TICKS, SMALL_BYTES, Transit, Work};
@@ -12,6 +13,34 @@ impl Work<'_> {
         place.mode = Mode::Behind;
         place.is_catching_up = false;
         lane.leave_for_detour(block_bytes);
+    }
+
+    /// The spool's thread hangs: batches that it has not begun with are sent from memory.
+    pub(super) fn take_back(&mut self) {
+        for (lane, batch) in self.spooling.port.take_back() {
+            self.on(lane, |work, lane| work.returned(lane, batch));
+        }
+    }
+
+    /// The spool's next answer says that it is back: it must owe one.
+    pub(super) fn ask_for_a_sign(&mut self) {
+        if self.spooling.port.outstanding() > 0 || self.send(Command::Read { lane: 0, bytes: 1 }).is_err() {
+            return;
+        }
+        if let Some(place) = self.places.lanes.get_mut(0) {
+            place.begin_reading();
+        }
+    }
+
+    /// A batch that was on its way is in memory alone again.
+    pub(super) fn returned(&mut self, index: usize, batch: Batch) {
+        let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else { return };
+        place.transit.retain(|transit| transit.seq != batch.seq);
+        if lane.is_on_detour() {
+            lane.insert_tail(batch);
+        } else {
+            lane.insert_front(batch);
+        }
     }
 
     /// Nothing is on the disk that is not in memory: new batches go to the front.

@@ -229,6 +229,27 @@ fn a_spool_that_never_answers_holds_nobody_up() {
 }
 
 #[test]
+fn what_a_spool_that_hangs_has_not_begun_with_is_sent_from_memory() {
+    let mut rig = Rig::new(Durability::Overflow, 1);
+    rig.is_strict = false;
+    rig.exchange();
+    rig.fake.condition = Condition::Silent;
+    // More than memory holds: a part is on its way when the connection is back.
+    let taken = rig.offer(0, 2_000, KIB);
+    assert!(rig.pipeline.spooling.as_ref().unwrap().port.outstanding() > 0);
+    rig.flow(true);
+    rig.pass(Duration::from_secs(6));
+    assert_eq!(rig.take(usize::MAX), taken);
+    rig.check_ledger();
+    rig.fake.condition = Condition::Works;
+    rig.pass(Duration::from_secs(2));
+    assert!(!rig.is_behind(0), "it uses the spool again");
+    rig.offer(0, 2_000, KIB);
+    rig.drain();
+    rig.assert_all_delivered();
+}
+
+#[test]
 fn a_disk_that_cannot_be_read_is_asked_again() {
     let mut rig = Rig::new(Durability::Overflow, 1);
     rig.is_strict = false;

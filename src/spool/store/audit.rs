@@ -276,6 +276,7 @@ impl Store {
         let Some(lane) = self.lanes.get_mut(name) else { return };
         lane.retired.remove(place.seq);
         lane.push(place);
+        lane.taken.found(place.seq);
         lane.totals.add(&place);
         lane.is_dirty = true;
         if let Some(segment) = self.segments.get_mut(&place.segment) {

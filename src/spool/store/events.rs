@@ -35,8 +35,7 @@ pub enum Event {
         /// Records in them.
         records: u64,
     },
-    /// Blocks that the index had lost were found again. Such as lie behind what was read already are read after
-    /// [`Store::forget`].
+    /// Blocks that the index had lost were found again. Such as lie before what was read already are next.
     Recovered {
         /// Whose.
         route: String,

@@ -39,6 +39,14 @@ impl Store {
         })
     }
 
+    /// The lane's next block to be given.
+    pub(super) fn unread(&mut self, name: &LaneName) -> io::Result<Option<Place>> {
+        self.indexed(|store| {
+            let Some(lane) = store.lanes.get_mut(name) else { return Ok(None) };
+            lane.unread(open(&mut store.index)?, name)
+        })
+    }
+
     /// Lets go of an index that answers no more. [`Store::retry`] opens it again.
     pub(crate) fn drop_index(&mut self) {
         if let Some(index) = self.index.take() {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::ranges::Ranges;
+use super::taken::Taken;
 use crate::spool::block::LaneName;
 use crate::spool::index::{Index, IndexFault, LaneRecord, Place, RUN_MAX, Run};
 
@@ -53,8 +54,7 @@ pub(super) struct Lane {
     pub(super) since: Totals,
     /// The highest seq that it ever had.
     pub(super) last: u64,
-    /// Up to here blocks are out: shards hold them in memory.
-    pub(super) protected: u64,
+    pub(super) taken: Taken,
     /// Not in the index for sure, by seq.
     pub(super) pending: VecDeque<Place>,
     /// The catalogue's record is out of date.
@@ -139,6 +139,24 @@ impl Lane {
             match self.retired.end_of(place.seq) {
                 Some(end) => after = end,
                 None => return Ok(Some(place)),
+            }
+        }
+    }
+
+    /// The next block to be given: what is late first.
+    pub(super) fn unread(&mut self, index: &mut Index, name: &LaneName) -> Result<Option<Place>, IndexFault> {
+        while let Some(seq) = self.taken.late.first().copied() {
+            let place = if self.retired.contains(seq) { None } else { self.find(index, name, seq)? };
+            if place.is_some() {
+                return Ok(place);
+            }
+            self.taken.late.remove(&seq);
+        }
+        loop {
+            let next = self.live_after(index, name, self.taken.mark)?;
+            match next {
+                Some(place) if self.taken.out.contains_key(&place.seq) => self.taken.mark = place.seq,
+                next => return Ok(next),
             }
         }
     }

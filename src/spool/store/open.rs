@@ -66,6 +66,8 @@ impl Store {
             writer: None,
             next_segment: 1,
             unsynced: Vec::new(),
+            failed_syncs: 0,
+            deleted: None,
             is_folder_unsynced: true,
             empty: BTreeSet::new(),
             gone: BTreeSet::new(),

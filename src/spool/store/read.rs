@@ -8,6 +8,19 @@ use crate::spool::block::{BlockFault, Header, LaneName, Meta};
 use crate::spool::index::Place;
 use crate::spool::segment::{self, Found, Walk};
 
+/// What [`Store::next_unread`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
+    /// This block; it is out now.
+    Block(Meta),
+    /// A block that stays where it is, for want of the right key; it is passed over in this run.
+    Locked,
+    /// A block that is damaged, or elsewhere than it should be: what comes next may be another.
+    Gone,
+    /// Nothing.
+    End,
+}
+
 /// Why a block does not come out.
 enum ReadFault {
     Damaged,
@@ -19,38 +32,66 @@ enum ReadFault {
 }
 
 impl Store {
-    /// The lane's oldest block after `after`, its octets in `plain`. It is out then, as with [`Self::protect`]. Damaged
-    /// ones are skipped and told.
+    /// The lane's oldest block after `after`, its octets in `plain`. It is out then. Damaged ones are skipped and told.
     ///
     /// # Errors
     /// What the disk says; go on with [`Self::retry`].
     pub fn next(&mut self, lane: &LaneName, after: Seq, plain: &mut Vec<u8>) -> io::Result<Option<Meta>> {
         let mut after = after.0;
         while let Some(place) = self.live_after(lane, after)? {
-            match self.read_block(lane, &place, plain) {
-                Ok(meta) => {
-                    self.protect(lane, meta.seq);
-                    return Ok(Some(meta));
-                }
-                Err(ReadFault::Io(error)) => return Err(error),
-                Err(ReadFault::Locked) => {
-                    let records = u64::from(place.records);
-                    self.tell(Event::Locked { route: lane.route.clone(), records });
-                    after = place.seq;
-                }
-                Err(ReadFault::Dead) => {
-                    self.retire(lane, place.seq)?;
-                }
-                Err(ReadFault::Damaged) => self.mend(lane, &place)?,
+            match self.give(lane, &place, plain)? {
+                Unread::Block(meta) => return Ok(Some(meta)),
+                Unread::Locked => after = place.seq,
+                Unread::Gone | Unread::End => {}
             }
         }
         Ok(None)
     }
 
-    /// What [`Self::next`] would give, without reading it.
+    /// What of the lane is next to be given, of what is not out; without reading it. Blocks that were found again late
+    /// come first, or such as were forgotten.
+    ///
+    /// # Errors
+    /// What the disk says; go on with [`Self::retry`].
+    pub fn peek_unread(&mut self, lane: &LaneName) -> io::Result<Option<Meta>> {
+        Ok(self.unread(lane)?.map(|place| place.meta()))
+    }
+
+    /// Gives that block, or finds out that it cannot be given. One block is looked at, whatever it is.
     ///
     /// # Errors
     /// As there.
+    pub fn next_unread(&mut self, lane: &LaneName, plain: &mut Vec<u8>) -> io::Result<Unread> {
+        let Some(place) = self.unread(lane)? else { return Ok(Unread::End) };
+        self.give(lane, &place, plain)
+    }
+
+    fn give(&mut self, name: &LaneName, place: &Place, plain: &mut Vec<u8>) -> io::Result<Unread> {
+        match self.read_block(name, place, plain) {
+            Ok(meta) => {
+                if let Some(lane) = self.lanes.get_mut(name) {
+                    lane.taken.give(place);
+                }
+                Ok(Unread::Block(meta))
+            }
+            Err(ReadFault::Io(error)) => Err(error),
+            Err(ReadFault::Locked) => {
+                let records = u64::from(place.records);
+                self.tell(Event::Locked { route: name.route.clone(), records });
+                if let Some(lane) = self.lanes.get_mut(name) {
+                    lane.taken.skip(place.seq);
+                }
+                Ok(Unread::Locked)
+            }
+            Err(ReadFault::Dead) => self.retire(name, place.seq).map(|_| Unread::Gone),
+            Err(ReadFault::Damaged) => self.mend(name, place).map(|()| Unread::Gone),
+        }
+    }
+
+    /// The lane's oldest block after `after`, without reading it, out or not.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
     pub fn peek(&mut self, lane: &LaneName, after: Seq) -> io::Result<Option<Meta>> {
         Ok(self.live_after(lane, after.0)?.map(|place| place.meta()))
     }

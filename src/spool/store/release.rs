@@ -16,23 +16,22 @@ impl Store {
         }
     }
 
-    /// Up to where the lane's blocks are out, as [`Self::protect`] and [`Self::next`] left it.
-    pub fn mark(&self, lane: &LaneName) -> Seq {
-        Seq(self.lanes.get(lane).map_or(0, |lane| lane.protected))
-    }
-
-    /// Raises the mark up to which the lane's blocks are out: in memory somewhere, and not to be evicted.
-    pub fn protect(&mut self, lane: &LaneName, up_to: Seq) {
-        if let Some(lane) = self.lanes.get_mut(lane) {
-            lane.protected = lane.protected.max(up_to.0);
+    /// Takes back a block whose append shall not count: it may not be there at all. Its seq is not taken again by this
+    /// lane.
+    ///
+    /// # Errors
+    /// What the index says; call it again then, before anything is read.
+    pub fn retract(&mut self, lane: &LaneName, seq: Seq) -> io::Result<()> {
+        let live = self.live_after(lane, seq.0.saturating_sub(1))?;
+        if let Some(place) = live.filter(|place| place.seq == seq.0) {
+            self.bury(&place);
         }
-    }
-
-    /// Lowers the mark again: blocks after `after` are no longer in memory.
-    pub fn forget(&mut self, lane: &LaneName, after: Seq) {
+        self.lanes.entry(lane.clone()).or_default();
+        self.retire(lane, seq.0)?;
         if let Some(lane) = self.lanes.get_mut(lane) {
-            lane.protected = lane.protected.min(after.0);
+            lane.last = lane.last.max(seq.0);
         }
+        Ok(())
     }
 
     /// Drops what an operator has chosen: blocks that lie wholly in the range of time, `max` at the most. What is out stays.
@@ -42,7 +41,6 @@ impl Store {
     pub fn drop_blocks(&mut self, select: &Selection, max: u64) -> io::Result<Dropped> {
         let mut dropped = Dropped::default();
         for name in self.selected(select) {
-            let protected = self.lanes.get(&name).map_or(0, |lane| lane.protected);
             let mut after = 0;
             while let Some(place) = self.live_after(&name, after)? {
                 if dropped.blocks >= max {
@@ -52,7 +50,7 @@ impl Store {
                 if !select.encloses(&place) {
                     continue;
                 }
-                if place.seq <= protected {
+                if self.lanes.get(&name).is_some_and(|lane| lane.taken.out.contains_key(&place.seq)) {
                     dropped.out += 1;
                     continue;
                 }
@@ -77,6 +75,7 @@ impl Store {
 
     fn retire_in_lane(&mut self, name: &LaneName, seq: u64) -> Result<Option<Place>, IndexFault> {
         let Some(lane) = self.lanes.get_mut(name) else { return Ok(None) };
+        lane.taken.retire(seq);
         if lane.retired.contains(seq) {
             return Ok(None);
         }

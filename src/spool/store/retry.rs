@@ -8,6 +8,7 @@ use super::fault;
 use super::folder::{self, Folder, FolderFault};
 use super::lane::Totals;
 use super::{Event, Store};
+use crate::spool::block::LaneName;
 use crate::spool::segment;
 
 /// Written to see whether the disk takes anything.
@@ -26,6 +27,7 @@ impl Store {
         if self.index.is_none() {
             self.reopen_index()?;
         }
+        self.tell_what_is_lost()?;
         self.measure();
         self.room.is_new();
         Ok(())
@@ -49,7 +51,8 @@ impl Store {
             FolderFault::Newer(version) => io::Error::other(format!("it has format {version}")),
             FolderFault::Io(error) => error,
         })?;
-        let had = self.holdings();
+        // Where it is deleted again before that was told, what there was at first counts.
+        self.deleted = Some(self.deleted.take().unwrap_or_else(|| self.holdings()));
         self.drop_index();
         let mut kept = std::mem::take(&mut self.files);
         kept.append(&mut self.unsynced);
@@ -71,14 +74,33 @@ impl Store {
         self.room = super::room::Room::default();
         self.is_folder_unsynced = true;
         self.find_segments()?;
-        self.lose_index("its folder was deleted")?;
+        self.lose_index("its folder was deleted")
+    }
+
+    /// The folder was deleted: looks through what is left of it, and tells of the rest. What is out is not lost yet.
+    fn tell_what_is_lost(&mut self) -> io::Result<()> {
+        if self.deleted.is_none() {
+            return Ok(());
+        }
         while self.audit.is_some() {
             if !self.audit_step() {
                 return Err(io::ErrorKind::NotConnected.into());
             }
         }
+        let names: Vec<LaneName> = self.lanes.keys().cloned().collect();
+        for name in names {
+            let out: Vec<u64> =
+                self.lanes.get(&name).into_iter().flat_map(|lane| lane.taken.out.keys()).copied().collect();
+            for seq in out {
+                let is_lost = self.live_after(&name, seq.saturating_sub(1))?.is_none_or(|next| next.seq != seq);
+                let out = self.lanes.get_mut(&name).and_then(|lane| lane.taken.out.get_mut(&seq));
+                if let Some(out) = out {
+                    out.is_lost = is_lost;
+                }
+            }
+        }
         let has = self.holdings();
-        for (route, had) in had {
+        for (route, had) in self.deleted.take().unwrap_or_default() {
             let has = has.get(&route).copied().unwrap_or_default();
             let (records, bytes) = (had.records.saturating_sub(has.records), had.bytes.saturating_sub(has.bytes));
             if had.blocks > has.blocks {
@@ -88,12 +110,17 @@ impl Store {
         Ok(())
     }
 
-    /// What each route has.
+    /// What each route has on the disk alone.
     fn holdings(&self) -> BTreeMap<String, Totals> {
         let mut routes = BTreeMap::<String, Totals>::new();
         for (name, lane) in &self.lanes {
             let route = routes.entry(name.route.clone()).or_default();
             *route = route.plus(lane.totals);
+            for out in lane.taken.out.values().filter(|out| !out.is_lost) {
+                route.blocks = route.blocks.saturating_sub(1);
+                route.records = route.records.saturating_sub(out.records);
+                route.bytes = route.bytes.saturating_sub(out.bytes);
+            }
         }
         routes
     }

@@ -207,8 +207,7 @@ impl Store {
         while taken < target {
             let mut oldest: Option<(&LaneName, Place)> = None;
             for name in &lanes {
-                let protected = self.lanes.get(name).map_or(0, |lane| lane.protected);
-                let place = self.live_after(name, protected)?;
+                let place = self.unread(name)?;
                 if let Some(place) = place.filter(|place| oldest.is_none_or(|(_, oldest)| place.seq < oldest.seq)) {
                     oldest = Some((name, place));
                 }

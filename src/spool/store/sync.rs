@@ -27,8 +27,15 @@ impl Store {
             // The kernel forgets that it has failed: the next one would say that all is well.
             self.roll();
             self.unsynced.clear();
+            self.failed_syncs += 1;
         }
         synced
+    }
+
+    /// How often octets could not be synced, by whatever call. What was appended before the last time, and after the last
+    /// sync that went well, is not safe, and no later sync makes it so.
+    pub fn failed_syncs(&self) -> u64 {
+        self.failed_syncs
     }
 
     fn sync_files(&mut self) -> io::Result<()> {

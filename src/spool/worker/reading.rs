@@ -1,32 +1,46 @@
 //! Blocks off the disk, and what becomes of them.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Seq};
 use crate::spool::block::LaneName;
 use crate::spool::inherit::{Part, Turn};
-use crate::spool::store::Store;
+use crate::spool::store::{Store, Unread};
 use crate::spool::{Rest, records};
 
 use super::Worker;
 
+/// Blocks that do not come out and that one read passes over: others wait meanwhile.
+const SKIPPED_MAX: usize = 64;
+
+/// The same in time: such blocks are read before that shows.
+const SKIPPING: Duration = Duration::from_millis(10);
+
 impl Worker {
-    /// The next blocks of `lane`, as many as `bytes` of memory take.
+    /// The next blocks of `lane`, as many as `bytes` of memory take. Fewer, or none, where many of them do not come out:
+    /// the next read goes on behind those.
     pub(super) fn read(&mut self, shard: usize, lane: usize, bytes: usize) -> (Vec<Batch>, Rest) {
         let Some(store) = self.store.as_ref() else { return (Vec::new(), Rest::Unknown) };
         if store.is_rebuilding() || self.inherited.turn(lane, shard) == Turn::Another {
             return (Vec::new(), Rest::Later);
         }
         let mut batches: Vec<Batch> = Vec::new();
-        let mut taken = 0;
+        let (mut taken, mut skipped, started) = (0, 0, Instant::now());
         let rest = loop {
             match self.next_of(shard, lane) {
                 Ok(None) => break Rest::End,
                 Ok(Some(_)) if taken >= bytes => break Rest::More,
                 Ok(Some(name)) => match self.read_one(lane, &name) {
-                    Ok(batch) => {
-                        taken += batch.as_ref().map_or(0, Batch::charge);
-                        batches.extend(batch);
+                    Ok(Some(batch)) => {
+                        taken += batch.charge();
+                        batches.push(batch);
+                    }
+                    Ok(None) => {
+                        skipped += 1;
+                        if skipped >= SKIPPED_MAX || started.elapsed() >= SKIPPING {
+                            break Rest::More;
+                        }
                     }
                     Err(error) => {
                         self.fail("the spool cannot be read", &error);
@@ -55,14 +69,11 @@ impl Worker {
         oldest_of(store, self.places.of(route, lane, shard).map(|name| (name, Seq(u64::MAX))))
     }
 
-    /// The next block of `name`; `None` where none of those that are left can be read.
+    /// The next block of `name`; `None` where it cannot be given.
     pub(super) fn read_one(&mut self, lane: usize, name: &LaneName) -> io::Result<Option<Batch>> {
         let Some(store) = self.store.as_mut() else { return Ok(None) };
-        let Some(meta) = store.next(name, store.mark(name), &mut self.plain)? else {
-            // They are kept, and were told of; this run leaves them behind.
-            store.protect(name, store.last_seq(name));
-            return Ok(None);
-        };
+        let Unread::Block(meta) = store.next_unread(name, &mut self.plain)? else { return Ok(None) };
+        self.given.push((name.clone(), meta.seq));
         let Ok(mut batch) = records::decode(&self.plain, &self.inputs) else {
             store.discard(name, meta.seq)?;
             return Ok(None);
@@ -79,7 +90,7 @@ impl Worker {
     pub(super) fn forget(&mut self, shard: usize, lane: usize, seq: Seq) {
         let name = self.holder(lane, seq);
         if let Some(store) = self.store.as_mut() {
-            store.forget(&name, Seq(seq.0.saturating_sub(1)));
+            store.forget(&name, seq);
             self.inherited.took_back(lane, &name, seq);
             let route = self.lanes.get(lane).map(String::as_str).unwrap_or_default();
             if !self.places.of(route, lane, shard).any(|own| own == name) {
@@ -113,7 +124,7 @@ impl Worker {
     pub(super) fn settle(&mut self, lane: usize) {
         // An index that is being made again does not know what is left.
         let Some(store) = self.store.as_mut().filter(|store| !store.is_rebuilding()) else { return };
-        let is_left = |part: &Part| match store.peek(&part.lane, store.mark(&part.lane)) {
+        let is_left = |part: &Part| match store.peek_unread(&part.lane) {
             Ok(next) => !part.out.is_empty() || next.is_some_and(|meta| meta.seq <= part.last),
             Err(_) => true,
         };
@@ -140,7 +151,7 @@ impl Worker {
 fn oldest_of(store: &mut Store, lanes: impl Iterator<Item = (LaneName, Seq)>) -> io::Result<Option<LaneName>> {
     let mut oldest: Option<(Seq, LaneName)> = None;
     for (name, last) in lanes {
-        let next = store.peek(&name, store.mark(&name))?.map(|meta| meta.seq).filter(|seq| *seq <= last);
+        let next = store.peek_unread(&name)?.map(|meta| meta.seq).filter(|seq| *seq <= last);
         if let Some(seq) = next
             && oldest.as_ref().is_none_or(|(oldest, _)| seq < *oldest)
         {

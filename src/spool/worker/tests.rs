@@ -1,6 +1,8 @@
 use super::*;
+use crate::batch::Batch;
 use crate::config::{self, Source};
-use crate::spool::ports;
+use crate::spool::index::Index;
+use crate::spool::{ports, store};
 use crate::syslog::{Fields, Message};
 
 fn batch(seq: u64) -> Batch {
@@ -12,9 +14,14 @@ fn batch(seq: u64) -> Batch {
 }
 
 fn worker(dir: &std::path::Path) -> (super::super::Port, Worker) {
+    worker_with(dir, "")
+}
+
+/// With these settings of the spool as well.
+fn worker_with(dir: &std::path::Path, settings: &str) -> (super::super::Port, Worker) {
     let text = format!(
         "inputs: {{lan: {{listen: 'tcp://127.0.0.1:0'}}}}\noutputs: {{o: {{to: 'tcp://127.0.0.1:9'}}}}\n\
-         routes: [{{name: web, template: '%msg%', output: o}}]\nspool: {{dir: {:?}, min_free: 0}}\n",
+         routes: [{{name: web, template: '%msg%', output: o}}]\nspool: {{dir: {:?}, min_free: 0{settings}}}\n",
         dir.join("spool")
     );
     let config = config::load(&Source::Text { name: "test".into(), text }, &|_| None).unwrap().config;
@@ -62,6 +69,25 @@ fn behind_a_refused_batch_only_what_was_on_its_way_is_refused() {
 }
 
 #[test]
+fn batches_taken_back_from_a_thread_that_hangs_are_neither_answered_for_nor_kept_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, mut worker) = worker_with(dir.path(), ", sync: every_batch");
+    (1..=3).for_each(|seq| send(&port, seq, seq == 1));
+    for _ in 0..2 {
+        let shard = worker.desk.calls.recv().unwrap();
+        worker.handle_next(shard);
+    }
+    // Here it hangs: two are written and not synced, the third it has not begun with.
+    let taken: Vec<u64> = port.take_back().iter().map(|(_, batch)| batch.seq.0 >> 12).collect();
+    assert_eq!((taken, port.outstanding()), (vec![1, 2, 3], 0));
+    assert_eq!(answers(&port, &mut worker), [] as [bool; 0]);
+    assert_eq!(worker.store.as_mut().unwrap().lanes()[0].blocks, 0);
+    send(&port, 4, true);
+    assert_eq!(answers(&port, &mut worker), [true]);
+    assert_eq!(read(&port, &mut worker), (vec![4], Rest::End));
+}
+
+#[test]
 fn answers_find_room_however_many_lanes_may_ask_again() {
     let dir = tempfile::tempdir().unwrap();
     let (port, mut worker) = worker(dir.path());
@@ -101,13 +127,169 @@ fn what_was_in_hand_in_a_panic_is_given_back() {
     let dir = tempfile::tempdir().unwrap();
     let (port, mut worker) = worker(dir.path());
     send(&port, 1, true);
-    let (shard, command) = worker.desk.commands.recv().unwrap();
-    let Command::Append { lane, batch, .. } = command else { panic!("another command") };
-    worker.in_hand = Some(InHand::Append { shard, lane, batch });
+    let shard = worker.desk.calls.recv().unwrap();
+    let Some(Command::Append { lane, batch, .. }) = worker.desk.command(shard) else { panic!("another command") };
+    worker.in_hand = Some(InHand::Append { shard, lane, seq: batch.seq });
+    worker.desk.hold(shard, lane, batch);
     worker.answer_in_hand();
     match port.reply() {
         Some(Reply::Refused { batch, why: Refusal::Failing, .. }) => assert_eq!(batch.len(), 1),
         other => panic!("{other:?}"),
     }
     assert_eq!(port.outstanding(), 0);
+}
+
+/// Lets the worker do what waits; all it answers.
+fn replies(port: &super::super::Port, worker: &mut Worker) -> Vec<Reply> {
+    let work = worker.wait(true).unwrap();
+    worker.step(work);
+    std::iter::from_fn(|| port.reply()).filter(|reply| !matches!(reply, Reply::Resume { .. })).collect()
+}
+
+/// Reads all there is; the batches by their number.
+fn read(port: &super::super::Port, worker: &mut Worker) -> (Vec<u64>, Rest) {
+    port.send(Command::Read { lane: 0, bytes: 1 << 20 }).unwrap();
+    match replies(port, worker).pop() {
+        Some(Reply::Read { batches, rest, .. }) => (batches.iter().map(|batch| batch.seq.0 >> 12).collect(), rest),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn batches_whose_sync_fails_are_given_back_and_come_once_when_they_are_stored_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, mut worker) = worker_with(dir.path(), ", sync: every_batch");
+    send(&port, 1, true);
+    port.send(Command::Append { lane: 0, batch: batch(2), keep: true, first: false }).unwrap();
+    store::arm("segment.sync", 1, 5);
+    for (reply, number) in replies(&port, &mut worker).into_iter().zip([1, 2]) {
+        match reply {
+            Reply::Refused { batch, why: Refusal::Failing, .. } => assert_eq!(batch.seq, Seq(number << 12)),
+            other => panic!("{other:?}"),
+        }
+    }
+    // What was on its way behind them must not overtake them.
+    send(&port, 3, false);
+    assert_eq!(answers(&port, &mut worker), [false]);
+    retry(&mut worker);
+    assert_eq!(worker.store.as_mut().unwrap().lanes()[0].blocks, 0, "the first copies are taken back");
+    send(&port, 1, true);
+    send(&port, 2, false);
+    send(&port, 3, false);
+    assert_eq!(answers(&port, &mut worker), [true, true, true]);
+    assert_eq!(read(&port, &mut worker), (vec![1, 2, 3], Rest::End));
+}
+
+#[test]
+fn a_sync_that_fails_while_room_is_made_counts_for_what_was_written_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, mut worker) = worker_with(dir.path(), ", sync: every_batch");
+    send(&port, 1, true);
+    let shard = worker.desk.calls.recv().unwrap();
+    worker.handle_next(shard);
+    store::arm("segment.sync", 1, 5);
+    worker.store.as_mut().unwrap().sync().unwrap_err();
+    worker.step(None);
+    assert!(matches!(port.reply(), Some(Reply::Refused { why: Refusal::Failing, .. })));
+}
+
+#[test]
+fn what_shards_hold_is_not_given_again_when_the_store_is_opened_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, mut worker) = worker(dir.path());
+    (1..=3).for_each(|seq| send(&port, seq, seq == 1));
+    port.send(Command::Append { lane: 0, batch: batch(4), keep: true, first: false }).unwrap();
+    assert_eq!(answers(&port, &mut worker), [true; 4]);
+    let (given, _) = worker.read(0, 0, 1);
+    assert_eq!(given.len(), 1);
+    worker.panicked();
+    retry(&mut worker);
+    // A read that panicked has given nothing.
+    worker.in_hand = Some(InHand::Read { shard: 0, lane: 0 });
+    worker.given.clear();
+    assert_eq!(worker.read(0, 0, 1).0.len(), 1);
+    worker.panicked();
+    assert!(matches!(port.reply(), Some(Reply::Resume { .. })));
+    assert!(matches!(port.reply(), Some(Reply::Read { rest: Rest::Unknown, .. })));
+    retry(&mut worker);
+    assert_eq!(read(&port, &mut worker), (vec![2, 3], Rest::End));
+}
+
+#[test]
+fn an_append_that_panicked_is_not_on_the_disk_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, mut worker) = worker(dir.path());
+    send(&port, 1, true);
+    assert_eq!(answers(&port, &mut worker), [true]);
+    // As if it had come so far as to be written.
+    worker.in_hand = Some(InHand::Append { shard: 0, lane: 0, seq: batch(1).seq });
+    worker.desk.hold(0, 0, batch(1));
+    worker.panicked();
+    retry(&mut worker);
+    assert_eq!(read(&port, &mut worker), (vec![], Rest::End));
+    while port.reply().is_some() {}
+    send(&port, 1, true);
+    assert_eq!(answers(&port, &mut worker), [true]);
+    assert_eq!(read(&port, &mut worker), (vec![1], Rest::End));
+}
+
+#[test]
+fn blocks_that_are_found_again_behind_what_was_read_are_read_in_this_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, mut before) = worker(dir.path());
+    (1..=48).for_each(|seq| send(&port, seq, seq == 1));
+    assert_eq!(answers(&port, &mut before), [true; 48]);
+    drop(port);
+    before.close();
+    // The index loses some of it.
+    let mut index = Index::open(&dir.path().join("spool/index")).unwrap();
+    let name = LaneName { route: "web".to_owned(), shard: 0 };
+    let run = index.run_after(&name, 2 << 12).unwrap().unwrap();
+    index.remove_run(&name, run.key).unwrap();
+    index.flush().unwrap();
+    index.close();
+    let lost: Vec<u64> = run.places.iter().map(|place| place.seq >> 12).collect();
+    assert!(lost.len() > 5 && !lost.contains(&48), "{lost:?}");
+
+    let (port, mut worker) = worker(dir.path());
+    let (early, rest) = read(&port, &mut worker);
+    let expected: Vec<u64> = (1..=48).filter(|seq| !lost.contains(seq)).collect();
+    assert_eq!((early, rest), (expected.clone(), Rest::End));
+    expected.iter().for_each(|seq| port.send(Command::Release { lane: 0, seq: Seq(*seq << 12) }).unwrap());
+    while worker.wait(true).is_some_and(|work| worker.step(work)) {}
+    assert_eq!(read(&port, &mut worker), (lost.clone(), Rest::End));
+    // A broken connection gives some of them back: those come again, and no others.
+    port.send(Command::Forget { lane: 0, seq: Seq(lost[2] << 12) }).unwrap();
+    port.send(Command::Forget { lane: 0, seq: Seq(lost[3] << 12) }).unwrap();
+    assert_eq!(read(&port, &mut worker), (lost[2..4].to_vec(), Rest::End));
+}
+
+#[test]
+fn a_backlog_under_another_key_is_passed_over_in_steps() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, mut before) = worker(dir.path());
+    before.store = None;
+    before.options.encryption_key = Some(crate::config::SpoolKey::new([1; 32]));
+    before.open().unwrap();
+    for from in [1, 101] {
+        (from..from + 100).for_each(|seq| send(&port, seq, seq == 1));
+        assert!(answers(&port, &mut before).len() + answers(&port, &mut before).len() == 100);
+    }
+    before.store = None;
+    before.options.encryption_key = None;
+    before.open().unwrap();
+    send(&port, 201, false);
+    answers(&port, &mut before);
+    drop(before);
+
+    let (port, mut worker) = worker(dir.path());
+    let mut reads = 0;
+    loop {
+        reads += 1;
+        match read(&port, &mut worker) {
+            (none, Rest::More) => assert!(none.is_empty() && reads < 250, "{none:?}"),
+            last => break assert_eq!(last, (vec![201], Rest::End)),
+        }
+    }
+    assert!(reads >= 4, "{reads}");
 }

@@ -109,7 +109,8 @@ impl Fake {
             if self.condition == Condition::Silent {
                 return;
             }
-            let Ok((shard, command)) = self.desk.commands.try_recv() else { return };
+            let Ok(shard) = self.desk.calls.try_recv() else { return };
+            let Some(command) = self.desk.command(shard) else { continue };
             let reply = match command {
                 Command::Append { lane, batch, keep, .. } => self.append(lane, batch, keep),
                 Command::Read { lane, bytes } => self.read(lane, bytes),

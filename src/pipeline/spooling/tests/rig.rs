@@ -143,7 +143,7 @@ impl Rig {
         for _ in 0..1000 {
             self.fake.serve(usize::MAX);
             self.pipeline.spool_answers();
-            if self.fake.desk.commands.is_empty() || self.fake.condition == Condition::Silent {
+            if self.fake.desk.calls.is_empty() || self.fake.condition == Condition::Silent {
                 return;
             }
         }

@@ -162,7 +162,7 @@ fn die_at(name: &str) -> u64 {
         }
         if round == 0 {
             // What is out is not evicted.
-            store.forget(&lane(EVICTED), Seq(0));
+            store.taken();
             append(&mut store, &lane("a"), 10_000, 100);
             store.close().unwrap();
         } else {

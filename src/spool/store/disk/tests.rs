@@ -7,7 +7,7 @@ use crate::batch::Seq;
 use crate::spool::store::fault::tests::{arm, disarm};
 use crate::spool::store::folder::disk_use;
 use crate::spool::store::tests::{append, drain, lane, meta, open, options, plain, scratch, work};
-use crate::spool::store::{AppendError, Event, OpenError, Options, Store};
+use crate::spool::store::{AppendError, Event, OpenError, Options, Selection, Store, Unread};
 
 const ENOSPC: i32 = 28;
 const EIO: i32 = 5;
@@ -197,6 +197,43 @@ fn a_folder_that_is_deleted_is_made_again_with_what_can_still_be_read() {
     store.retry().unwrap();
     append(&mut store, &a, 102, 10);
     assert_eq!(drain(&mut store, &a).last(), Some(&102));
+}
+
+#[test]
+fn what_is_in_memory_is_not_lost_with_its_folder_but_when_memory_forgets_it() {
+    let dir = scratch();
+    let a = lane("a");
+    // Files that are not kept open: theirs are lost.
+    let options = Options { segment_bytes: 4096, ..options(dir.path()) };
+    let mut store = Store::open(options).unwrap();
+    for seq in 1..=20 {
+        append(&mut store, &a, seq, 3000);
+    }
+    store.sync().unwrap();
+    let mut out = Vec::new();
+    for seq in 1..=10 {
+        assert!(matches!(store.next_unread(&a, &mut out), Ok(Unread::Block(meta)) if meta.seq == Seq(seq)));
+    }
+    // The rest is what the disk has alone.
+    fs::remove_dir_all(dir.path().join("spool")).unwrap();
+    store.retry().unwrap();
+    let kept: Vec<u64> = store.blocks(&Selection::default(), None, 100).unwrap().iter().map(|b| b.meta.seq.0).collect();
+    let lost = (11..=20).filter(|seq| !kept.contains(seq)).count() as u64;
+    let damaged = |store: &mut Store| {
+        let records = store.events().into_iter().map(|event| match event {
+            Event::Damaged { records, .. } => records.unwrap_or(0),
+            _ => 0,
+        });
+        records.sum::<u64>()
+    };
+    assert!(lost > 5 && !kept.contains(&1), "{kept:?}");
+    assert_eq!(damaged(&mut store), 2 * lost);
+    // Delivered, and gone.
+    store.release(&a, Seq(2));
+    assert_eq!(damaged(&mut store), 0);
+    // Gone from memory before it was delivered.
+    store.forget(&a, Seq(1));
+    assert_eq!(damaged(&mut store), 2);
 }
 
 #[test]

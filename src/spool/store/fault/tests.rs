@@ -11,7 +11,7 @@ thread_local! {
 }
 
 /// Makes `name` fail `times` times on this thread.
-pub(in crate::spool::store) fn arm(name: &'static str, times: usize, errno: i32) {
+pub(in crate::spool) fn arm(name: &'static str, times: usize, errno: i32) {
     ARMED.with_borrow_mut(|armed| armed.insert(name, (times, errno)));
 }
 

@@ -14,7 +14,7 @@ use crate::spool::block::LaneName;
 use crate::spool::store::fault::tests::{arm, disarm};
 use crate::spool::store::folder::disk_use;
 use crate::spool::store::tests::{lane, meta, options, plain, scratch};
-use crate::spool::store::{AppendError, Event, Options, Selection, Store};
+use crate::spool::store::{AppendError, Event, Options, Selection, Store, Unread};
 
 /// What may happen.
 #[derive(Debug, Clone)]
@@ -37,7 +37,12 @@ enum Op {
     ReleaseAll {
         lane: usize,
     },
+    /// Forgets the nth of those that are out.
     Forget {
+        lane: usize,
+        nth: usize,
+    },
+    ForgetAll {
         lane: usize,
     },
     Drop {
@@ -90,7 +95,8 @@ fn op() -> impl Strategy<Value = Op> {
         12 => (lane.clone(), 1..20usize).prop_map(|(lane, blocks)| Op::Read { lane, blocks }),
         12 => (lane.clone(), 0..8usize).prop_map(|(lane, nth)| Op::Release { lane, nth }),
         4 => lane.clone().prop_map(|lane| Op::ReleaseAll { lane }),
-        2 => lane.clone().prop_map(|lane| Op::Forget { lane }),
+        6 => (lane.clone(), 0..8usize).prop_map(|(lane, nth)| Op::Forget { lane, nth }),
+        2 => lane.clone().prop_map(|lane| Op::ForgetAll { lane }),
         1 => lane.prop_map(|lane| Op::Drop { lane }),
         6 => Just(Op::Sync),
         2 => Just(Op::SyncData),
@@ -117,7 +123,6 @@ struct LaneModel {
     fresh: BTreeSet<u64>,
     /// Released before it.
     gone: BTreeSet<u64>,
-    read: u64,
     /// Read and not released.
     out: BTreeSet<u64>,
 }
@@ -171,10 +176,16 @@ impl Rig {
                     self.lanes[lane].release(seq);
                 }
             }
-            Op::Forget { lane } => {
-                self.store().forget(&name(lane), Seq(0));
-                self.lanes[lane].read = 0;
-                self.lanes[lane].out.clear();
+            Op::Forget { lane, nth } => {
+                if let Some(seq) = self.lanes[lane].out.iter().nth(nth).copied() {
+                    self.store().forget(&name(lane), Seq(seq));
+                    self.lanes[lane].out.remove(&seq);
+                }
+            }
+            Op::ForgetAll { lane } => {
+                for seq in std::mem::take(&mut self.lanes[lane].out) {
+                    self.store().forget(&name(lane), Seq(seq));
+                }
             }
             Op::Drop { lane } => self.drop_blocks(lane),
             Op::Sync => {
@@ -246,10 +257,10 @@ impl Rig {
             let missing: Vec<u64> = lane.live.difference(&listed).copied().collect();
             let newest = missing.last().copied().unwrap_or(0);
             for seq in missing {
-                assert!(seq > lane.read || !lane.out.contains(&seq), "{seq} was out");
+                assert!(!lane.out.contains(&seq), "{seq} was out");
                 lane.live.remove(&seq);
             }
-            let kept: Vec<&u64> = lane.live.iter().filter(|seq| **seq < newest && **seq > lane.read).collect();
+            let kept: Vec<&u64> = lane.live.difference(&lane.out).filter(|seq| **seq < newest).collect();
             assert!(kept.is_empty() || !was_complete, "{kept:?} are older than {newest}");
             lane.hit.retain(|seq| listed.contains(seq));
             lane.ghosts.retain(|seq| listed.contains(seq));
@@ -273,19 +284,20 @@ impl Rig {
         self.complete();
         for _ in 0..blocks {
             let mut out = Vec::new();
-            let after = self.lanes[at].read;
-            let found = self.store.as_mut().unwrap().next(&name(at), Seq(after), &mut out).unwrap();
             let lane = &mut self.lanes[at];
-            let due = lane.live.range(after + 1..).next().copied();
-            let Some(found) = found else {
-                assert_eq!(due, None, "lane {at} after {after}");
-                return;
+            let due = lane.live.difference(&lane.out).next().copied();
+            let found = match self.store.as_mut().unwrap().next_unread(&name(at), &mut out).unwrap() {
+                Unread::Block(found) => found,
+                Unread::End => {
+                    assert_eq!(due, None, "lane {at}");
+                    return;
+                }
+                Unread::Gone | Unread::Locked => continue,
             };
             let seq = found.seq.0;
-            assert!(seq > after && due.is_none_or(|due| seq <= due), "{seq} instead of {due:?}");
+            assert!(!lane.out.contains(&seq) && due.is_none_or(|due| seq <= due), "{seq} instead of {due:?}");
             assert!(Some(seq) == due || lane.hit.contains(&seq) || lane.ghosts.contains(&seq), "{seq} was released");
             assert_eq!((found, &out), (meta(seq), &plain(seq, self.bytes[&seq])));
-            lane.read = seq;
             lane.out.insert(seq);
         }
     }
@@ -298,7 +310,7 @@ impl Rig {
         let lane = &mut self.lanes[at];
         let dropped: Vec<u64> = lane.live.difference(&listed).copied().collect();
         assert!(dropped.iter().all(|seq| !lane.out.contains(seq)));
-        assert!(listed.iter().all(|seq| *seq <= lane.read));
+        assert!(listed.is_subset(&lane.out), "{listed:?}");
         for seq in dropped {
             lane.release(seq);
         }
@@ -312,7 +324,6 @@ impl Rig {
             while self.store().work() {}
         }
         for lane in &mut self.lanes {
-            lane.read = 0;
             lane.out.clear();
         }
         self.store().events();
@@ -404,7 +415,7 @@ fn histories(when_full: SpoolFull) {
         }
         // All that must come out, from the start.
         for lane in 0..LANES.len() {
-            rig.run(&Op::Forget { lane });
+            rig.run(&Op::ForgetAll { lane });
             rig.read(lane, usize::MAX);
         }
         Ok(())

@@ -1,0 +1,43 @@
+//! What a configuration may ask for and this build cannot do.
+
+use super::*;
+use crate::config::{Order, Protocol};
+
+impl Resolver<'_> {
+    /// Refuses what is right and not built, so that nothing is taken and then not done.
+    pub(super) fn not_built_yet(&mut self, config: &Config) {
+        let mut found = Vec::new();
+        for input in &config.inputs {
+            let path = Path::root().key("inputs").key(&input.name).key("listen");
+            let relp = |listen: &Listen| matches!(listen, Listen::Relp(_) | Listen::RelpTls(_));
+            if let Some(index) = input.listen.iter().position(relp) {
+                found.push((self.item(&path, index), "RELP inputs are"));
+            }
+        }
+        for output in &config.outputs {
+            let path = Path::root().key("outputs").key(&output.name);
+            let spoken = match self.node(&path.key("region")) {
+                Some(_) => path.key("protocol"),
+                None => path.key("to"),
+            };
+            match output.protocol {
+                Protocol::Syslog => {}
+                Protocol::Relp { .. } => found.push((spoken, "RELP outputs are")),
+                Protocol::Https(_) => found.push((spoken, "HTTPS outputs are")),
+                Protocol::File(_) => found.push((spoken, "file outputs are")),
+            }
+            if output.targets.len() > 1 {
+                found.push((path.key("to"), "several targets are"));
+            }
+            if !output.fallback_addresses.is_empty() {
+                found.push((path.key("fallback_addresses"), "fallback addresses are"));
+            }
+            if output.order != Order::OldestFirst {
+                found.push((path.key("order"), "\"newest_first\" is"));
+            }
+        }
+        for (path, what) in found {
+            self.mistake(&path, format!("{what} not in this build yet"));
+        }
+    }
+}
