@@ -207,7 +207,7 @@ impl Run<'_> {
     #[track_caller]
     pub fn flows_on(&self, messages: usize) {
         let goal = self.arrived() + messages;
-        let flowed = within(if self.relay().is_some() { PATIENCE } else { RETURN_MAX }, || {
+        let flowed = within(if self.relay().is_some() { ARRIVAL_MAX } else { RETURN_MAX }, || {
             let so_far = self.arrived();
             if so_far >= goal { Ok(()) } else { Err(format!("{so_far} of {goal} have arrived")) }
         });
