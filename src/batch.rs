@@ -99,6 +99,26 @@ pub struct Batch {
     bytes: Vec<u8>,
 }
 
+/// What is to be known of a batch without its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stub {
+    /// Its place in its lane.
+    pub seq: Seq,
+    /// How many records it has.
+    pub records: usize,
+    /// Arrival of its first record, microseconds since the Unix epoch.
+    pub received_at_us: Option<i64>,
+    /// See [`Batch::stored`].
+    pub stored: bool,
+}
+
+impl Stub {
+    /// Of this batch.
+    pub fn of(batch: &Batch) -> Self {
+        Self { seq: batch.seq, records: batch.len(), received_at_us: batch.received_at_us(), stored: batch.stored }
+    }
+}
+
 impl Batch {
     /// Count of records.
     pub fn len(&self) -> usize {

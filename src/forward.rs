@@ -16,22 +16,25 @@ use tracing::{debug, error, info, warn};
 
 use crate::config::{IntakeKey, Output};
 use crate::metrics::OutputMeters;
+use crate::names::Names;
 use crate::pipeline::{Pipeline, Queue};
+use crate::road::{ConnectError, Connection, Connector, Targets};
 use crate::stop::Stop;
 use crate::template::Template;
 use crate::time::since_epoch;
+use crate::tls;
 
 use backoff::Backoff;
-use connect::Connector;
 use connection::End;
 pub use flight::WINDOW_MEMORY;
 
 use flight::Flight;
+use leave::Place;
 
 mod backoff;
-mod connect;
 mod connection;
 mod flight;
+mod leave;
 mod render;
 
 /// What a lane's messages are rendered with.
@@ -77,7 +80,11 @@ pub struct Forwarder {
     /// By lane.
     pub renderings: Rc<Vec<Rendering>>,
     /// TLS towards the destination, `None` for plain TCP.
-    pub tls: Option<Arc<rustls::ClientConfig>>,
+    pub tls: Option<Arc<tls::Client>>,
+    /// The process's resolver.
+    pub names: Names,
+    /// How the output's targets are: what all shards' forwarders know together.
+    pub targets: Arc<Targets>,
     /// Zone of reception stamps.
     pub zone: TimeZone,
     /// Bytes of the replay window: the output's, or less where the memory does not allow it.
@@ -96,24 +103,29 @@ impl Forwarder {
     pub async fn run(self) -> u64 {
         let pipeline = Rc::clone(&self.pipeline);
         let Some(queue) = pipeline.queue(self.queue) else { return 0 };
-        let connector = Connector::new(&self.output, self.tls.clone());
+        let meters = pipeline.meters().outputs.get(self.output_index);
+        let connector = Connector::new(&self.output, self.tls.clone(), &self.targets, &self.names, meters);
+        let number = self.targets.enroll();
         let mut flight = Flight::new(self.replay_window, self.output.replay_quiet);
         let mut backoff = Backoff::default();
         while self.wait_for_work(queue).await {
-            if let Some(delay) = backoff.delay()
+            // Another target that is well is tried at once.
+            if let Some(delay) = backoff.delay().filter(|_| !self.has_choice())
                 && !self.pause(delay).await
             {
                 break;
             }
+            let target = self.targets.pick(number, Instant::now());
             let connection = tokio::select! {
                 biased;
                 () = self.must_give_up(&backoff) => break,
-                connection = connector.connect() => connection,
+                connection = connector.connect(target) => connection,
             };
             let connection = match connection {
                 Ok(connection) => connection,
                 Err(failure) => {
                     self.count_failure(&failure);
+                    self.targets.failed(target, Instant::now());
                     backoff.failed();
                     continue;
                 }
@@ -121,14 +133,17 @@ impl Forwarder {
             self.connected(&connection);
             let established = Instant::now();
             pipeline.set_flowing(queue, true);
-            let end = connection::run(&self, queue, connection, &mut flight).await;
+            let place = Place { number, target, peer: connection.peer, connector: &connector };
+            let end = connection::run(&self, queue, connection, &place, &mut flight).await;
             pipeline.set_flowing(queue, false);
             self.meters(|meters| meters.connections.add(-1));
             self.disconnected(&end, &mut flight);
             // A peer that accepts and at once hangs up must not be hammered: only a connection that worked resets it.
             if established.elapsed() > Backoff::PROVEN_AFTER || matches!(end, End::Orderly) {
+                self.targets.works(target);
                 backoff = Backoff::default();
             } else {
+                self.targets.failed(target, Instant::now());
                 backoff.failed();
             }
         }
@@ -170,13 +185,18 @@ impl Forwarder {
         }
     }
 
+    /// Whether there are several targets, and one of them need not be left alone now.
+    fn has_choice(&self) -> bool {
+        self.targets.are_several() && self.targets.is_any_ready(Instant::now())
+    }
+
     fn meters(&self, update: impl FnOnce(&OutputMeters)) {
         if let Some(meters) = self.pipeline.meters().outputs.get(self.output_index) {
             update(meters);
         }
     }
 
-    fn connected(&self, connection: &connect::Connection) {
+    fn connected(&self, connection: &Connection) {
         self.meters(|meters| {
             meters.connects.add(1);
             meters.connections.add(1);
@@ -189,7 +209,7 @@ impl Forwarder {
         }
     }
 
-    fn count_failure(&self, failure: &connect::ConnectError) {
+    fn count_failure(&self, failure: &ConnectError) {
         self.meters(|meters| failure.counter(meters).add(1));
         let failures = self.said.failures.fetch_add(1, Relaxed);
         if is_worth_a_line(failures + 1) {
@@ -211,6 +231,8 @@ impl Forwarder {
                 self.meters(|meters| meters.broken.add(1));
                 let resent = flight.put_back_all(&self.pipeline);
                 if self.said.may_tell_of_break() {
+                    // A client certificate that is missing or refused shows after the handshake (RFC 8446 section 4.4.2.4).
+                    let error = self.tls.as_ref().map_or_else(|| error.to_string(), |tls| tls.explain(error));
                     warn!(
                         output = %self.output.name, to = %self.output.address(),
                         "connection broke: {error}; {resent} messages are sent again"

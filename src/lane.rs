@@ -252,6 +252,16 @@ impl Lane {
             kept > keep && (at > 0 || keep == 0)
         };
         let at = self.front.iter().enumerate().position(&mut beyond).unwrap_or(self.front.len());
+        self.cut_front_at(at)
+    }
+
+    /// Cuts off the front what is newer than `seq`. What is cut stays charged, and counts as waiting.
+    pub fn cut_front_after(&mut self, seq: Seq) -> VecDeque<Batch> {
+        let at = self.front.iter().position(|batch| batch.seq > seq).unwrap_or(self.front.len());
+        self.cut_front_at(at)
+    }
+
+    fn cut_front_at(&mut self, at: usize) -> VecDeque<Batch> {
         let cut = self.front.split_off(at);
         self.front_bytes -= cut.iter().map(Batch::charge).sum::<usize>();
         cut

@@ -4,6 +4,7 @@
 //! form a ledger: per input, received = rejected + discarded + unmatched + routed; per route, routed +
 //! recovered = released + in flight + waiting + spooled + dropped.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use metrics::{Counter, Gauge, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
@@ -11,9 +12,11 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 
 use crate::config::Config;
 
+pub use expiry::{Expiries, Expiry, OutputExpiries};
 use histogram::Histogram;
 pub use unmatched::UnmatchedPrograms;
 
+mod expiry;
 mod histogram;
 mod unmatched;
 
@@ -174,6 +177,9 @@ meters! {
         failed_resolve: Count, "connect_failures_total" [("reason", "resolve")], Count, "Failed attempts to connect, by reason.";
         failed_connect: Count, "connect_failures_total" [("reason", "connect")], Count, "Failed attempts to connect, by reason.";
         failed_handshake: Count, "connect_failures_total" [("reason", "tls_handshake")], Count, "Failed attempts to connect, by reason.";
+        resolved_dns: Count, "resolutions_total" [("source", "dns")], Count, "Addresses found for a new connection, by source: the name servers, the last good answer because they failed, fallback_addresses because there is none.";
+        resolved_last_good: Count, "resolutions_total" [("source", "last_good")], Count, "Addresses found for a new connection, by source: the name servers, the last good answer because they failed, fallback_addresses because there is none.";
+        resolved_fallback: Count, "resolutions_total" [("source", "fallback")], Count, "Addresses found for a new connection, by source: the name servers, the last good answer because they failed, fallback_addresses because there is none.";
         broken: Count, "broken_connections_total" [], Count, "Connections that ended without an orderly close of ours.";
         written_messages: Count, "written_messages_total" [], Count, "Messages written, those sent again included.";
         written_bytes: Count, "written_bytes_total" [], Bytes, "Octets written, before encryption.";
@@ -230,6 +236,13 @@ const ACKNOWLEDGE_SECONDS: Described = Described {
     help: "Time from a message's reception to its acknowledgement by the peer's kernel, the oldest of each batch.",
 };
 
+const CERTIFICATE_EXPIRY: Described = Described {
+    name: "forebay_tls_certificate_expiry_timestamp_seconds",
+    kind: Kind::Amount,
+    unit: Unit::Seconds,
+    help: "When the certificate ends, since the Unix epoch: ours (side=ours), or the one that an output's peer presented last, trusted or not (side=peer).",
+};
+
 const READY: Described = Described {
     name: "forebay_ready",
     kind: Kind::Amount,
@@ -253,7 +266,7 @@ const SHARDS: Described = Described {
 
 /// Every metric that is exported, in the order of docs/METRICS.md.
 pub fn described() -> impl Iterator<Item = Described> {
-    let single = [RELEASE_SECONDS, ACKNOWLEDGE_SECONDS, SYNC_SECONDS, READY, BUILD, SHARDS];
+    let single = [RELEASE_SECONDS, ACKNOWLEDGE_SECONDS, SYNC_SECONDS, CERTIFICATE_EXPIRY, READY, BUILD, SHARDS];
     let all = InputMeters::METRICS
         .iter()
         .chain(RouteMeters::METRICS)
@@ -285,6 +298,8 @@ pub struct Meters {
     spool_sync: Histogram,
     /// Programs that no route takes.
     pub unmatched_programs: UnmatchedPrograms,
+    /// When certificates end.
+    pub expiries: Expiries,
     /// Every socket is bound, and the relay is not stopping.
     pub ready: AtomicBool,
     names: Names,
@@ -340,6 +355,10 @@ impl Meters {
             }),
             spool_sync: Histogram::default(),
             unmatched_programs: UnmatchedPrograms::default(),
+            expiries: Expiries {
+                inputs: config.inputs.iter().map(|_| Arc::default()).collect(),
+                outputs: config.outputs.iter().map(|_| OutputExpiries::default()).collect(),
+            },
             ready: AtomicBool::new(false),
             histograms: config.routes.iter().map(|_| RouteHistograms::default()).collect(),
             handle: recorder.handle(),
@@ -383,6 +402,7 @@ impl Meters {
         gauge(BUILD.name, vec![version], 1.0);
         gauge(READY.name, vec![], f64::from(u8::from(self.ready.load(Relaxed))));
         gauge(SHARDS.name, vec![], self.names.shards as f64);
+        self.export_expiries();
         let mut text = self.handle.render();
         self.render_histograms(ACKNOWLEDGE_SECONDS, |histograms| &histograms.acknowledge, &mut text);
         self.render_histograms(RELEASE_SECONDS, |histograms| &histograms.release, &mut text);
@@ -392,6 +412,22 @@ impl Meters {
             text.push('\n');
         }
         text
+    }
+
+    /// Those that are known: a certificate that nobody has must not look like one that ended in 1970.
+    fn export_expiries(&self) {
+        let export = |expiry: &Expiry, side: &'static str, whose: &Label| {
+            if let Some(seconds) = expiry.value() {
+                let labels = vec![Label::from_static_parts("side", side), whose.clone()];
+                let gauge = self.recorder.register_gauge(&Key::from_parts(CERTIFICATE_EXPIRY.name, labels), &METADATA);
+                gauge.set(seconds as f64);
+            }
+        };
+        export_all(&self.expiries.inputs, &self.names.inputs, |expiry, label| export(expiry, "ours", label));
+        export_all(&self.expiries.outputs, &self.names.outputs, |expiries, label| {
+            export(&expiries.ours, "ours", label);
+            export(&expiries.peer, "peer", label);
+        });
     }
 
     fn render_histograms(&self, metric: Described, which: impl Fn(&RouteHistograms) -> &Histogram, text: &mut String) {

@@ -8,13 +8,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 
 use crate::config::Input;
 use crate::metrics::{Amount, InputMeters};
 use crate::pipeline::Pipeline;
 use crate::stop::Stop;
 use crate::sys::DatagramBatch;
+use crate::tls;
 
 pub use bind::{BindError, Bound, Socket, bind_all};
 pub use gate::Gate;
@@ -42,7 +42,7 @@ pub struct Receivers {
     /// Counts and bounds its connections, over all shards.
     pub gate: Arc<Gate>,
     /// TLS of its `tls://` listeners.
-    pub tls: Option<TlsAcceptor>,
+    pub tls: Option<Arc<tls::Server>>,
     /// The shard's pipeline.
     pub pipeline: Rc<Pipeline>,
     /// What all receivers of the shard share.

@@ -1,5 +1,6 @@
 //! A running relay: binds, starts a thread a shard and one for the admin server, stops them in the order of the flow.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -8,13 +9,14 @@ use std::time::Duration;
 
 use crossbeam_channel as channel;
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 use tracing::{error, info, warn};
 
 use crate::admin::{self, Admin};
 use crate::config::{Config, Listen};
-use crate::metrics::Meters;
+use crate::metrics::{Expiries, Meters};
+use crate::names::Names;
 use crate::receive::{self, BindError, Bound, Gate};
+use crate::road::Targets;
 use crate::shard::{self, Common};
 use crate::spool::{self, Port, Spool};
 use crate::stop::{self, Stop, Stopper};
@@ -23,6 +25,9 @@ use crate::tls::{self, TlsError};
 
 /// How long a shard may take beyond the stop's deadline to tear itself down.
 const TEARDOWN: Duration = Duration::from_secs(1);
+
+/// How often certificates' files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a relay does not start. Nothing listens then.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +74,8 @@ pub struct Relay {
     stopper: Stopper,
     ended: channel::Receiver<Ended>,
     spool: Option<Spool>,
+    /// Dropped with the relay: certificates are looked at no more.
+    _certificates: channel::Sender<Infallible>,
     /// What listens: input and URL, the ports that the kernel chose included.
     pub listening: Vec<(usize, String)>,
     /// Where the admin server listens.
@@ -114,8 +121,9 @@ impl Relay {
             let serve = move || server.serve(admin);
             thread::Builder::new().name("admin".into()).spawn(serve).map_err(StartError::Thread)?;
         }
+        let certificates = watch_certificates(&common).map_err(StartError::Thread)?;
         common.meters.ready.store(true, Relaxed);
-        Ok(Self { common, stopper, ended, spool, listening, admin: admin_address })
+        Ok(Self { common, stopper, ended, spool, _certificates: certificates, listening, admin: admin_address })
     }
 
     /// Shards whose threads end; while the relay runs, none does unless it fails.
@@ -166,26 +174,26 @@ impl Relay {
 
 /// TLS of every input and output that has it, by index.
 struct Certificates {
-    acceptors: Vec<Option<TlsAcceptor>>,
-    connectors: Vec<Option<Arc<rustls::ClientConfig>>>,
+    acceptors: Vec<Option<Arc<tls::Server>>>,
+    connectors: Vec<Option<Arc<tls::Client>>>,
 }
 
 /// Reads all certificates that `config` names.
 ///
 /// # Errors
 /// All that cannot be used, not only the first.
-fn certificates(config: &Config) -> Result<Certificates, Vec<String>> {
+fn certificates(config: &Config, expiries: &Expiries) -> Result<Certificates, Vec<String>> {
     tls::install_provider();
     let mut mistakes = Vec::new();
     let mut acceptors = Vec::new();
-    for input in &config.inputs {
-        let server = input.tls.as_ref().map(tls::server_config).transpose();
-        acceptors.push(or_mistake(server, "inputs", &input.name, &mut mistakes).map(TlsAcceptor::from));
+    for (input, expiry) in config.inputs.iter().zip(&expiries.inputs) {
+        let server = input.tls.as_ref().map(|tls| tls::Server::new(&input.name, tls, expiry)).transpose();
+        acceptors.push(or_mistake(server, "inputs", &input.name, &mut mistakes).map(Arc::new));
     }
     let mut connectors = Vec::new();
-    for output in &config.outputs {
-        let client = output.tls.as_ref().map(tls::client_config).transpose();
-        connectors.push(or_mistake(client, "outputs", &output.name, &mut mistakes));
+    for (output, expiries) in config.outputs.iter().zip(&expiries.outputs) {
+        let client = output.tls.as_ref().map(|tls| tls::Client::new(&output.name, tls, expiries)).transpose();
+        connectors.push(or_mistake(client, "outputs", &output.name, &mut mistakes).map(Arc::new));
     }
     if mistakes.is_empty() { Ok(Certificates { acceptors, connectors }) } else { Err(mistakes) }
 }
@@ -202,11 +210,30 @@ fn or_mistake<T>(of: Result<Option<T>, TlsError>, kind: &str, name: &str, mistak
 /// # Errors
 /// [`StartError::Tls`].
 pub fn check_certificates(config: &Config) -> Result<(), StartError> {
-    certificates(config).map(drop).map_err(StartError::Tls)
+    certificates(config, &Meters::new(config).expiries).map(drop).map_err(StartError::Tls)
+}
+
+/// Starts the thread that looks at certificates' files, where there are any: one that hangs on a dead mount holds up the
+/// others' news, and no connection. It ends when what is returned is dropped.
+fn watch_certificates(common: &Arc<Common>) -> std::io::Result<channel::Sender<Infallible>> {
+    let (alive, ended) = channel::bounded(0);
+    let acceptors: Vec<_> = common.acceptors.iter().flatten().cloned().collect();
+    let connectors: Vec<_> = common.connectors.iter().flatten().cloned().collect();
+    if !acceptors.is_empty() || !connectors.is_empty() {
+        let watch = move || {
+            while let Err(channel::RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK_EVERY) {
+                acceptors.iter().for_each(|server| server.refresh());
+                connectors.iter().for_each(|client| client.refresh());
+            }
+        };
+        thread::Builder::new().name("certificates".into()).spawn(watch)?;
+    }
+    Ok(alive)
 }
 
 fn common(config: Config) -> Result<Common, StartError> {
-    let Certificates { acceptors, connectors } = certificates(&config).map_err(StartError::Tls)?;
+    let meters = Arc::new(Meters::new(&config));
+    let Certificates { acceptors, connectors } = certificates(&config, &meters.expiries).map_err(StartError::Tls)?;
     let shares = shard::shares(&config);
     if config.outputs.iter().any(|output| output.replay_window > shares.window_max) {
         warn!(
@@ -214,14 +241,18 @@ fn common(config: Config) -> Result<Common, StartError> {
             "memory.max does not hold the configured replay windows: they are smaller; raise memory.max"
         );
     }
+    // The folder is the spool's, which is claimed before anybody asks for a name.
+    let folder = config.spool.as_ref().map(|spool| spool.dir.clone());
     Ok(Common {
+        names: Names::start(folder).map_err(StartError::Thread)?,
+        targets: config.outputs.iter().map(|output| Arc::new(Targets::of(output))).collect(),
         acceptors,
         connectors,
         inputs: config.inputs.iter().cloned().map(Arc::new).collect(),
         gates: config.inputs.iter().map(|_| Arc::default()).collect::<Vec<Arc<Gate>>>(),
         outputs: config.outputs.iter().cloned().map(Arc::new).collect(),
         said: config.outputs.iter().map(|_| Arc::default()).collect(),
-        meters: Arc::new(Meters::new(&config)),
+        meters,
         heartbeats: (0..config.cores).map(|_| AtomicU64::new(since_epoch().as_secs())).collect(),
         config,
     })

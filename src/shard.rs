@@ -11,16 +11,18 @@ use jiff::tz::TimeZone;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
-use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Action, Config, Input, Output};
 use crate::forward::{Forwarder, Rendering, Said, WINDOW_MEMORY};
 use crate::metrics::Meters;
+use crate::names::Names;
 use crate::pipeline::Pipeline;
 use crate::receive::{Bound, Gate, Receivers, Shared};
+use crate::road::Targets;
 use crate::spool::Port;
 use crate::stop::{self, Stop};
 use crate::time::since_epoch;
+use crate::tls;
 
 mod spooler;
 #[cfg(test)]
@@ -33,15 +35,19 @@ pub struct Common {
     /// By input.
     pub inputs: Vec<Arc<Input>>,
     /// By input: TLS of its `tls://` listeners.
-    pub acceptors: Vec<Option<TlsAcceptor>>,
+    pub acceptors: Vec<Option<Arc<tls::Server>>>,
     /// By input.
     pub gates: Vec<Arc<Gate>>,
     /// By output.
     pub outputs: Vec<Arc<Output>>,
     /// By output: TLS towards it.
-    pub connectors: Vec<Option<Arc<rustls::ClientConfig>>>,
+    pub connectors: Vec<Option<Arc<tls::Client>>>,
     /// By output: what the log was told of it.
     pub said: Vec<Arc<Said>>,
+    /// By output: how its targets are.
+    pub targets: Vec<Arc<Targets>>,
+    /// The resolver.
+    pub names: Names,
     /// All counts.
     pub meters: Arc<Meters>,
     /// By shard: when it last turned, seconds since the Unix epoch.
@@ -117,10 +123,9 @@ pub fn run(
     started: impl FnOnce(),
 ) -> std::io::Result<u64> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    // Blocking threads resolve names, nothing else: one for each attempt that hangs in a dead resolver, and one to spare.
-    let runtime = builder.enable_all().max_blocking_threads(4).build_local(tokio::runtime::LocalOptions::default())?;
+    let runtime = builder.enable_all().build_local(tokio::runtime::LocalOptions::default())?;
     let left = runtime.block_on(serve(Arc::clone(common), index, bound, port, stop, started));
-    // A resolver that hangs must not hold the stop up.
+    // Whatever still runs must not hold the stop up.
     runtime.shutdown_background();
     left
 }
@@ -239,6 +244,8 @@ fn forwarders_of(common: &Common, pipeline: &Rc<Pipeline>, shares: Shares, stop:
                 pipeline: Rc::clone(pipeline),
                 renderings: Rc::clone(&renderings),
                 tls: common.connectors.get(output_index).cloned().flatten(),
+                names: common.names.clone(),
+                targets: common.targets.get(output_index).cloned().unwrap_or_else(|| Arc::new(Targets::of(output))),
                 zone: TimeZone::system(),
                 replay_window: output.replay_window.min(shares.window_max),
                 stop: stop.clone(),

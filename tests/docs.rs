@@ -205,11 +205,19 @@ fn documented() -> Vec<(String, Metric)> {
 fn exported() -> BTreeMap<String, Metric> {
     let folder = tempfile::tempdir().expect("a folder");
     let spool = format!("spool: {{dir: {}, min_free: 0}}\n", folder.path().join("spool").display());
-    let text = "inputs: {in: {listen: ['udp://127.0.0.1:0', 'tcp://127.0.0.1:0'], receive_buffer: 64KiB}}\n\
-         outputs: {out: {to: 'tcp://127.0.0.1:9'}}\n\
+    let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let (cert, key) = (folder.path().join("own.pem"), folder.path().join("own.key"));
+    std::fs::write(&cert, own.cert.pem()).expect("written");
+    std::fs::write(&key, own.signing_key.serialize_pem()).expect("written");
+    let (cert, key) = (cert.display(), key.display());
+    let tls = format!(
+        "inputs: {{in: {{listen: ['udp://127.0.0.1:0', 'tls://127.0.0.1:0'], receive_buffer: 64KiB, tls: {{cert: {cert}, key: {key}}}}}}}\n\
+         outputs: {{out: {{to: 'tls://127.0.0.1:9', tls: {{client_cert: {cert}, client_key: {key}}}}}}}\n"
+    );
+    let text = "\
          routes: [{program: noise, discard: true}, {name: all, intake_key: '${TEST_INTAKE_KEY}'}]\n\
          admin: {listen: '127.0.0.1:0'}\ncores: 1\n";
-    let config = load("the test's configuration", &format!("{text}{spool}"));
+    let config = load("the test's configuration", &format!("{tls}{text}{spool}"));
     let relay = Relay::start(config).expect("it starts");
     let mut stream = TcpStream::connect(relay.admin.expect("an admin server")).expect("a connection");
     write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
@@ -237,7 +245,7 @@ fn series(body: &str) -> BTreeMap<String, Metric> {
         let name = if metrics.contains_key(name) { name } else { of_histogram.unwrap_or(name) };
         let metric = metrics.get_mut(name).unwrap_or_else(|| panic!("no # TYPE of {name}"));
         for found in label.captures_iter(line) {
-            if ["reason", "state"].contains(&&found[1]) {
+            if ["reason", "source", "state"].contains(&&found[1]) {
                 metric.reasons.push(found[2].to_owned());
             }
             if &found[1] != "le" {

@@ -25,30 +25,37 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("sys", &[]),
     ("syslog", &[]),
+    ("relp", &["syslog"]),
     ("route", &["syslog"]),
     ("template", &["syslog"]),
     ("batch", &["syslog"]),
     ("lane", &["batch", "syslog"]),
     ("config", &["route", "syslog", "template"]),
     ("metrics", &["config"]),
-    ("tls", &["config"]),
+    ("tls", &["config", "metrics", "time"]),
+    ("names", &[]),
+    ("road", &["config", "metrics", "names", "sys", "tls"]),
     ("spool", &["batch", "config", "metrics", "sys", "syslog", "time"]),
     ("pipeline", &["batch", "config", "lane", "metrics", "route", "spool", "syslog"]),
-    ("receive", &["config", "metrics", "pipeline", "stop", "sys", "syslog", "time"]),
-    ("forward", &["batch", "config", "metrics", "pipeline", "stop", "sys", "template", "time"]),
-    ("shard", &["config", "forward", "metrics", "pipeline", "receive", "spool", "stop", "time"]),
+    ("receive", &["config", "metrics", "pipeline", "stop", "sys", "syslog", "time", "tls"]),
+    ("forward", &["batch", "config", "metrics", "names", "pipeline", "road", "stop", "sys", "template", "time", "tls"]),
+    (
+        "shard",
+        &["config", "forward", "metrics", "names", "pipeline", "receive", "road", "spool", "stop", "time", "tls"],
+    ),
     ("admin", &["config", "metrics", "shard", "spool", "time"]),
-    ("relay", &["admin", "config", "metrics", "receive", "shard", "spool", "stop", "time", "tls"]),
+    ("relay", &["admin", "config", "metrics", "names", "receive", "road", "shard", "spool", "stop", "time", "tls"]),
     ("cli", &["batch", "config", "relay", "spool", "sys", "syslog", "template", "tls"]),
 ];
 
 /// The modules that only compute: octets in, octets out.
-const PURE: &[&str] = &["syslog", "route", "template", "batch", "lane"];
+const PURE: &[&str] = &["syslog", "relp", "route", "template", "batch", "lane"];
 
 /// Where alone a crate may be named.
 const CRATES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),
+    ("hickory_resolver", &["names"]),
     ("hyper", &["admin"]),
     ("hyper_util", &["admin"]),
     ("libc", &["receive", "sys"]),
@@ -57,7 +64,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("saphyr_parser", &["config"]),
     ("serde_yaml", &["config"]),
     ("sled", &["spool"]),
-    ("socket2", &["forward", "receive", "sys"]),
+    ("socket2", &["receive", "road", "sys"]),
+    ("x509_parser", &["tls"]),
     ("tracing_subscriber", &["cli", "config"]),
 ];
 
@@ -239,7 +247,7 @@ fn borders_point_one_way_and_keep_both_ends_apart() {
     }
     let allowed = |module: &str| BORDERS.iter().find(|(name, _)| *name == module).expect("a module").1;
     assert!(!allowed("receive").contains(&"forward") && !allowed("forward").contains(&"receive"));
-    for pure in ["syslog", "route", "template"] {
+    for pure in ["syslog", "relp", "route", "template"] {
         assert!(!allowed(pure).contains(&"config") && !allowed(pure).contains(&"metrics"), "{pure}");
     }
 }
@@ -271,7 +279,9 @@ fn meaning_is_pure() {
     let pure: Vec<&File> = files.iter().filter(|file| PURE.contains(&file.module()) && !file.is_test()).collect();
     assert!(pure.len() >= 20, "looked at {} files", pure.len());
     for file in pure {
-        let named: Vec<&&str> = ABSENT.iter().filter(|word| has_word(&file.code, word)).collect();
+        // The compiler's environment: the version.
+        let code = file.code.replace("env!", "");
+        let named: Vec<&&str> = ABSENT.iter().filter(|word| has_word(&code, word)).collect();
         assert!(named.is_empty(), "{} names {named:?}", file.path);
     }
 }
@@ -313,7 +323,7 @@ fn crates_are_named_where_they_belong() {
         .iter()
         .map(|(krate, places)| (Regex::new(&format!(r"\b{krate}::|\buse {krate}\b")).expect("a regex"), krate, places));
     let crates: Vec<_> = crates.collect();
-    for file in files().iter().filter(|file| !file.module().is_empty()) {
+    for file in files().iter().filter(|file| !file.module().is_empty() && !file.is_test()) {
         for (named, krate, places) in &crates {
             let here = named.is_match(&file.code);
             assert!(!here || places.contains(&file.module()), "{} names {krate}, which is for {places:?}", file.path);

@@ -114,12 +114,11 @@ fn run(options: &Demo) -> anyhow::Result<bool> {
     let _log = log::start(&Log { level: "warn".to_owned(), format: LogFormat::Text }).map_err(anyhow::Error::msg)?;
     let signals = signals().context("cannot wait for signals")?;
     tls::install_provider();
+    // Kept to the end: the relay looks at its file again.
     let identity = Identity::new().context("the collector has no certificate")?;
     let (event_tx, events) = channel::bounded(EVENTS_MAX);
     let collector = collector::start(Arc::clone(&identity.server), event_tx.clone())?;
     let Started { relay, ports, .. } = &start::start(&identity.ca, collector.port())?;
-    // The relay has read it.
-    drop(identity);
     let samples = samples::samples(options.messages);
     let mut screen = Screen::new();
     screen.introduction(relay, collector.port(), samples.len());

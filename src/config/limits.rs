@@ -91,15 +91,15 @@ pub const BACKLOG_SHARE: u8 = 50;
 pub const RELP_WINDOW: usize = 4_096;
 /// Beyond it a break would send minutes of duplicates.
 pub const RELP_WINDOW_MAX: u64 = 1_000_000;
-/// Sekoia takes bodies below 10 MB; a tenth is left for what a proxy adds or counts otherwise.
+/// A little less than the nine tenths of [`BODY_MAX`] that Sekoia's own clients send at most.
 pub const BODY: usize = 9_000_000;
 /// A body below it is a request for each few messages, and an event of 250 KiB is sent alone anyway.
 pub const BODY_MIN: u64 = 64 * KIB;
-/// Sekoia's documented maximum, taken as MiB.
+/// What Sekoia's own clients hold to be the intake's maximum.
 pub const BODY_MAX: u64 = 10 * MIB;
 /// As patient as [`STALL_TIMEOUT`]: an intake that stores 9 MB answers within seconds.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Sekoia's FAQ on its firewall: a client that asks more often may be shut out.
+/// What Sekoia's FAQ on its firewall advises.
 pub const REQUESTS_PER_SECOND: u32 = 5;
 /// Twenty times what Sekoia advises: for intakes of one's own.
 pub const REQUESTS_PER_SECOND_MAX: u64 = 100;

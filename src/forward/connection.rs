@@ -1,23 +1,27 @@
 //! One established connection: gather, render, write, watch what is acknowledged, until it ends.
 
-use std::future::poll_fn;
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::Output;
 use crate::pipeline::Queue;
+use crate::road::{Connection, Stream};
 use crate::stop::Stop;
 use crate::time::sleep_until_some;
 
 use super::Forwarder;
-use super::connect::{Connection, Stream};
 use super::flight::Flight;
+use super::leave::{self, Place};
 use super::render::Renderer;
 
 /// Records gathered for one write, bytes of memory: about a dozen full TLS records, so that the cost of the system calls
@@ -41,6 +45,9 @@ const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// How long the last octets may stay unacknowledged once the peer has closed its side: a few round trips.
 const LAST_ACKNOWLEDGE_WAIT: Duration = Duration::from_secs(1);
 
+/// How long to look for a peer's last words on a connection that is broken: they are here, or they never come.
+const LAST_WORD_WAIT: Duration = Duration::from_millis(100);
+
 /// How a connection ended.
 #[derive(Debug)]
 pub(super) enum End {
@@ -52,15 +59,49 @@ pub(super) enum End {
     Deadline,
 }
 
-/// Forwards until the connection ends.
-pub(super) async fn run(forwarder: &Forwarder, queue: &Queue, connection: Connection, flight: &mut Flight) -> End {
+/// Forwards until the connection ends, or has a reason to leave its `place`.
+pub(super) async fn run(
+    forwarder: &Forwarder,
+    queue: &Queue,
+    connection: Connection,
+    place: &Place<'_>,
+    flight: &mut Flight,
+) -> End {
     let mut stop = forwarder.stop.clone();
-    let mut session =
-        Session { forwarder, queue, stream: connection.stream, flight, used_at: Instant::now(), acknowledged: 0 };
+    let leaving = Leaving::default();
+    let mut session = Session {
+        forwarder,
+        queue,
+        stream: connection.stream,
+        flight,
+        used_at: Instant::now(),
+        acknowledged: 0,
+        leaving: &leaving,
+    };
+    let look_around = async {
+        leave::reason(forwarder, place).await;
+        leaving.begin();
+        pending::<Infallible>().await
+    };
     tokio::select! {
         biased;
         () = stop.expired() => End::Deadline,
         end = session.run() => end.unwrap_or_else(End::Broken),
+        never = look_around => match never {},
+    }
+}
+
+/// Whether the connection is to be closed in order, busy or not.
+#[derive(Default)]
+struct Leaving {
+    has_begun: Cell<bool>,
+    wake: Notify,
+}
+
+impl Leaving {
+    fn begin(&self) {
+        self.has_begun.set(true);
+        self.wake.notify_one();
     }
 }
 
@@ -72,6 +113,7 @@ struct Session<'a> {
     used_at: Instant,
     /// Octets known to be acknowledged.
     acknowledged: u64,
+    leaving: &'a Leaving,
 }
 
 /// Why the session stopped waiting.
@@ -105,6 +147,9 @@ impl Session<'_> {
 
     /// Waits for enough to write, for the time to look at acknowledgements, or for a reason to close.
     async fn wait(&mut self, poll_every: Duration) -> io::Result<Wake> {
+        if self.leaving.has_begun.get() {
+            return Ok(Wake::Close);
+        }
         if self.queue.waiting() == 0 {
             if self.forwarder.stop.deadline().is_some() {
                 return Ok(Wake::Close);
@@ -123,6 +168,7 @@ impl Session<'_> {
                 () = self.queue.more_than(0) => {}
                 () = sleep_until_some(look) => return Ok(Wake::LookAgain),
                 () = sleep_until_some(idle) => return Ok(Wake::Close),
+                () = self.leaving.wake.notified() => return Ok(Wake::Close),
                 _ = stop.ordered() => return Ok(Wake::Work),
             }
         }
@@ -159,7 +205,10 @@ impl Session<'_> {
             meters.written_messages.add(messages);
             meters.written_bytes.add(out.len() as u64);
         });
-        write_all(&mut self.stream, out, self.forwarder.output.stall_timeout).await?;
+        let written = write_all(&mut self.stream, out, self.forwarder.output.stall_timeout).await;
+        if let Err(error) = written {
+            return Err(last_word(&mut self.stream).await.unwrap_or(error));
+        }
         self.flight.flushed(self.stream.written());
         self.used_at = Instant::now();
         Ok(())
@@ -239,6 +288,14 @@ fn poll_closed(stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Error> {
     }
 }
 
+/// Why the peer ended the connection, where it said so before it closed: with TLS 1.3 it verifies our certificate after the
+/// handshake, and its alert lies unread behind a write that fails.
+async fn last_word(stream: &mut Stream) -> Option<io::Error> {
+    let error = timeout(LAST_WORD_WAIT, closed(stream)).await.ok()?;
+    // What rustls has to say; what the kernel has is known.
+    (error.kind() == io::ErrorKind::InvalidData).then_some(error)
+}
+
 /// Writes and flushes. Ends early when the peer closes, or when nothing moves for `limit`.
 async fn write_all(stream: &mut Stream, mut octets: &[u8], limit: Duration) -> io::Result<()> {
     let stuck = |_| io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing any more (stall_timeout)");
@@ -256,3 +313,6 @@ async fn write_all(stream: &mut Stream, mut octets: &[u8], limit: Duration) -> i
     });
     timeout(limit, flush).await.map_err(stuck)?
 }
+
+#[cfg(test)]
+mod tests;

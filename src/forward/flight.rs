@@ -4,14 +4,15 @@
 //! in. It is *released* when it also has left the replay window: so many bytes were acknowledged after it, or the
 //! window takes so much memory (short messages take more of it than of the wire), or it has been acknowledged for the
 //! quiet time while nothing was outstanding. An acknowledging kernel may hold megabytes that
-//! its process has not read, and they die with the process: that is what the window is for.
+//! its process has not read, and they die with the process: that is what the window is for. Of a batch that is on the disk
+//! the window keeps the place only: should it be sent again, it is read again.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Stub};
 use crate::pipeline::Pipeline;
 use crate::time::since_epoch;
 
@@ -37,10 +38,36 @@ pub(super) struct Flight {
 #[derive(Debug)]
 struct Sent {
     lane: usize,
-    batch: Batch,
+    batch: Held,
     /// Octets written to the socket once this batch was flushed.
     end: u64,
     acknowledged_at: Option<Instant>,
+}
+
+/// What is kept of a batch that was written.
+#[derive(Debug)]
+enum Held {
+    /// All of it.
+    Whole(Batch),
+    /// Its place: it is acknowledged, and the disk has the rest.
+    OnDisk(Stub),
+}
+
+impl Held {
+    /// Memory that it takes.
+    fn charge(&self) -> usize {
+        match self {
+            Self::Whole(batch) => batch.charge(),
+            Self::OnDisk(_) => 0,
+        }
+    }
+
+    fn stub(&self) -> Stub {
+        match self {
+            Self::Whole(batch) => Stub::of(batch),
+            Self::OnDisk(stub) => *stub,
+        }
+    }
 }
 
 impl Flight {
@@ -61,7 +88,7 @@ impl Flight {
 
     /// A batch is about to be written.
     pub(super) fn push(&mut self, lane: usize, batch: Batch) {
-        self.batches.push_back(Sent { lane, batch, end: u64::MAX, acknowledged_at: None });
+        self.batches.push_back(Sent { lane, batch: Held::Whole(batch), end: u64::MAX, acknowledged_at: None });
         self.unflushed += 1;
     }
 
@@ -81,11 +108,17 @@ impl Flight {
         {
             sent.acknowledged_at = Some(now);
             self.acknowledged += 1;
-            self.kept += sent.batch.charge() as u64;
             pipeline.acknowledge(sent.lane, sent.batch.charge());
-            pipeline.settle(sent.lane, &sent.batch);
+            if let Held::Whole(batch) = &sent.batch {
+                pipeline.settle(sent.lane, batch);
+            }
+            let stub = sent.batch.stub();
+            if stub.stored {
+                sent.batch = Held::OnDisk(stub);
+            }
+            self.kept += sent.batch.charge() as u64;
             let route = pipeline.route_of(sent.lane);
-            pipeline.meters().acknowledged(route, age_seconds(&sent.batch), sent.batch.len());
+            pipeline.meters().acknowledged(route, age_seconds(stub), stub.records);
         }
         self.release_up_to(octets, now, pipeline);
     }
@@ -119,9 +152,7 @@ impl Flight {
         } else {
             pipeline.acknowledge(sent.lane, sent.batch.charge());
         }
-        pipeline.release(sent.lane, &sent.batch);
-        let route = pipeline.route_of(sent.lane);
-        pipeline.meters().released(route, age_seconds(&sent.batch), sent.batch.len());
+        release(sent.lane, sent.batch.stub(), pipeline);
     }
 
     /// The connection was closed in order: the peer has read everything.
@@ -132,15 +163,27 @@ impl Flight {
         }
     }
 
-    /// The connection broke: everything goes back to the front of its lane, in order. Returns how many messages.
+    /// The connection broke: everything goes back to the front of its lane, in order, or is read again. Returns how many
+    /// messages.
     pub(super) fn put_back_all(&mut self, pipeline: &Pipeline) -> u64 {
         let mut messages = 0;
+        let mut on_disk: Vec<(usize, Stub)> = Vec::new();
         while let Some(sent) = self.batches.pop_back() {
-            messages += sent.batch.len() as u64;
+            let records = sent.batch.stub().records as u64;
+            messages += records;
             if let Some(meters) = pipeline.meters().routes.get(pipeline.route_of(sent.lane)) {
-                meters.resent.add(sent.batch.len() as u64);
+                meters.resent.add(records);
             }
-            pipeline.put_back(sent.lane, sent.batch, sent.acknowledged_at.is_none());
+            match sent.batch {
+                Held::Whole(batch) => pipeline.put_back(sent.lane, batch, sent.acknowledged_at.is_none()),
+                Held::OnDisk(stub) => on_disk.push((sent.lane, stub)),
+            }
+        }
+        on_disk.sort_unstable_by_key(|(lane, stub)| (*lane, stub.seq));
+        for of_lane in on_disk.chunk_by(|one, other| one.0 == other.0) {
+            if let Some((lane, _)) = of_lane.first() {
+                pipeline.read_again(*lane, of_lane.iter().map(|(_, stub)| *stub));
+            }
         }
         self.acknowledged = 0;
         self.kept = 0;
@@ -158,10 +201,11 @@ impl Flight {
                 continue;
             }
             let Some(sent) = self.batches.pop_front() else { break };
-            dropped += sent.batch.len() as u64;
+            let records = sent.batch.stub().records;
+            dropped += records as u64;
             if let Some(meters) = pipeline.meters().routes.get(pipeline.route_of(sent.lane)) {
-                meters.in_flight.add(-(sent.batch.len() as i64));
-                meters.dropped_shutdown.add(sent.batch.len() as u64);
+                meters.in_flight.add(-(records as i64));
+                meters.dropped_shutdown.add(records as u64);
             }
         }
         self.unflushed = 0;
@@ -173,14 +217,18 @@ impl Flight {
     pub(super) fn leave(&mut self, pipeline: &Pipeline) {
         while let Some(sent) = self.batches.pop_back() {
             let is_acknowledged = sent.acknowledged_at.is_some();
-            if sent.batch.stored {
-                pipeline.leave(sent.lane, &sent.batch, !is_acknowledged);
-            } else if is_acknowledged {
-                pipeline.release(sent.lane, &sent.batch);
-                let route = pipeline.route_of(sent.lane);
-                pipeline.meters().released(route, age_seconds(&sent.batch), sent.batch.len());
-            } else {
-                pipeline.put_back(sent.lane, sent.batch, true);
+            let stub = sent.batch.stub();
+            match sent.batch {
+                _ if stub.stored => {
+                    if !is_acknowledged {
+                        pipeline.acknowledge(sent.lane, sent.batch.charge());
+                    }
+                    pipeline.leave(sent.lane, stub);
+                }
+                _ if is_acknowledged => release(sent.lane, stub, pipeline),
+                Held::Whole(batch) => pipeline.put_back(sent.lane, batch, true),
+                // It is stored.
+                Held::OnDisk(_) => {}
             }
         }
         self.acknowledged = 0;
@@ -189,9 +237,14 @@ impl Flight {
     }
 }
 
+/// The far end has a batch.
+fn release(lane: usize, stub: Stub, pipeline: &Pipeline) {
+    pipeline.release(lane, stub);
+    pipeline.meters().released(pipeline.route_of(lane), age_seconds(stub), stub.records);
+}
+
 /// Seconds since the batch's first message arrived.
-fn age_seconds(batch: &Batch) -> f64 {
-    let now = since_epoch();
-    let received = Duration::from_micros(batch.received_at_us().and_then(|us| u64::try_from(us).ok()).unwrap_or(0));
-    now.saturating_sub(received).as_secs_f64()
+fn age_seconds(stub: Stub) -> f64 {
+    let received = Duration::from_micros(stub.received_at_us.and_then(|us| u64::try_from(us).ok()).unwrap_or(0));
+    since_epoch().saturating_sub(received).as_secs_f64()
 }

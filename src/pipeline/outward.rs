@@ -2,7 +2,7 @@
 
 use tokio::time::timeout;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Seq, Stub};
 use crate::lane::Lane;
 
 use super::{PACE_MAX, PLENTY_BYTES, Pipeline, Queue, Shelf};
@@ -91,14 +91,21 @@ impl Pipeline {
     }
 
     /// A batch is released: the far end has it. Where the spool holds it, it may forget it.
-    pub fn release(&self, lane: usize, batch: &Batch) {
+    pub fn release(&self, lane: usize, stub: Stub) {
         if let Some(meters) = self.meters.routes.get(self.route_of(lane)) {
-            meters.in_flight.add(-(batch.len() as i64));
-            meters.released.add(batch.len() as u64);
+            meters.in_flight.add(-(stub.records as i64));
+            meters.released.add(stub.records as u64);
         }
-        if batch.stored {
-            self.with_spool(|work| work.release(lane, batch.seq));
+        if stub.stored {
+            self.with_spool(|work| work.release(lane, stub.seq));
         }
+    }
+
+    /// Sent batches of a lane, oldest first, of which the disk alone has the records: they are to be sent again, and what
+    /// is newer behind them. Call it once all that memory has of them was [put back](Self::put_back).
+    pub fn read_again(&self, lane: usize, stubs: impl Iterator<Item = Stub>) {
+        let seqs: Vec<Seq> = stubs.inspect(|stub| self.leave(lane, *stub)).map(|stub| stub.seq).collect();
+        self.with_spool(|work| work.read_again(lane, &seqs));
     }
 
     /// Puts a sent batch back in front of its lane, to be sent again. `charged` says whether its memory still counts

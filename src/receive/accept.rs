@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::{JoinSet, spawn_local, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use super::gate::Place;
@@ -152,7 +153,8 @@ fn admit<F: Future<Output = ()> + 'static>(
 }
 
 async fn handshake(receivers: Receivers, place: Place, peer: IpAddr, tcp: TcpStream) {
-    let Some(acceptor) = receivers.tls.clone() else { return };
+    let Some(server) = receivers.tls.clone() else { return };
+    let acceptor = TlsAcceptor::from(server.config());
     let mut stop = receivers.stop.clone();
     let accepted = tokio::select! {
         accepted = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)) => accepted,
@@ -169,7 +171,7 @@ async fn handshake(receivers: Receivers, place: Place, peer: IpAddr, tcp: TcpStr
                 failed = meters.refused_handshake.value();
             });
             if failed.is_power_of_two() {
-                warn!(input = %receivers.input.name, %peer, failed, "TLS handshake failed: {error}");
+                warn!(input = %receivers.input.name, %peer, failed, "TLS handshake failed: {}", server.explain(&error));
             }
         }
     }

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use crate::batch::{Batch, Seq};
-use crate::config::{self, Compression, Durability, Source, SpoolFull, SpoolSync};
+use crate::config::{self, Compression, Durability, Mode, Source, SpoolFull, SpoolSync, Target};
+use crate::names::tests::Server;
 use crate::receive;
 use crate::spool::{self, Command, Desk, Reply, Rest};
 
@@ -61,6 +62,18 @@ fn serve_spool(desk: &Desk, mut disk: Disk) -> Disk {
     disk
 }
 
+fn target(host: &str, port: u16) -> Target {
+    Target { host: host.to_owned(), port, path: String::new() }
+}
+
+fn at(address: SocketAddr) -> Target {
+    target(&address.ip().to_string(), address.port())
+}
+
+fn targets(list: Vec<Target>, fallback: Option<IpAddr>) -> Targets {
+    Targets::new(list, fallback.into_iter().collect(), Mode::Failover, Duration::from_millis(500))
+}
+
 /// A running shard.
 struct Shard {
     address: SocketAddr,
@@ -72,10 +85,15 @@ struct Shard {
 
 impl Shard {
     fn start(durability: Durability, to: SocketAddr, disk: Disk) -> Self {
-        let text = format!(
-            "inputs: {{lan: {{listen: 'tcp://127.0.0.1:0'}}}}\noutputs: {{o: {{to: 'tcp://{to}'}}}}\ncores: 1\n\
-             routes: [{{name: all, template: '%msg%', output: o}}]\n"
-        );
+        let targets = targets(vec![at(to)], None);
+        Self::start_to(durability, targets, Names::start(None).unwrap(), disk)
+    }
+
+    /// With targets and a resolver of its own.
+    fn start_to(durability: Durability, targets: Targets, names: Names, disk: Disk) -> Self {
+        let text = "inputs: {lan: {listen: 'tcp://127.0.0.1:0'}}\noutputs: {o: {to: 'tcp://192.0.2.1:9'}}\ncores: 1\n\
+                    routes: [{name: all, template: '%msg%', output: o}]\n"
+            .to_owned();
         let mut config = config::load(&Source::Text { name: "test".into(), text }, &|_| None).unwrap().config;
         config.spool = Some(config::Spool {
             dir: "/nonexistent".into(),
@@ -102,6 +120,8 @@ impl Shard {
             outputs: config.outputs.iter().cloned().map(Arc::new).collect(),
             connectors: vec![None],
             said: vec![Arc::default()],
+            targets: vec![Arc::new(targets)],
+            names,
             meters: Arc::clone(&meters),
             heartbeats: vec![AtomicU64::new(0)],
             config,
@@ -199,4 +219,100 @@ fn a_live_connection_is_given_what_memory_holds_before_a_stop_ends() {
         assert!(disk.is_empty());
         assert_eq!(collector.join().unwrap(), (0..3000).collect::<Vec<_>>());
     }
+}
+
+/// Two listeners on one port, at 127.0.0.1 and at 127.0.0.2.
+fn two_listeners() -> (u16, TcpListener, TcpListener) {
+    loop {
+        let first = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = first.local_addr().unwrap().port();
+        if let Ok(second) = TcpListener::bind(("127.0.0.2", port)) {
+            return (port, first, second);
+        }
+    }
+}
+
+#[test]
+fn a_connection_follows_its_name_and_loses_nothing() {
+    let (port, first, second) = two_listeners();
+    let server = Server::start(0);
+    server.set("collector.example", &["127.0.0.1"]);
+    let targets = targets(vec![target("collector.example", port)], None);
+    let shard = Shard::start_to(Durability::Overflow, targets, server.names(), Disk::new());
+    let (first, second) = (collect(first), collect(second));
+    send(shard.address, 0..1000);
+    let output = &shard.meters.outputs[0];
+    until("it is written", || output.written_messages.value() == 1000);
+    server.set("collector.example", &["127.0.0.2"]);
+    until("it is closed in order", || shard.meters.routes[0].released.value() == 1000);
+    send(shard.address, 1000..2000);
+    until("the rest is written", || output.written_messages.value() == 2000);
+    assert_eq!((output.broken.value(), output.connects.value()), (0, 2));
+    assert!(shard.stop().0.is_empty());
+    assert_eq!(first.join().unwrap(), (0..1000).collect::<Vec<_>>());
+    assert_eq!(second.join().unwrap(), (1000..2000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_name_without_address_is_found_at_its_fallback() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let fallback = listener.local_addr().unwrap();
+    let targets = targets(vec![target("nobody.example", fallback.port())], Some(fallback.ip()));
+    let shard = Shard::start_to(Durability::Overflow, targets, Server::start(60).names(), Disk::new());
+    let collector = collect(listener);
+    send(shard.address, 0..100);
+    let meters = Arc::clone(&shard.meters);
+    until("it is written", || meters.outputs[0].written_messages.value() == 100);
+    shard.stop();
+    assert_eq!(collector.join().unwrap(), (0..100).collect::<Vec<_>>());
+    assert_eq!(meters.outputs[0].resolved_fallback.value(), 1);
+}
+
+#[test]
+fn a_target_that_is_down_is_passed_over_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let down = TcpListener::bind("127.0.0.1:0").unwrap();
+    let list = vec![at(down.local_addr().unwrap()), at(listener.local_addr().unwrap())];
+    drop(down);
+    let targets = targets(list, None);
+    let shard = Shard::start_to(Durability::Overflow, targets, Names::start(None).unwrap(), Disk::new());
+    let collector = collect(listener);
+    send(shard.address, 0..100);
+    let meters = Arc::clone(&shard.meters);
+    until("it is written", || meters.outputs[0].written_messages.value() == 100);
+    shard.stop();
+    assert_eq!(collector.join().unwrap(), (0..100).collect::<Vec<_>>());
+    assert_eq!(meters.outputs[0].failed_connect.value(), 1);
+}
+
+#[test]
+fn a_connection_returns_to_the_preferred_target_once_that_has_been_well() {
+    let (first, second) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let (preferred, other) = (first.local_addr().unwrap(), second.local_addr().unwrap());
+    drop(first);
+    let targets = targets(vec![at(preferred), at(other)], None);
+    let shard = Shard::start_to(Durability::Overflow, targets, Names::start(None).unwrap(), Disk::new());
+    let second = collect(second);
+    send(shard.address, 0..1000);
+    let output = &shard.meters.outputs[0];
+    until("it is written to the other", || output.written_messages.value() == 1000);
+    let first = TcpListener::bind(preferred).unwrap();
+    // Probes come first, which say nothing.
+    let first = thread::spawn(move || {
+        loop {
+            let (mut stream, _) = first.accept().unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            if !text.is_empty() {
+                return text.matches("number=").count();
+            }
+        }
+    });
+    until("it is closed in order", || shard.meters.routes[0].released.value() == 1000);
+    send(shard.address, 1000..2000);
+    until("the rest is written", || output.written_messages.value() == 2000);
+    assert_eq!((output.broken.value(), output.failed_connect.value()), (0, 1));
+    assert!(shard.stop().0.is_empty());
+    assert_eq!(second.join().unwrap(), (0..1000).collect::<Vec<_>>());
+    assert_eq!(first.join().unwrap(), 1000);
 }

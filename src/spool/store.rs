@@ -239,7 +239,7 @@ const fn pages(bytes: u64) -> u64 {
 }
 
 #[cfg(test)]
-pub(super) use self::fault::tests::arm;
+pub(super) use self::fault::tests::{PANICS, arm};
 
 #[cfg(test)]
 mod model {

@@ -11,11 +11,15 @@ use crate::config::Config;
 use crate::metrics::Meters;
 
 use super::store::{OpenError, Options};
-use super::worker::Worker;
+use super::worker::{Opened, Worker};
 use super::{Port, Shared, ports};
 
 /// How long the start waits to learn whether another process holds the spool. A disk that takes longer opens it later.
 const OPEN_WAIT: Duration = Duration::from_millis(500);
+
+/// How long the start waits for another process that has the spool: a command that looks into it, or a relay that is about
+/// to end.
+const HELD_WAIT: Duration = Duration::from_secs(5);
 
 /// A running spool.
 pub struct Spool {
@@ -36,7 +40,8 @@ pub enum StartError {
 
 /// Starts the thread. Returns a port for each shard, or nothing where no spool is configured.
 ///
-/// A disk that does not work is no reason not to start: the relay goes on in memory, and the thread tries again.
+/// A disk that does not work is no reason not to start: the relay goes on in memory, and the thread tries again. Another
+/// process that has the spool is waited for, up to 5 s.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -47,18 +52,22 @@ pub fn start(config: &Config, meters: &Arc<Meters>) -> Result<Option<(Vec<Port>,
     let shares = config.routes.iter().map(|route| (route.name.clone(), route.spool)).collect();
     let options = Options::new(spool, shares);
     let worker = Worker::new(config, options, spool.sync, desk, Arc::clone(meters));
-    let (opened_tx, opened_rx) = channel::bounded(1);
+    let (opened_tx, opened_rx) = channel::bounded(2);
     let (ended_tx, ended_rx) = channel::bounded(1);
     let run = move || {
-        worker.run(opened_tx);
+        worker.run(opened_tx, HELD_WAIT);
         // Nobody waits where the relay was dropped.
         let _gone = ended_tx.send(());
     };
     thread::Builder::new().name("spool".into()).spawn(run).map_err(StartError::Thread)?;
-    match opened_rx.recv_timeout(OPEN_WAIT) {
-        Ok(Err(refused)) => return Err(StartError::Refused(refused)),
-        Ok(Ok(())) => {}
-        Err(_) => {
+    let mut opened = opened_rx.recv_timeout(OPEN_WAIT);
+    if let Ok(Opened::Held) = opened {
+        opened = opened_rx.recv_timeout(HELD_WAIT + OPEN_WAIT);
+    }
+    match opened {
+        Ok(Opened::Done(Err(refused))) => return Err(StartError::Refused(refused)),
+        Ok(Opened::Done(Ok(()))) => {}
+        Ok(Opened::Held) | Err(_) => {
             warn!(dir = %spool.dir.display(), "the spool's disk is slow: the relay starts without waiting for it")
         }
     }

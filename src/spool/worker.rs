@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel as channel;
-use tracing::info;
+use tracing::{debug, info, warn};
 
 use crate::batch::Seq;
 use crate::config::{Action, Config, SpoolSync};
@@ -44,11 +44,25 @@ const PLAIN_KEPT: usize = 512 * 1024;
 /// How often a disk that fails is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How often a lock is tried that another process holds.
+const HELD_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the start learns.
+#[derive(Debug)]
+pub(super) enum Opened {
+    /// Another process has the spool: it is waited for.
+    Held,
+    /// It is open, or its disk fails; or it must not be used.
+    Done(Result<(), OpenError>),
+}
+
 /// The spool's thread, before and while it runs.
 pub(super) struct Worker {
     desk: Desk,
     controls: channel::Receiver<control::Request>,
     controls_tx: channel::Sender<control::Request>,
+    /// Where nobody waits for long, they are asked every other time.
+    is_operators_turn: bool,
     /// The operators' socket, once there is a folder for it.
     server: Option<Server>,
     options: Options,
@@ -98,6 +112,7 @@ impl Worker {
         Self {
             controls,
             controls_tx,
+            is_operators_turn: false,
             server: None,
             options,
             sync,
@@ -127,12 +142,13 @@ impl Worker {
     }
 
     /// Opens the spool, says what came of it, and serves until all shards have ended; then everything is on the disk.
-    /// `opened` learns why this process must not use it: another holds it, or its format is newer.
-    pub(super) fn run(mut self, opened: channel::Sender<Result<(), OpenError>>) {
-        let result = self.open();
+    /// `opened`, which takes two, learns why this process must not use it: another holds it, and does so for longer than
+    /// `patience`, or its format is newer.
+    pub(super) fn run(mut self, opened: channel::Sender<Opened>, patience: Duration) {
+        let result = self.open_patiently(&opened, patience);
         let refused = result.is_err();
         // Nobody waits any more where the disk took too long.
-        drop(opened.try_send(result));
+        drop(opened.try_send(Opened::Done(result)));
         if refused {
             return;
         }
@@ -144,7 +160,32 @@ impl Worker {
                 false
             });
         }
-        self.close();
+        if catch_unwind(AssertUnwindSafe(|| self.close())).is_err() {
+            self.panicked();
+        }
+    }
+
+    fn open_patiently(&mut self, opened: &channel::Sender<Opened>, patience: Duration) -> Result<(), OpenError> {
+        let until = Instant::now() + patience;
+        let mut is_told = false;
+        loop {
+            let result = catch_unwind(AssertUnwindSafe(|| self.open()));
+            match result {
+                Ok(Err(OpenError::Held { by })) if Instant::now() < until => {
+                    if !is_told {
+                        is_told = true;
+                        warn!(%by, ?patience, "the spool is in use: the start waits for it");
+                        drop(opened.try_send(Opened::Held));
+                    }
+                }
+                Ok(result) => return result,
+                Err(_) => {
+                    self.panicked();
+                    return Ok(());
+                }
+            }
+            let (Ok(_) | Err(_)) = channel::after(HELD_PAUSE).recv();
+        }
     }
 
     /// What the panic left behind is not to be trusted; what is on the disk is, and what was given of it.
@@ -152,6 +193,9 @@ impl Worker {
         if let Some(mut store) = self.store.take() {
             self.reporter.report(store.events());
             self.taken = store.taken();
+            if catch_unwind(AssertUnwindSafe(|| drop(store))).is_err() {
+                debug!("the spool that is left behind does not close in order");
+            }
         }
         self.answer_in_hand();
         self.fail("a bug in the spool: it is opened anew", &std::io::Error::other("panic, see above"));
@@ -227,6 +271,13 @@ impl Worker {
     #[expect(clippy::option_option, reason = "three outcomes, told apart once, in the caller's loop")]
     fn wait(&mut self, more: bool) -> Option<Option<Work>> {
         if more {
+            // Shards that keep it busy must not keep operators waiting, nor they shards.
+            self.is_operators_turn = !self.is_operators_turn;
+            if self.is_operators_turn
+                && let Ok(request) = self.controls.try_recv()
+            {
+                return Some(Some(Work::Control(request)));
+            }
             return match self.desk.calls.try_recv() {
                 Ok(shard) => Some(Some(Work::Call(shard))),
                 Err(channel::TryRecvError::Empty) => Some(self.controls.try_recv().ok().map(Work::Control)),
@@ -356,14 +407,17 @@ impl Worker {
         }
     }
 
-    fn close(mut self) {
+    fn close(&mut self) {
         self.server = None;
         self.commit();
+        let Some(store) = self.store.as_mut() else { return };
+        // Before it is closed, so that what it finds and does in that is counted.
+        let synced = store.sync();
         self.take_events();
-        match self.store.take().map(Store::close) {
-            Some(Err(error)) => self.fail("the spool cannot be closed in order", &error),
-            Some(Ok(())) => info!("spool closed"),
-            None => {}
+        let closed = self.store.take().map_or(Ok(()), Store::close);
+        match synced.and(closed) {
+            Err(error) => self.fail("the spool cannot be closed in order", &error),
+            Ok(()) => info!("spool closed"),
         }
     }
 }

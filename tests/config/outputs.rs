@@ -194,9 +194,6 @@ forebay.yaml:8:53: outputs.web2.order: \"newest_first\" is not in this build yet
 forebay.yaml:9:34: outputs.web3.protocol: HTTPS outputs are not in this build yet
 forebay.yaml:10:14: outputs.copy.to: file outputs are not in this build yet
 forebay.yaml:11:17: outputs.growing.to: file outputs are not in this build yet
-forebay.yaml:12:13: outputs.two.to: several targets are not in this build yet
-forebay.yaml:13:16: outputs.spread.to: several targets are not in this build yet
-forebay.yaml:14:54: outputs.named.fallback_addresses: fallback addresses are not in this build yet
 forebay.yaml:15:42: outputs.newest.order: \"newest_first\" is not in this build yet";
     assert_eq!(report, expected);
 }

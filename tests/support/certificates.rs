@@ -1,11 +1,12 @@
 //! An authority, and certificates of its making, in files of a directory that goes away with it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tempfile::TempDir;
 
@@ -21,6 +22,10 @@ pub struct Pair {
 pub struct Certificates {
     directory: TempDir,
     pub ca: PathBuf,
+    issuer: Issuer<'static, KeyPair>,
+    /// The certificate of the authority that signed the stranger's.
+    pub strange_ca: PathBuf,
+    strange_issuer: Issuer<'static, KeyPair>,
     pub server: Pair,
     pub client: Pair,
     pub stranger: Pair,
@@ -31,30 +36,43 @@ impl Certificates {
         forebay::tls::install_provider();
         let directory = tempfile::tempdir().unwrap();
         let (ca, issuer) = authority("an authority");
-        let (_, unknown) = authority("another authority");
+        let (strange_ca, strange_issuer) = authority("another authority");
         let ca_path = directory.path().join("ca.pem");
         std::fs::write(&ca_path, ca).unwrap();
+        let strange_ca_path = directory.path().join("strange-ca.pem");
+        std::fs::write(&strange_ca_path, strange_ca).unwrap();
         let pair = |name: &str, names: &[&str], issuer: &Issuer<'static, KeyPair>| {
-            let key = KeyPair::generate().unwrap();
-            let mut params =
-                CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
-            params.distinguished_name.push(DnType::CommonName, name);
-            let cert = params.signed_by(&key, issuer).unwrap();
-            let pair = Pair {
-                cert: directory.path().join(format!("{name}.pem")),
-                key: directory.path().join(format!("{name}.key")),
-            };
-            std::fs::write(&pair.cert, cert.pem()).unwrap();
-            std::fs::write(&pair.key, key.serialize_pem()).unwrap();
-            pair
+            pair(directory.path(), name, names, issuer, |_| {})
         };
         Self {
             ca: ca_path,
             server: pair("server", &["localhost", "127.0.0.1", "::1"], &issuer),
             client: pair("client", &["client.test"], &issuer),
-            stranger: pair("stranger", &["localhost", "127.0.0.1", "::1"], &unknown),
+            stranger: pair("stranger", &["localhost", "127.0.0.1", "::1"], &strange_issuer),
+            issuer,
+            strange_ca: strange_ca_path,
+            strange_issuer,
             directory,
         }
+    }
+
+    /// Another certificate of the authority's, for `names`, with what `edit` makes of it; its files are called `name`.
+    pub fn issue(&self, name: &str, names: &[&str], edit: impl FnOnce(&mut CertificateParams)) -> Pair {
+        pair(self.directory.path(), name, names, &self.issuer, edit)
+    }
+
+    /// The same of the authority that nobody trusts.
+    pub fn issue_strange(&self, name: &str, names: &[&str]) -> Pair {
+        pair(self.directory.path(), name, names, &self.strange_issuer, |_| {})
+    }
+
+    /// How a server speaks that presents its own certificate and demands one of the authority's, with these versions of TLS.
+    pub fn demanding(&self, versions: &[&'static rustls::SupportedProtocolVersion]) -> Arc<ServerConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(chain(&self.ca).remove(0)).unwrap();
+        let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+        let builder = ServerConfig::builder_with_protocol_versions(versions).with_client_cert_verifier(verifier);
+        Arc::new(builder.with_single_cert(chain(&self.server.cert), key(&self.server.key)).unwrap())
     }
 
     /// How a server speaks that presents `pair`.
@@ -89,6 +107,24 @@ impl Certificates {
     pub fn input_tls(&self) -> String {
         format!("cert: {}, key: {}", self.server.cert.display(), self.server.key.display())
     }
+}
+
+fn pair(
+    directory: &Path,
+    name: &str,
+    names: &[&str],
+    issuer: &Issuer<'static, KeyPair>,
+    edit: impl FnOnce(&mut CertificateParams),
+) -> Pair {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    edit(&mut params);
+    let cert = params.signed_by(&key, issuer).unwrap();
+    let pair = Pair { cert: directory.join(format!("{name}.pem")), key: directory.join(format!("{name}.key")) };
+    std::fs::write(&pair.cert, cert.pem()).unwrap();
+    std::fs::write(&pair.key, key.serialize_pem()).unwrap();
+    pair
 }
 
 fn authority(name: &str) -> (String, Issuer<'static, KeyPair>) {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -26,6 +27,8 @@ pub enum Manner {
     Stalls,
     /// Accepts, and says nothing.
     NeverShakesHands,
+    /// Greets in plain text, as a mail server does.
+    Greets,
     /// Presents a certificate that nobody has a reason to trust.
     PresentsAStrangersCertificate,
 }
@@ -86,7 +89,8 @@ pub struct Collector {
     orders: Option<watch::Sender<Orders>>,
     seen: Arc<Mutex<Seen>>,
     thread: Option<JoinHandle<()>>,
-    tls: bool,
+    /// How it shakes hands.
+    presents: Option<Arc<Mutex<TlsAcceptor>>>,
 }
 
 /// What one connection's task needs.
@@ -95,7 +99,7 @@ struct Task {
     orders: watch::Receiver<Orders>,
     seen: Arc<Mutex<Seen>>,
     /// With the right certificate, and with the stranger's.
-    acceptors: Option<(TlsAcceptor, TlsAcceptor)>,
+    acceptors: Option<(Arc<Mutex<TlsAcceptor>>, TlsAcceptor)>,
 }
 
 impl Collector {
@@ -107,7 +111,8 @@ impl Collector {
     /// The same at this address; over plain TCP without certificates.
     pub fn start_at(address: SocketAddr, certificates: Option<&Certificates>) -> Self {
         let both = |all: &Certificates| {
-            [&all.server, &all.stranger].map(|pair| TlsAcceptor::from(all.server_config(pair))).into()
+            let [right, strange] = [&all.server, &all.stranger].map(|pair| TlsAcceptor::from(all.server_config(pair)));
+            (Arc::new(Mutex::new(right)), strange)
         };
         Self::run(certificates.map(both), address)
     }
@@ -117,11 +122,11 @@ impl Collector {
         Self::start_at(LOOPBACK, None)
     }
 
-    fn run(acceptors: Option<(TlsAcceptor, TlsAcceptor)>, address: SocketAddr) -> Self {
+    fn run(acceptors: Option<(Arc<Mutex<TlsAcceptor>>, TlsAcceptor)>, address: SocketAddr) -> Self {
         let listener = std::net::TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let tls = acceptors.is_some();
+        let presents = acceptors.as_ref().map(|(right, _)| Arc::clone(right));
         let first = Orders { manner: Manner::Reads, listening: true, resets: 0, closes: 0, faults: (0, None) };
         let (orders_tx, orders) = watch::channel(first);
         let seen = Arc::new(Mutex::new(Seen { listening: true, ..Seen::default() }));
@@ -130,13 +135,13 @@ impl Collector {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(listen(listener, task));
         });
-        Self { address, orders: Some(orders_tx), seen, thread: Some(thread), tls }
+        Self { address, orders: Some(orders_tx), seen, thread: Some(thread), presents }
     }
 
     /// The keys of an `outputs:` entry that leads here, in flow style, and `more`.
     pub fn output(&self, certificates: &Certificates, more: &str) -> String {
         let comma = if more.is_empty() { "" } else { ", " };
-        if self.tls {
+        if self.presents.is_some() {
             format!("to: 'tls://{}', tls: {{ca: {}}}{comma}{more}", self.address, certificates.ca.display())
         } else {
             format!("to: 'tcp://{}'{comma}{more}", self.address)
@@ -150,6 +155,11 @@ impl Collector {
     /// Treats connections this way from now on, those that are open included.
     pub fn behave(&self, manner: Manner) {
         self.order(|orders| orders.manner = manner);
+    }
+
+    /// Shakes hands like this from the next connection on.
+    pub fn present(&self, config: Arc<ServerConfig>) {
+        *self.presents.as_ref().expect("one that speaks TLS").lock().unwrap() = TlsAcceptor::from(config);
     }
 
     /// Resets every open connection (RST); what was not read is lost. Returns, once they are gone, how many there were.
@@ -331,10 +341,18 @@ async fn serve(task: &mut Task, stream: TcpStream) {
         ordered(&mut task.orders, first).await;
         return;
     }
+    if first.manner == Manner::Greets {
+        let mut stream = stream;
+        // Who hangs up meanwhile has seen enough.
+        drop(stream.write_all(b"220 mail.example ready\r\n").await);
+        ordered(&mut task.orders, first).await;
+        return;
+    }
     let Some((right, strange)) = task.acceptors.clone() else {
         return read(task, first, Records::new(stream, None), |records| records).await;
     };
-    let acceptor = if first.manner == Manner::PresentsAStrangersCertificate { strange } else { right };
+    let acceptor =
+        if first.manner == Manner::PresentsAStrangersCertificate { strange } else { right.lock().unwrap().clone() };
     let orders = task.orders.clone();
     let cuts = move || {
         let now = orders.borrow().faults;

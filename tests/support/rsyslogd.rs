@@ -18,16 +18,18 @@ pub struct Rsyslogd {
 
 /// The network stream drivers that are installed: `gtls` (GnuTLS) and `ossl` (OpenSSL) speak TLS.
 pub fn drivers() -> Vec<&'static str> {
-    let has = |driver: &&str| {
-        let module = format!("lmnsd_{driver}.so");
-        let places = ["/usr/lib/x86_64-linux-gnu/rsyslog", "/usr/lib/aarch64-linux-gnu/rsyslog", "/usr/lib/rsyslog"];
-        let has = places.iter().chain(&["/usr/lib64/rsyslog"]).any(|place| Path::new(place).join(&module).exists());
-        if !has {
-            println!("skipped: rsyslogd has no {driver} driver here");
-        }
-        has
-    };
-    ["gtls", "ossl"].into_iter().filter(has).collect()
+    ["gtls", "ossl"].into_iter().filter(|driver| has_module(&format!("lmnsd_{driver}"))).collect()
+}
+
+/// Whether a module is installed; says so where it is not.
+pub fn has_module(name: &str) -> bool {
+    let places = ["/usr/lib/x86_64-linux-gnu/rsyslog", "/usr/lib/aarch64-linux-gnu/rsyslog", "/usr/lib/rsyslog"];
+    let file = format!("{name}.so");
+    let has = places.iter().chain(&["/usr/lib64/rsyslog"]).any(|place| Path::new(place).join(&file).exists());
+    if !has {
+        println!("skipped: rsyslogd has no {name} here");
+    }
+    has
 }
 
 /// `global(…)` with a TLS driver and its certificates.
@@ -105,6 +107,38 @@ impl Rsyslogd {
             let text = std::fs::read_to_string(&table).map_err(|error| error.to_string())?;
             let is_it = |line: &&str| line.contains(&format!(":{port:04X} ")) && line.contains(" 0A ");
             text.lines().find(is_it).map(|_| ()).ok_or_else(|| text.clone())
+        });
+    }
+
+    /// The port that the kernel chose for the one TCP socket over IPv4 that it listens at; for inputs that write it nowhere.
+    pub fn listening_port(&self) -> u16 {
+        eventually("rsyslogd to listen", || {
+            let descriptors =
+                std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).map_err(|error| error.to_string())?;
+            let links = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+            let sockets: Vec<String> = links.filter_map(|link| link.to_str().map(str::to_owned)).collect();
+            let table = std::fs::read_to_string("/proc/net/tcp").map_err(|error| error.to_string())?;
+            let port_of = |line: &str| {
+                let fields: Vec<&str> = line.split_whitespace().collect();
+                // 0A is LISTEN; the inode is the tenth field.
+                let listens = fields.get(3) == Some(&"0A") && sockets.contains(&format!("socket:[{}]", fields.get(9)?));
+                u16::from_str_radix(fields.get(1)?.split(':').nth(1)?, 16).ok().filter(|_| listens)
+            };
+            table.lines().find_map(port_of).ok_or_else(|| "no socket".to_owned())
+        })
+    }
+
+    /// Tells it to end in good order.
+    pub fn terminate(&self) {
+        let status = Command::new("kill").arg(self.process.id().to_string()).status().unwrap();
+        assert!(status.success(), "{status}");
+    }
+
+    /// Waits until it has ended.
+    pub fn ended(&mut self) {
+        eventually("rsyslogd to end", || match self.process.try_wait() {
+            Ok(Some(_)) => Ok(()),
+            other => Err(format!("{other:?}")),
         });
     }
 

@@ -220,7 +220,7 @@ impl Resolver<'_> {
 
     /// Sekoia drops what is over its limit and tells nobody.
     pub(super) fn warn_of_large_messages(&mut self, inputs: &[Input], outputs: &[Output]) {
-        let to_sekoia = outputs.iter().any(|output| sekoias(output));
+        let to_sekoia = outputs.iter().any(sekoias);
         for input in inputs.iter().filter(|input| to_sekoia && input.max_message_size > limits::MESSAGE_SIZE) {
             let path = Path::root().key("inputs").key(&input.name).key("max_message_size");
             let limit = crate::config::units::show_size(limits::MESSAGE_SIZE as u64);

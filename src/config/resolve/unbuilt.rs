@@ -26,12 +26,6 @@ impl Resolver<'_> {
                 Protocol::Https(_) => found.push((spoken, "HTTPS outputs are")),
                 Protocol::File(_) => found.push((spoken, "file outputs are")),
             }
-            if output.targets.len() > 1 {
-                found.push((path.key("to"), "several targets are"));
-            }
-            if !output.fallback_addresses.is_empty() {
-                found.push((path.key("fallback_addresses"), "fallback addresses are"));
-            }
             if output.order != Order::OldestFirst {
                 found.push((path.key("order"), "\"newest_first\" is"));
             }

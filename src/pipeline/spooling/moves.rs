@@ -1,6 +1,8 @@
 //! A lane's ways to the disk and away from it.
 
-use crate::batch::Batch;
+use std::collections::VecDeque;
+
+use crate::batch::{Batch, Seq};
 use crate::spool::Command;
 
 use super::{BATCH_BYTES, Durability, KEEP_BYTES, Mode, Phase, RETRY_TICKS, SMALL_BYTES, Transit, Work};
@@ -158,12 +160,36 @@ impl Work<'_> {
         if leaves {
             self.go_behind(index);
         }
+        if seals && let Some(lane) = self.shelf.lanes.get_mut(index) {
+            lane.seal();
+        }
+        self.put_away(index, cut);
+    }
+
+    /// Sent batches of the lane, oldest first, are to be read from the disk again: what is newer goes behind them.
+    pub(in crate::pipeline) fn read_again(&mut self, index: usize, seqs: &[Seq]) {
+        let Some(lowest) = seqs.first() else { return };
+        let is_reachable = !self.places.is_stalled && !self.places.is_gone;
+        self.on(index, |work, index| {
+            if let Some(place) = work.places.lanes.get_mut(index) {
+                place.has_unread = true;
+                place.cursor = place.cursor.min(lowest.before());
+            }
+            // Where the disk does not answer, it is asked when it does.
+            if is_reachable && let Some(lane) = work.shelf.lanes.get_mut(index) {
+                let cut = lane.cut_front_after(*lowest);
+                work.go_behind(index);
+                work.put_away(index, cut);
+            }
+            work.forget_all(index, seqs.iter().copied());
+        });
+    }
+
+    /// What was cut off the front goes to the disk: forgotten where that has it, else into the tail.
+    fn put_away(&mut self, index: usize, cut: VecDeque<Batch>) {
         let lowest = cut.iter().map(|batch| batch.seq).min();
         let (mut forgotten, mut seqs) = ((0, 0), Vec::new());
         if let Some(lane) = self.shelf.lanes.get_mut(index) {
-            if seals {
-                lane.seal();
-            }
             for batch in cut {
                 if batch.stored {
                     forgotten = (forgotten.0 + batch.len(), forgotten.1 + batch.charge());

@@ -1,6 +1,6 @@
 //! The stop: what memory holds goes to the disk.
 
-use crate::batch::Batch;
+use crate::batch::Stub;
 use crate::lane::Lane;
 use crate::pipeline::Pipeline;
 
@@ -52,15 +52,11 @@ impl Pipeline {
         self.with_spool(|work| work.is_done()).unwrap_or(true)
     }
 
-    /// A batch that is on the disk, and was sent: it is left there, to be sent again. `charged`: its memory counts against
-    /// the lane.
-    pub fn leave(&self, lane: usize, batch: &Batch, charged: bool) {
-        if charged {
-            self.acknowledge(lane, batch.charge());
-        }
+    /// A batch that is on the disk, and was sent: it is left there, to be sent again.
+    pub fn leave(&self, lane: usize, stub: Stub) {
         if let Some(meters) = self.meters.routes.get(self.route_of(lane)) {
-            meters.in_flight.add(-(batch.len() as i64));
-            meters.spooled.add(batch.len() as i64);
+            meters.in_flight.add(-(stub.records as i64));
+            meters.spooled.add(stub.records as i64);
         }
     }
 }

@@ -75,12 +75,15 @@ impl Store {
 
     fn retire_in_lane(&mut self, name: &LaneName, seq: u64) -> Result<Option<Place>, IndexFault> {
         let Some(lane) = self.lanes.get_mut(name) else { return Ok(None) };
-        lane.taken.retire(seq);
         if lane.retired.contains(seq) {
+            lane.taken.retire(seq);
             return Ok(None);
         }
         let index = super::indexing::open(&mut self.index)?;
-        let Some(place) = lane.find(index, name, seq)? else {
+        let place = lane.find(index, name, seq)?;
+        // Not before: where the index does not answer it stays out, or it would be given again.
+        lane.taken.retire(seq);
+        let Some(place) = place else {
             // It may be one that the index has lost, and that the audit will find.
             if let Some(audit) = &mut self.audit {
                 audit.retired(name, seq);

@@ -28,6 +28,7 @@ impl Worker {
             Op::Import { route, records, .. } => Some((route.clone(), *records)),
             _ => None,
         };
+        let is_changed = !matches!(op, Op::Stat | Op::List { .. });
         let state = self.desk.shared.state().name();
         let answer = match self.store.as_mut() {
             Some(store) => match control::handle(op, store) {
@@ -50,7 +51,7 @@ impl Worker {
             }
             _ => {}
         }
-        self.is_dirty = true;
+        self.is_dirty |= is_changed;
         // It has room for the one answer; who asked may have gone.
         drop(reply.try_send(answer));
     }

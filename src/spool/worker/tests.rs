@@ -19,6 +19,12 @@ fn worker(dir: &std::path::Path) -> (super::super::Port, Worker) {
 
 /// With these settings of the spool as well.
 fn worker_with(dir: &std::path::Path, settings: &str) -> (super::super::Port, Worker) {
+    let (port, mut worker, _) = unopened(dir, settings);
+    worker.open().unwrap();
+    (port, worker)
+}
+
+fn unopened(dir: &std::path::Path, settings: &str) -> (super::super::Port, Worker, Arc<Meters>) {
     let text = format!(
         "inputs: {{lan: {{listen: 'tcp://127.0.0.1:0'}}}}\noutputs: {{o: {{to: 'tcp://127.0.0.1:9'}}}}\n\
          routes: [{{name: web, template: '%msg%', output: o}}]\nspool: {{dir: {:?}, min_free: 0{settings}}}\n",
@@ -28,9 +34,9 @@ fn worker_with(dir: &std::path::Path, settings: &str) -> (super::super::Port, Wo
     let spool = config.spool.clone().unwrap();
     let (mut ports, desk) = ports(1);
     let meters = Arc::new(Meters::new(&config));
-    let mut worker = Worker::new(&config, Options::new(&spool, Default::default()), spool.sync, desk, meters);
-    worker.open().unwrap();
-    (ports.remove(0), worker)
+    let options = Options::new(&spool, Default::default());
+    let worker = Worker::new(&config, options, spool.sync, desk, Arc::clone(&meters));
+    (ports.remove(0), worker, meters)
 }
 
 fn send(port: &super::super::Port, seq: u64, first: bool) {
@@ -292,4 +298,88 @@ fn a_backlog_under_another_key_is_passed_over_in_steps() {
         }
     }
     assert!(reads >= 4, "{reads}");
+}
+
+fn ask(worker: &Worker, op: control::Op) -> channel::Receiver<control::Answer> {
+    let (reply, answer) = channel::bounded(1);
+    worker.controls_tx.send(control::Request { op, reply }).unwrap();
+    answer
+}
+
+#[test]
+fn operators_get_their_turn_while_shards_keep_the_spool_busy() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, mut worker) = worker(dir.path());
+    let answer = ask(&worker, control::Op::Stat);
+    for seq in 1..=3 {
+        send(&port, seq, seq == 1);
+        let work = worker.wait(true).unwrap();
+        worker.step(work);
+    }
+    assert!(matches!(answer.try_recv(), Ok(control::Answer::Stat(_))));
+}
+
+#[test]
+fn an_operator_who_only_looks_costs_no_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_port, mut worker) = worker(dir.path());
+    for op in [control::Op::Stat, control::Op::List { select: Default::default(), after: None, max: 10 }] {
+        drop(ask(&worker, op));
+        worker.controls.recv().map(|request| worker.control(request)).unwrap();
+        assert!(!worker.is_dirty);
+    }
+    drop(ask(&worker, control::Op::Drop { select: Default::default() }));
+    worker.controls.recv().map(|request| worker.control(request)).unwrap();
+    assert!(worker.is_dirty);
+}
+
+#[test]
+fn a_panic_while_it_opens_or_closes_does_not_end_the_thread() {
+    for point in ["index.open", "segment.sync"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (port, worker, _) = unopened(dir.path(), ", sync: {interval: 1s}");
+        send(&port, 1, true);
+        store::arm(point, 1, store::PANICS);
+        let (opened_tx, opened) = channel::bounded(1);
+        let shared = Arc::clone(&worker.desk.shared);
+        drop(port);
+        worker.run(opened_tx, Duration::ZERO);
+        assert!(matches!(opened.recv(), Ok(Opened::Done(Ok(())))), "{point}");
+        assert_eq!(shared.state(), State::Failing, "{point}");
+    }
+}
+
+#[test]
+fn what_closing_finds_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, mut worker, meters) = unopened(dir.path(), "");
+    worker.open().unwrap();
+    send(&port, 1, true);
+    assert_eq!(answers(&port, &mut worker), [true]);
+    let rebuilds = || meters.spool.as_ref().unwrap().index_rebuilds.value();
+    assert_eq!(rebuilds(), 0);
+    send(&port, 2, true);
+    worker.desk.calls.recv().map(|shard| worker.handle_next(shard)).unwrap();
+    store::arm("index.flush.hang", 1, 5);
+    worker.close();
+    assert_eq!(rebuilds(), 1);
+}
+
+#[test]
+fn a_start_waits_for_whoever_has_the_spool_but_not_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_port, worker, _) = unopened(dir.path(), "");
+    let holder = Store::open(worker.options.clone()).unwrap();
+    let (opened_tx, opened) = channel::bounded(2);
+    worker.run(opened_tx, Duration::ZERO);
+    assert!(matches!(opened.recv(), Ok(Opened::Done(Err(OpenError::Held { .. })))));
+
+    let (port, worker, _) = unopened(dir.path(), "");
+    let (opened_tx, opened) = channel::bounded(2);
+    let run = std::thread::spawn(|| worker.run(opened_tx, Duration::from_secs(3600)));
+    assert!(matches!(opened.recv(), Ok(Opened::Held)));
+    drop(holder);
+    assert!(matches!(opened.recv(), Ok(Opened::Done(Ok(())))));
+    drop(port);
+    run.join().unwrap();
 }

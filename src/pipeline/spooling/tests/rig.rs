@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Stub};
 use crate::config::{self, Source};
 use crate::metrics::Meters;
 use crate::spool;
@@ -210,7 +210,7 @@ impl Rig {
     pub(super) fn release(&mut self, count: usize) {
         for _ in 0..count {
             let Some(sent) = self.flight.pop_front_if(|sent| sent.is_acknowledged) else { return };
-            self.pipeline.release(sent.lane, &sent.batch);
+            self.pipeline.release(sent.lane, Stub::of(&sent.batch));
         }
     }
 
@@ -222,11 +222,20 @@ impl Rig {
     pub(super) fn break_connection(&mut self) {
         self.flow(false);
         self.has_broken |= !self.flight.is_empty();
+        let mut on_disk = vec![Vec::new(); self.offered.len()];
         while let Some(sent) = self.flight.pop_back() {
             if let Some(first) = ids_of(&sent.batch).first().filter(|id| **id < LEFT_ID) {
                 self.expected[sent.lane] = *first;
             }
-            self.pipeline.put_back(sent.lane, sent.batch, !sent.is_acknowledged);
+            // Of what is acknowledged and on the disk nothing is kept in memory.
+            if sent.is_acknowledged && sent.batch.stored {
+                on_disk[sent.lane].insert(0, Stub::of(&sent.batch));
+            } else {
+                self.pipeline.put_back(sent.lane, sent.batch, !sent.is_acknowledged);
+            }
+        }
+        for (lane, stubs) in on_disk.into_iter().enumerate() {
+            self.pipeline.read_again(lane, stubs.into_iter());
         }
     }
 
@@ -234,7 +243,10 @@ impl Rig {
     pub(super) fn leave_flight(&mut self) {
         while let Some(sent) = self.flight.pop_back() {
             if sent.batch.stored {
-                self.pipeline.leave(sent.lane, &sent.batch, !sent.is_acknowledged);
+                if !sent.is_acknowledged {
+                    self.pipeline.acknowledge(sent.lane, sent.batch.charge());
+                }
+                self.pipeline.leave(sent.lane, Stub::of(&sent.batch));
             } else {
                 self.pipeline.put_back(sent.lane, sent.batch, true);
             }

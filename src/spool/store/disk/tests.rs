@@ -237,6 +237,21 @@ fn what_is_in_memory_is_not_lost_with_its_folder_but_when_memory_forgets_it() {
 }
 
 #[test]
+fn a_release_that_cannot_be_noted_gives_no_block_twice_in_this_run() {
+    let dir = scratch();
+    let a = lane("a");
+    let mut store = open(&dir);
+    append(&mut store, &a, 1, 100);
+    append(&mut store, &a, 2, 100);
+    let mut out = Vec::new();
+    assert!(matches!(store.next_unread(&a, &mut out), Ok(Unread::Block(meta)) if meta.seq == Seq(1)));
+    store.drop_index();
+    store.release(&a, Seq(1));
+    store.retry().unwrap();
+    assert!(matches!(store.next_unread(&a, &mut out), Ok(Unread::Block(meta)) if meta.seq == Seq(2)));
+}
+
+#[test]
 fn a_disk_that_is_full_when_it_is_opened_is_opened_with_the_reserve() {
     let dir = scratch();
     let mut store = open(&dir);

@@ -10,6 +10,9 @@ thread_local! {
     static ARMED: RefCell<HashMap<&'static str, (usize, i32)>> = RefCell::default();
 }
 
+/// An error number that is none: the point panics.
+pub(in crate::spool) const PANICS: i32 = 0;
+
 /// Makes `name` fail `times` times on this thread.
 pub(in crate::spool) fn arm(name: &'static str, times: usize, errno: i32) {
     ARMED.with_borrow_mut(|armed| armed.insert(name, (times, errno)));
@@ -33,6 +36,7 @@ pub(super) fn fail_here(name: &'static str) -> io::Result<()> {
     ARMED.with_borrow_mut(|armed| match armed.get_mut(name) {
         Some((times, errno)) if *times > 0 => {
             *times -= 1;
+            assert_ne!(*errno, PANICS, "as the test wants it");
             Err(io::Error::from_raw_os_error(*errno))
         }
         _ => Ok(()),

@@ -4,35 +4,38 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::config::Output;
 use crate::metrics::{Count, OutputMeters};
+use crate::names::{LookupError, Names, Question, Source};
+use crate::tls;
 
-/// Addresses of a name that one attempt tries.
-const ADDRESSES_MAX: usize = 8;
+use super::race::Race;
+use super::targets::Targets;
 
-/// What each address is given at least: a retransmitted SYN.
-const SHARE_MIN: Duration = Duration::from_millis(1_500);
+/// What the addresses are given at least that are left when a handshake has failed: a retransmitted SYN.
+const REST_MIN: Duration = Duration::from_millis(1_500);
 
 /// Why there is no connection. All of them are worth another attempt.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectError {
+pub enum ConnectError {
     /// The name has no address now.
     #[error("cannot resolve {host}: {source}")]
     Resolve {
         /// The name.
         host: String,
         /// Why not.
-        source: io::Error,
+        source: LookupError,
     },
     /// No address answered; the last one's error.
     #[error("{peer}: {source}")]
@@ -56,7 +59,7 @@ pub(super) enum ConnectError {
 
 impl ConnectError {
     /// Its counter.
-    pub(super) fn counter<'a>(&self, meters: &'a OutputMeters) -> &'a Count {
+    pub fn counter<'a>(&self, meters: &'a OutputMeters) -> &'a Count {
         match self {
             Self::Resolve { .. } => &meters.failed_resolve,
             Self::Connect { .. } => &meters.failed_connect,
@@ -66,21 +69,26 @@ impl ConnectError {
 }
 
 /// Connects to one destination.
-pub(super) struct Connector<'a> {
+pub struct Connector<'a> {
     output: &'a Output,
-    tls: Option<TlsConnector>,
+    tls: Option<Arc<tls::Client>>,
+    targets: &'a Targets,
+    names: &'a Names,
+    meters: Option<&'a OutputMeters>,
+    /// The last attempt failed: its addresses may be out of date.
+    is_in_doubt: AtomicBool,
 }
 
 /// An established connection.
-pub(super) struct Connection {
+pub struct Connection {
     /// The address that answered.
-    pub(super) peer: SocketAddr,
+    pub peer: SocketAddr,
     /// What to write to.
-    pub(super) stream: Stream,
+    pub stream: Stream,
 }
 
 /// Plain or TLS.
-pub(super) enum Stream {
+pub enum Stream {
     /// As it is.
     Plain(Counted),
     /// Boxed: a session is over a kilobyte.
@@ -88,65 +96,104 @@ pub(super) enum Stream {
 }
 
 impl<'a> Connector<'a> {
-    /// For `output`, over TLS where a configuration is given.
-    pub(super) fn new(output: &'a Output, tls: Option<Arc<rustls::ClientConfig>>) -> Self {
-        Self { output, tls: tls.map(TlsConnector::from) }
+    /// To the `targets` of `output`, over TLS where a configuration is given. What names resolve to is counted in `meters`.
+    pub fn new(
+        output: &'a Output,
+        tls: Option<Arc<tls::Client>>,
+        targets: &'a Targets,
+        names: &'a Names,
+        meters: Option<&'a OutputMeters>,
+    ) -> Self {
+        Self { output, tls, targets, names, meters, is_in_doubt: AtomicBool::new(false) }
     }
 
-    /// Resolves, tries one address after another, does the handshake.
+    /// Name and port of a target, by its index.
+    fn place(&self, target: usize) -> (&'a str, u16) {
+        self.targets.get(target).map_or(("", 0), |target| (&target.host, target.port))
+    }
+
+    /// Resolves, connects to the address that answers first, does the handshake; where that fails, with the next.
+    /// Cancel-safe.
     ///
-    /// Takes at most `connect_timeout` to resolve, and once more for all the addresses together: each but the last has
-    /// an even share of what is left, so that one that does not answer does not use up the time of the others.
-    pub(super) async fn connect(&self) -> Result<Connection, ConnectError> {
-        let addresses = self.resolve().await.map_err(|source| {
-            let source = if source.kind() == io::ErrorKind::TimedOut { timed_out("no answer") } else { source };
-            ConnectError::Resolve { host: self.target().0.to_owned(), source }
-        })?;
+    /// Takes at most `connect_timeout` to resolve, once more for all the addresses together, and `handshake_timeout` for
+    /// each handshake that fails, with a second and a half for the addresses that are left after it.
+    ///
+    /// # Errors
+    /// See [`ConnectError`]. Of several, the handshake's says most.
+    pub async fn connect(&self, target: usize) -> Result<Connection, ConnectError> {
+        let connected = self.attempt(target).await;
+        self.is_in_doubt.store(connected.is_err(), Relaxed);
+        connected
+    }
+
+    async fn attempt(&self, target: usize) -> Result<Connection, ConnectError> {
+        let mut race = Race::new(self.resolve(target).await?);
         let deadline = Instant::now() + self.output.connect_timeout;
-        let mut last = None;
-        for (tried, peer) in addresses.iter().enumerate() {
+        let mut refused = None;
+        loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let share = left / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-            match self.connect_to(*peer, share.max(SHARE_MIN)).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = Some(error),
-            }
+            let limit = if refused.is_none() { left } else { left.max(REST_MIN) };
+            let failed = match race.winner(limit, TcpStream::connect).await {
+                Some((peer, Ok(tcp))) => match self.established(target, peer, tcp).await {
+                    Ok(connection) => return Ok(connection),
+                    Err(error) => {
+                        refused = Some(error);
+                        continue;
+                    }
+                },
+                Some((peer, Err(source))) => Some(ConnectError::Connect { peer, source }),
+                None => None,
+            };
+            return Err(refused.or(failed).unwrap_or_else(|| ConnectError::Resolve {
+                host: self.place(target).0.to_owned(),
+                source: LookupError::Failed("it has no address".into()),
+            }));
         }
-        Err(last.unwrap_or_else(|| ConnectError::Resolve {
-            host: self.target().0.to_owned(),
-            source: io::Error::new(io::ErrorKind::NotFound, "the name has no address"),
-        }))
     }
 
-    /// The host and port that are connected to.
-    fn target(&self) -> (&str, u16) {
-        self.output.targets.first().map_or(("", 0), |target| (&target.host, target.port))
+    /// Completes when the name of a target has moved away from `peer`; see [`Names::moved`]. An address never does.
+    pub async fn moved(&self, target: usize, peer: SocketAddr) {
+        let (host, _) = self.place(target);
+        if host.parse::<IpAddr>().is_ok() {
+            return std::future::pending().await;
+        }
+        self.names.moved(host, peer).await;
     }
 
-    async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
-        let (host, port) = self.target();
+    async fn resolve(&self, target: usize) -> Result<Vec<SocketAddr>, ConnectError> {
+        let (host, port) = self.place(target);
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
-        let addresses = timeout(self.output.connect_timeout, lookup_host((host, port))).await??;
-        Ok(addresses.take(ADDRESSES_MAX).collect())
+        let is_doubted = self.is_in_doubt.load(Relaxed);
+        let question =
+            Question { host, port, fallback: self.targets.fallback(), limit: self.output.connect_timeout, is_doubted };
+        let answer = self.names.lookup(question).await;
+        let answer = answer.map_err(|source| ConnectError::Resolve { host: host.to_owned(), source })?;
+        if let Some(meters) = self.meters {
+            let resolved = match answer.source {
+                Source::Dns => &meters.resolved_dns,
+                Source::LastGood => &meters.resolved_last_good,
+                Source::Fallback => &meters.resolved_fallback,
+            };
+            resolved.add(1);
+        }
+        Ok(answer.addresses)
     }
 
-    async fn connect_to(&self, peer: SocketAddr, limit: Duration) -> Result<Connection, ConnectError> {
-        let connect_error = |source| ConnectError::Connect { peer, source };
-        let tcp = within(limit, "no answer to the connect", TcpStream::connect(peer)).await;
-        let tcp = tcp.map_err(connect_error)?;
-        self.set_options(&tcp).map_err(connect_error)?;
+    async fn established(&self, target: usize, peer: SocketAddr, tcp: TcpStream) -> Result<Connection, ConnectError> {
+        self.set_options(&tcp).map_err(|source| ConnectError::Connect { peer, source })?;
         let counted = Counted { tcp, written: 0 };
-        let (Some(connector), Some(tls)) = (&self.tls, &self.output.tls) else {
+        let (Some(client), Some(tls)) = (&self.tls, &self.output.tls) else {
             return Ok(Connection { peer, stream: Stream::Plain(counted) });
         };
-        let server_name = tls.server_name.clone().unwrap_or_else(|| self.target().0.to_owned());
+        let server_name = tls.server_name.clone().unwrap_or_else(|| self.place(target).0.to_owned());
         let handshake_error = |source| ConnectError::Handshake { peer, server_name: server_name.clone(), source };
         let name = ServerName::try_from(server_name.clone())
             .map_err(|error| handshake_error(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-        let handshake = connector.connect(name, counted);
+        let handshake = TlsConnector::from(client.config()).connect(name, counted);
         let stream = within(self.output.handshake_timeout, "the peer did not finish it in time", handshake).await;
+        let stream = stream.map_err(|error| io::Error::new(error.kind(), client.explain(&error)));
         Ok(Connection { peer, stream: Stream::Tls(Box::new(stream.map_err(handshake_error)?)) })
     }
 
@@ -172,7 +219,7 @@ fn timed_out(what: &str) -> io::Error {
 
 /// A TCP stream that counts the octets it took: below TLS, so that they can be held against what the peer's kernel
 /// acknowledges.
-pub(super) struct Counted {
+pub struct Counted {
     tcp: TcpStream,
     written: u64,
 }
@@ -195,12 +242,12 @@ impl Stream {
     }
 
     /// Octets that the socket took.
-    pub(super) fn written(&self) -> u64 {
+    pub fn written(&self) -> u64 {
         self.counted().written
     }
 
     /// Octets that the peer's kernel acknowledged.
-    pub(super) fn acknowledged(&self) -> io::Result<u64> {
+    pub fn acknowledged(&self) -> io::Result<u64> {
         self.counted().acknowledged()
     }
 }

@@ -1,0 +1,8 @@
+//! The road to a destination: which of its targets, which address, TCP, TLS. What is said on it is others' business.
+
+pub use connect::{ConnectError, Connection, Connector, Stream};
+pub use targets::Targets;
+
+mod connect;
+mod race;
+mod targets;
