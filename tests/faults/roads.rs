@@ -32,11 +32,14 @@ use link::Weather;
 use run::{CALM, OTHER, Run, Scenario, play};
 use support::collector::Fault;
 use support::rsyslogd::drivers;
-use support::waiting::pause;
+use support::waiting::{pause, within};
 
 /// What the relay may take from a fault's end to the first message: a wait between two attempts (3 s at most), and what
 /// a connection takes.
 const BACK_MAX: Duration = Duration::from_secs(5);
+
+/// How long a connection may stay where its name leads no more: the least time between two looks at a name, and room for one.
+const MOVED_MAX: Duration = Duration::from_secs(30);
 
 /// How often a far end is killed.
 const KILLS: usize = 50;
@@ -219,6 +222,20 @@ fn name_moves(run: &mut Run) {
 #[test]
 fn after_a_break_a_name_that_has_moved_leads_to_its_new_address() {
     play(Speaks::Tls, Scenario { name: "name moved, old address dead", is_named: true, fault: name_moves, ..CALM });
+}
+
+/// The name moves to another far end; the first one stays well.
+fn name_moves_alone(run: &mut Run) {
+    run.names.as_ref().unwrap().lead_to(OTHER);
+    let arrives = within(MOVED_MAX, || if run.far_ends[1].arrived() > 0 { Ok(()) } else { Err(String::new()) });
+    assert!(arrives.is_ok() || run.relay().is_none(), "the connection stays where the name was");
+    assert_eq!(run.breaks(), 0, "who moves closes in order");
+}
+
+#[test]
+fn a_long_connection_moves_with_its_name_and_is_closed_in_order() {
+    let fault = name_moves_alone;
+    play(Speaks::Tls, Scenario { name: "name moved, old address well", is_named: true, fault, ..CALM });
 }
 
 fn certificate_is_swapped(run: &mut Run) {
