@@ -226,8 +226,8 @@ fn start_receivers(
 }
 
 fn forwarders_of(common: &Common, pipeline: &Rc<Pipeline>, shares: Shares, stop: &Stop) -> Vec<Forwarder> {
-    let routes = common.config.routes.iter();
-    let renderings = routes.filter_map(|route| match &route.action {
+    let of_lane = |lane| common.config.routes.get(pipeline.route_of(lane)).map(|route| &route.action);
+    let renderings = (0..pipeline.lane_count()).filter_map(|lane| match of_lane(lane)? {
         Action::Forward { template, intake_key, .. } => {
             Some(Rendering { template: template.clone(), intake_key: intake_key.clone() })
         }

@@ -23,6 +23,8 @@ use super::waiting::eventually;
 pub enum Manner {
     /// As it should.
     Reads,
+    /// Not more than some 6 MB/s.
+    ReadsSlowly,
     /// Accepts, shakes hands, reads nothing.
     Stalls,
     /// Accepts, and says nothing.
@@ -440,6 +442,9 @@ async fn read_frames(
             () = stalls => continue,
             read = stream.read(&mut buffer) => read,
         };
+        if manners.borrow().manner == Manner::ReadsSlowly {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let mut seen = seen.lock().unwrap();
         match read {
             Ok(0) => {
