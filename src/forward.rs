@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
-use crate::config::{IntakeKey, Output};
+use crate::config::{IntakeKey, Output, Protocol};
 use crate::metrics::OutputMeters;
 use crate::names::Names;
 use crate::pipeline::{Pipeline, Queue};
@@ -26,6 +26,7 @@ use crate::tls;
 
 use backoff::Backoff;
 use connection::End;
+pub use file::FileWriter;
 pub use flight::WINDOW_MEMORY;
 
 use flight::Flight;
@@ -33,6 +34,7 @@ use leave::Place;
 
 mod backoff;
 mod connection;
+mod file;
 mod flight;
 mod leave;
 mod render;
@@ -89,6 +91,8 @@ pub struct Forwarder {
     pub zone: TimeZone,
     /// Bytes of the replay window: the output's, or less where the memory does not allow it.
     pub replay_window: usize,
+    /// Who writes the file, where the output is one.
+    pub file: Option<FileWriter>,
     /// When to end.
     pub stop: Stop,
     /// What the log was told of this output.
@@ -101,6 +105,13 @@ impl Forwarder {
     /// Runs until the stop; returns how many messages could not be delivered by its deadline. Never returns early:
     /// whatever happens to the far end, it tries again.
     pub async fn run(self) -> u64 {
+        match self.output.protocol {
+            Protocol::File(_) => file::run(self).await,
+            _ => self.run_syslog().await,
+        }
+    }
+
+    async fn run_syslog(self) -> u64 {
         let pipeline = Rc::clone(&self.pipeline);
         let Some(queue) = pipeline.queue(self.queue) else { return 0 };
         let meters = pipeline.meters().outputs.get(self.output_index);

@@ -192,8 +192,6 @@ forebay.yaml:7:13: outputs.web.to: HTTPS outputs are not in this build yet
 forebay.yaml:8:14: outputs.web2.to: HTTPS outputs are not in this build yet
 forebay.yaml:8:53: outputs.web2.order: \"newest_first\" is not in this build yet
 forebay.yaml:9:34: outputs.web3.protocol: HTTPS outputs are not in this build yet
-forebay.yaml:10:14: outputs.copy.to: file outputs are not in this build yet
-forebay.yaml:11:17: outputs.growing.to: file outputs are not in this build yet
 forebay.yaml:15:42: outputs.newest.order: \"newest_first\" is not in this build yet";
     assert_eq!(report, expected);
 }
