@@ -15,7 +15,8 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -179,12 +180,77 @@ fn a_collector_that_reads_nothing_is_left_after_the_stall_timeout() {
     let to = relay.address("lan", "tcp");
     // More than both kernels' buffers hold.
     let sender = thread::spawn(move || send_tcp(to, &long_messages(LONG_COUNT)));
-    relay.wait_for_log("takes nothing any more");
+    relay.wait_for_log("connection broke: stall_timeout: ");
     collector.reset();
     collector.behave(Manner::Reads);
     sender.join().unwrap();
     assert_all_long_ones_arrive(&collector);
     relay.status_when("the queue to be empty", |status| count(status.route("all"), "waiting") == 0).assert_balanced();
+}
+
+/// A listener whose connections take so many octets and no more, until they are read.
+fn narrow_listener(octets: usize) -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    socket2::SockRef::from(&listener).set_recv_buffer_size(octets).unwrap();
+    listener
+}
+
+#[test]
+fn octets_that_no_kernel_acknowledges_are_sent_again_over_a_new_connection() {
+    const MESSAGES: u64 = 3_000;
+    let listener = narrow_listener(4 * 1024);
+    let to = listener.local_addr().unwrap();
+    // Less than our kernel's buffer holds: the write itself succeeds, and nothing follows it.
+    let output = format!("to: 'tcp://{to}', stall_timeout: 500ms, user_timeout: off, keepalive: off");
+    let mut relay = Relay::start(&format!("outputs: {{sekoia: {{{output}}}}}\n{INPUT}{ROUTE_ALL}"));
+    let octets: String = (0..MESSAGES).map(numbered).collect();
+    send_tcp(relay.address("lan", "tcp"), octets.as_bytes());
+    let (_silent, _) = listener.accept().unwrap();
+    relay.wait_for_log("connection broke: stall_timeout: ");
+    let (mut stream, _) = listener.accept().unwrap();
+    let reader = thread::spawn(move || {
+        let mut octets = Vec::new();
+        stream.read_to_end(&mut octets).unwrap();
+        octets
+    });
+    let status = relay.status_when("all to be sent again", |status| count(status.route("all"), "resent") == MESSAGES);
+    assert_eq!(count(status.output("sekoia"), "broken_connections"), 1);
+    relay.stop_clean();
+    let octets = reader.join().unwrap();
+    assert_eq!(memchr::memmem::find_iter(&octets, " n=").count() as u64, MESSAGES);
+}
+
+#[test]
+fn a_road_that_is_slow_and_moves_is_not_given_up() {
+    let listener = narrow_listener(64 * 1024);
+    let to = listener.local_addr().unwrap();
+    // A large send buffer takes longer than that to make room for more: meanwhile octets are acknowledged.
+    let output = format!("to: 'tcp://{to}', stall_timeout: 400ms, user_timeout: off");
+    let mut relay = Relay::start(&format!("outputs: {{sekoia: {{{output}}}}}\n{INPUT}{ROUTE_ALL}"));
+    let sender = {
+        let to = relay.address("lan", "tcp");
+        thread::spawn(move || send_tcp(to, &long_messages(LONG_COUNT / 3)))
+    };
+    let (mut stream, _) = listener.accept().unwrap();
+    let (mut octets, mut buffer) = (Vec::new(), vec![0; 32 * 1024]);
+    // Slowly, until more has passed than the send buffer holds at first; then as fast as it comes.
+    let ended = thread::spawn(move || {
+        loop {
+            match stream.read(&mut buffer).unwrap() {
+                0 => return octets,
+                count => octets.extend_from_slice(&buffer[..count]),
+            }
+            if octets.len() < 4 << 20 {
+                pause(Duration::from_millis(20));
+            }
+        }
+    });
+    sender.join().unwrap();
+    relay.status_when("all to be written", |status| count(status.route("all"), "waiting") == 0);
+    assert_eq!(count(relay.status().output("sekoia"), "broken_connections"), 0);
+    relay.stop_clean();
+    let octets = ended.join().unwrap();
+    assert_eq!(memchr::memmem::find_iter(&octets, " n=").count() as u64, LONG_COUNT / 3);
 }
 
 #[test]

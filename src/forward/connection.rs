@@ -48,6 +48,9 @@ const LAST_ACKNOWLEDGE_WAIT: Duration = Duration::from_secs(1);
 /// How long to look for a peer's last words on a connection that is broken: they are here, or they never come.
 const LAST_WORD_WAIT: Duration = Duration::from_millis(100);
 
+/// How often a write that waits looks whether anything is acknowledged, at most.
+const STALL_LOOK_MAX: Duration = Duration::from_secs(1);
+
 /// How a connection ended.
 #[derive(Debug)]
 pub(super) enum End {
@@ -76,6 +79,7 @@ pub(super) async fn run(
         flight,
         used_at: Instant::now(),
         acknowledged: 0,
+        moved_at: Instant::now(),
         leaving: &leaving,
     };
     let look_around = async {
@@ -113,6 +117,8 @@ struct Session<'a> {
     used_at: Instant,
     /// Octets known to be acknowledged.
     acknowledged: u64,
+    /// When that count last moved, or when there was first anything to wait for.
+    moved_at: Instant,
     leaving: &'a Leaving,
 }
 
@@ -205,8 +211,10 @@ impl Session<'_> {
             meters.written_messages.add(messages);
             meters.written_bytes.add(out.len() as u64);
         });
-        let written = write_all(&mut self.stream, out, self.forwarder.output.stall_timeout).await;
-        if let Err(error) = written {
+        if self.stream.written() <= self.acknowledged {
+            self.moved_at = Instant::now();
+        }
+        if let Err(error) = self.write_all(renderer.octets()).await {
             return Err(last_word(&mut self.stream).await.unwrap_or(error));
         }
         self.flight.flushed(self.stream.written());
@@ -214,11 +222,33 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Looks at what the peer's kernel has acknowledged.
+    /// Writes and flushes, for as long as the peer takes or acknowledges anything. Ends early when it closes.
+    async fn write_all(&mut self, mut octets: &[u8]) -> io::Result<()> {
+        // A slow road empties a large send buffer by and by: a write that waits is no stall while octets are acknowledged.
+        let look_every = (self.forwarder.output.stall_timeout / 4).min(STALL_LOOK_MAX);
+        loop {
+            match timeout(look_every, write_some(&mut self.stream, octets)).await {
+                Ok(Ok(0)) => return Ok(()),
+                Ok(written) => octets = octets.get(written?..).unwrap_or_default(),
+                Err(_) => self.observe()?,
+            }
+        }
+    }
+
+    /// Looks at what the peer's kernel has acknowledged. An error where that has not moved for too long.
     fn observe(&mut self) -> io::Result<()> {
         let acknowledged = self.stream.acknowledged()?;
         let more = acknowledged.saturating_sub(self.acknowledged);
         self.acknowledged = self.acknowledged.max(acknowledged);
+        let now = Instant::now();
+        if more > 0 || self.acknowledged >= self.stream.written() {
+            self.moved_at = now;
+        } else if now.duration_since(self.moved_at) >= self.forwarder.output.stall_timeout {
+            let outstanding = self.stream.written().saturating_sub(self.acknowledged);
+            let message =
+                format!("stall_timeout: {outstanding} octets are outstanding, and the peer acknowledges none");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+        }
         self.forwarder.meters(|meters| meters.acknowledged_bytes.add(more));
         self.flight.acknowledged(acknowledged, &self.forwarder.pipeline);
         Ok(())
@@ -296,22 +326,20 @@ async fn last_word(stream: &mut Stream) -> Option<io::Error> {
     (error.kind() == io::ErrorKind::InvalidData).then_some(error)
 }
 
-/// Writes and flushes. Ends early when the peer closes, or when nothing moves for `limit`.
-async fn write_all(stream: &mut Stream, mut octets: &[u8], limit: Duration) -> io::Result<()> {
-    let stuck = |_| io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing any more (stall_timeout)");
-    while !octets.is_empty() {
-        let write = poll_fn(|cx| match Pin::new(&mut *stream).poll_write(cx, octets) {
-            Poll::Pending => poll_closed(stream, cx).map(Err),
-            ready => ready,
-        });
-        let count = timeout(limit, write).await.map_err(stuck)??;
-        octets = octets.get(count..).unwrap_or_default();
-    }
-    let flush = poll_fn(|cx| match Pin::new(&mut *stream).poll_flush(cx) {
-        Poll::Pending => poll_closed(stream, cx).map(Err),
-        ready => ready,
-    });
-    timeout(limit, flush).await.map_err(stuck)?
+/// Writes some octets, or flushes where none are left: 0 then. Ends early when the peer closes. Cancel-safe.
+async fn write_some(stream: &mut Stream, octets: &[u8]) -> io::Result<usize> {
+    poll_fn(|cx| {
+        let poll = match octets {
+            [] => Pin::new(&mut *stream).poll_flush(cx).map_ok(|()| 0),
+            // Nothing written of something: as `write_all` of std has it.
+            _ => Pin::new(&mut *stream).poll_write(cx, octets).map(|written| match written {
+                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                written => written,
+            }),
+        };
+        if poll.is_pending() { poll_closed(stream, cx).map(Err) } else { poll }
+    })
+    .await
 }
 
 #[cfg(test)]
