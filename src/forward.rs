@@ -31,12 +31,14 @@ pub use flight::WINDOW_MEMORY;
 
 use flight::Flight;
 use leave::Place;
+use ramp::Outage;
 
 mod backoff;
 mod connection;
 mod file;
 mod flight;
 mod leave;
+mod ramp;
 mod render;
 
 /// What a lane's messages are rendered with.
@@ -118,7 +120,7 @@ impl Forwarder {
         let connector = Connector::new(&self.output, self.tls.clone(), &self.targets, &self.names, meters);
         let number = self.targets.enroll();
         let mut flight = Flight::new(self.replay_window, self.output.replay_quiet);
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut outage) = (Backoff::default(), Outage::default());
         while self.wait_for_work(queue).await {
             // Another target that is well is tried at once.
             if let Some(delay) = backoff.delay().filter(|_| !self.has_choice())
@@ -138,6 +140,7 @@ impl Forwarder {
                     self.count_failure(&failure);
                     self.targets.failed(target, Instant::now());
                     backoff.failed();
+                    outage.goes_on(Instant::now());
                     continue;
                 }
             };
@@ -145,7 +148,7 @@ impl Forwarder {
             let established = Instant::now();
             pipeline.set_flowing(queue, true);
             let place = Place { number, target, peer: connection.peer, connector: &connector };
-            let end = connection::run(&self, queue, connection, &place, &mut flight).await;
+            let end = connection::run(&self, queue, connection, &place, &mut flight, outage.ramp(established)).await;
             pipeline.set_flowing(queue, false);
             self.meters(|meters| meters.connections.add(-1));
             self.disconnected(&end, &mut flight);
@@ -153,9 +156,11 @@ impl Forwarder {
             if established.elapsed() > Backoff::PROVEN_AFTER || matches!(end, End::Orderly) {
                 self.targets.works(target);
                 backoff = Backoff::default();
+                outage.ended();
             } else {
                 self.targets.failed(target, Instant::now());
                 backoff.failed();
+                outage.goes_on(established);
             }
         }
         self.finish(&mut flight)

@@ -32,6 +32,9 @@ use support::{Bench, ROUTE_ALL};
 /// What the issue allows from the collector's return to the first message.
 const RECOVERY_MAX: Duration = Duration::from_secs(5);
 
+/// A SYN that loopback has not answered within this was dropped.
+const BLACK_HOLE_AFTER: Duration = Duration::from_millis(300);
+
 const INPUT: &str = "inputs: {lan: {listen: 'tcp://127.0.0.1:0'}}\n";
 
 /// A relay under load with messages flowing.
@@ -251,6 +254,55 @@ fn a_road_that_is_slow_and_moves_is_not_given_up() {
     relay.stop_clean();
     let octets = ended.join().unwrap();
     assert_eq!(memchr::memmem::find_iter(&octets, " n=").count() as u64, LONG_COUNT / 3);
+}
+
+#[test]
+fn a_connect_that_nobody_answers_is_given_up_and_tried_again() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    socket.listen(0).unwrap();
+    let listener = TcpListener::from(socket);
+    let to = listener.local_addr().unwrap();
+    // Who waits to be accepted takes all the room there is: a SYN is then dropped, as a black hole does.
+    let crowd: Vec<_> =
+        std::iter::from_fn(|| std::net::TcpStream::connect_timeout(&to, BLACK_HOLE_AFTER).ok()).collect();
+    let relay =
+        Relay::start(&format!("outputs: {{sekoia: {{to: 'tcp://{to}', connect_timeout: 300ms}}}}\n{INPUT}{ROUTE_ALL}"));
+    send_tcp(relay.address("lan", "tcp"), numbered(1).as_bytes());
+    relay.status_when("several attempts", |status| count(status.output("sekoia"), "failed_connects") >= 2);
+    drop(crowd);
+    let began = Instant::now();
+    let frame = loop {
+        let mut frame = vec![0; 16];
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // The crowd's connections end without a word.
+        if stream.read(&mut frame).unwrap_or(0) > 0 {
+            break frame;
+        }
+    };
+    assert!(began.elapsed() < RECOVERY_MAX, "{:?}", began.elapsed());
+    assert!(String::from_utf8_lossy(&frame).contains("<134>1"));
+}
+
+#[test]
+fn a_close_that_nobody_answers_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let output = format!("to: 'tcp://{}', stall_timeout: 300ms, idle_timeout: 1s", listener.local_addr().unwrap());
+    let relay = Relay::start(&format!("outputs: {{sekoia: {{{output}}}}}\n{INPUT}{ROUTE_ALL}"));
+    send_tcp(relay.address("lan", "tcp"), numbered(1).as_bytes());
+    // Reads, and never closes.
+    let (mut silent, _) = listener.accept().unwrap();
+    silent.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut octets = Vec::new();
+    silent.read_to_end(&mut octets).unwrap();
+    relay.wait_for_log("connection broke: ");
+    // Nobody knows whether it was read.
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut again = vec![0; octets.len()];
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.read_exact(&mut again).unwrap();
+    assert_eq!(again, octets);
 }
 
 #[test]

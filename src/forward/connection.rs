@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::config::Output;
 use crate::pipeline::Queue;
@@ -22,6 +22,7 @@ use crate::time::sleep_until_some;
 use super::Forwarder;
 use super::flight::Flight;
 use super::leave::{self, Place};
+use super::ramp::Ramp;
 use super::render::Renderer;
 
 /// Records gathered for one write, bytes of memory: about a dozen full TLS records, so that the cost of the system calls
@@ -62,13 +63,14 @@ pub(super) enum End {
     Deadline,
 }
 
-/// Forwards until the connection ends, or has a reason to leave its `place`.
+/// Forwards until the connection ends, or has a reason to leave its `place`; no faster than `ramp` allows, where there is one.
 pub(super) async fn run(
     forwarder: &Forwarder,
     queue: &Queue,
     connection: Connection,
     place: &Place<'_>,
     flight: &mut Flight,
+    ramp: Option<Ramp>,
 ) -> End {
     let mut stop = forwarder.stop.clone();
     let leaving = Leaving::default();
@@ -81,6 +83,7 @@ pub(super) async fn run(
         acknowledged: 0,
         moved_at: Instant::now(),
         leaving: &leaving,
+        ramp,
     };
     let look_around = async {
         leave::reason(forwarder, place).await;
@@ -120,6 +123,8 @@ struct Session<'a> {
     /// When that count last moved, or when there was first anything to wait for.
     moved_at: Instant,
     leaving: &'a Leaving,
+    /// How fast it may send; `None`: as fast as it can.
+    ramp: Option<Ramp>,
 }
 
 /// Why the session stopped waiting.
@@ -178,6 +183,16 @@ impl Session<'_> {
                 _ = stop.ordered() => return Ok(Wake::Work),
             }
         }
+        if let Some(until) = self.held_until() {
+            let look = self.next_look(poll_every);
+            let until = look.map_or(until, |look| look.min(until));
+            tokio::select! {
+                biased;
+                error = closed(&mut self.stream) => return Err(error),
+                () = sleep_until(until) => return Ok(Wake::LookAgain),
+                () = self.leaving.wake.notified() => return Ok(Wake::Close),
+            }
+        }
         if self.queue.waiting() < ENOUGH_BYTES && self.forwarder.stop.deadline().is_none() {
             tokio::select! {
                 biased;
@@ -187,6 +202,17 @@ impl Session<'_> {
             }
         }
         Ok(Wake::Work)
+    }
+
+    /// When the ramp lets the next write begin; `None` where it may at once, as always in a stop, whose time is short.
+    fn held_until(&mut self) -> Option<Instant> {
+        let (ramp, now) = (self.ramp.as_ref()?, Instant::now());
+        if ramp.is_over(now) {
+            self.ramp = None;
+            return None;
+        }
+        let until = ramp.next_write();
+        (until > now && self.forwarder.stop.deadline().is_none()).then_some(until)
     }
 
     /// When to look at what is acknowledged: soon while something is outstanding, else when the window next releases.
@@ -199,7 +225,8 @@ impl Session<'_> {
         let pipeline = &self.forwarder.pipeline;
         renderer.clear();
         let mut messages = 0;
-        pipeline.take(self.queue, WRITE_BYTES, |lane, batch| {
+        let bytes = if self.ramp.is_some() { Ramp::WRITE_BYTES } else { WRITE_BYTES };
+        pipeline.take(self.queue, bytes, |lane, batch| {
             if let Some(rendering) = self.forwarder.renderings.get(lane) {
                 renderer.render(&batch, rendering, pipeline.input_names());
             }
@@ -211,6 +238,9 @@ impl Session<'_> {
             meters.written_messages.add(messages);
             meters.written_bytes.add(out.len() as u64);
         });
+        if let Some(ramp) = &mut self.ramp {
+            ramp.wrote(out.len(), Instant::now());
+        }
         if self.stream.written() <= self.acknowledged {
             self.moved_at = Instant::now();
         }
