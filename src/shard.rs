@@ -228,15 +228,15 @@ fn start_receivers(
 }
 
 /// What each lane's messages are rendered with.
-fn renderings_of(config: &Config) -> Vec<Rendering> {
-    let actions = config.routes.iter().map(|route| &route.action);
+fn renderings_of(config: &Config, pipeline: &Pipeline) -> Vec<Rendering> {
     let keys = || {
-        actions.clone().filter_map(|action| match action {
+        config.routes.iter().filter_map(|route| match &route.action {
             Action::Forward { intake_key, .. } => intake_key.as_ref(),
             Action::Discard => None,
         })
     };
-    let rendering = |action: &Action| match action {
+    let of_lane = |lane| config.routes.get(pipeline.route_of(lane)).map(|route| &route.action);
+    let renderings = (0..pipeline.lane_count()).filter_map(|lane| match of_lane(lane)? {
         Action::Forward { output, template, intake_key } => {
             let rendering = Rendering { template: template.clone(), intake_key: intake_key.clone() };
             match config.outputs.get(*output).map(|output| &output.protocol) {
@@ -245,12 +245,12 @@ fn renderings_of(config: &Config) -> Vec<Rendering> {
             }
         }
         Action::Discard => None,
-    };
-    actions.clone().filter_map(rendering).collect()
+    });
+    renderings.collect()
 }
 
 fn forwarders_of(common: &Common, pipeline: &Rc<Pipeline>, shares: Shares, stop: &Stop) -> Vec<Forwarder> {
-    let renderings = Rc::new(renderings_of(&common.config));
+    let renderings = Rc::new(renderings_of(&common.config, pipeline));
     let mut forwarders = Vec::new();
     for (output_index, output) in common.outputs.iter().enumerate() {
         for _ in 0..output.connections_per_shard.max(1) {

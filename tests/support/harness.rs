@@ -6,6 +6,7 @@ pub mod certificates;
 pub mod collector;
 pub mod disk;
 pub mod load;
+pub mod records;
 pub mod relay;
 pub mod rsyslogd;
 pub mod senders;

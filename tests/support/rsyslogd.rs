@@ -47,13 +47,23 @@ impl Rsyslogd {
     /// Starts with this configuration, in which `DIRECTORY` stands for a directory of its own, where it keeps what it
     /// writes.
     pub fn start(executable: &Path, configuration: &str) -> Self {
+        Self::run(Command::new(executable), configuration)
+    }
+
+    /// The same in this network namespace.
+    pub fn start_inside(namespace: &str, configuration: &str) -> Self {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace, "rsyslogd"]);
+        Self::run(command, configuration)
+    }
+
+    fn run(mut command: Command, configuration: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let configuration = configuration.replace("DIRECTORY", directory.path().to_str().unwrap());
         let global = format!("global(workDirectory=\"{}\" net.enableDNS=\"off\")\n", directory.path().display());
         std::fs::write(path("rsyslog.conf"), format!("{global}{configuration}")).unwrap();
         let errors = std::fs::File::create(path("errors")).unwrap();
-        let mut command = Command::new(executable);
         command.arg("-n").arg("-f").arg(path("rsyslog.conf")).arg("-i").arg(path("pid"));
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn().unwrap();
         Self { process, directory }
@@ -87,6 +97,17 @@ impl Rsyslogd {
             let digits = std::fs::read_to_string(self.path(file)).map_err(|error| error.to_string())?;
             digits.trim().parse().map_err(|_| format!("found {digits:?}"))
         })
+    }
+
+    /// Waits until it listens at this TCP port, which was not left to the kernel's choice.
+    pub fn listens(&self, port: u16) {
+        // Of the process's own network namespace: local address, remote address, state; LISTEN is 0A.
+        let table = format!("/proc/{}/net/tcp", self.process.id());
+        eventually("rsyslogd to listen", || {
+            let text = std::fs::read_to_string(&table).map_err(|error| error.to_string())?;
+            let is_it = |line: &&str| line.contains(&format!(":{port:04X} ")) && line.contains(" 0A ");
+            text.lines().find(is_it).map(|_| ()).ok_or_else(|| text.clone())
+        });
     }
 
     /// The port that the kernel chose for the one TCP socket over IPv4 that it listens at; for inputs that write it nowhere.

@@ -1,7 +1,7 @@
 //! What a configuration may ask for and this build cannot do.
 
 use super::*;
-use crate::config::{Order, Protocol};
+use crate::config::Protocol;
 
 impl Resolver<'_> {
     /// Refuses what is right and not built, so that nothing is taken and then not done.
@@ -24,9 +24,6 @@ impl Resolver<'_> {
                 Protocol::Syslog | Protocol::File(_) => {}
                 Protocol::Relp { .. } => found.push((spoken, "RELP outputs are")),
                 Protocol::Https(_) => found.push((spoken, "HTTPS outputs are")),
-            }
-            if output.order != Order::OldestFirst {
-                found.push((path.key("order"), "\"newest_first\" is"));
             }
         }
         for (path, what) in found {
