@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
-use crate::config::{IntakeKey, Output};
+use crate::config::{IntakeKey, Output, Protocol};
 use crate::metrics::OutputMeters;
 use crate::names::Names;
 use crate::pipeline::{Pipeline, Queue};
@@ -26,15 +26,19 @@ use crate::tls;
 
 use backoff::Backoff;
 use connection::End;
+pub use file::FileWriter;
 pub use flight::WINDOW_MEMORY;
 
 use flight::Flight;
 use leave::Place;
+use ramp::Outage;
 
 mod backoff;
 mod connection;
+mod file;
 mod flight;
 mod leave;
+mod ramp;
 mod render;
 
 /// What a lane's messages are rendered with.
@@ -89,6 +93,8 @@ pub struct Forwarder {
     pub zone: TimeZone,
     /// Bytes of the replay window: the output's, or less where the memory does not allow it.
     pub replay_window: usize,
+    /// Who writes the file, where the output is one.
+    pub file: Option<FileWriter>,
     /// When to end.
     pub stop: Stop,
     /// What the log was told of this output.
@@ -101,13 +107,20 @@ impl Forwarder {
     /// Runs until the stop; returns how many messages could not be delivered by its deadline. Never returns early:
     /// whatever happens to the far end, it tries again.
     pub async fn run(self) -> u64 {
+        match self.output.protocol {
+            Protocol::File(_) => file::run(self).await,
+            _ => self.run_syslog().await,
+        }
+    }
+
+    async fn run_syslog(self) -> u64 {
         let pipeline = Rc::clone(&self.pipeline);
         let Some(queue) = pipeline.queue(self.queue) else { return 0 };
         let meters = pipeline.meters().outputs.get(self.output_index);
         let connector = Connector::new(&self.output, self.tls.clone(), &self.targets, &self.names, meters);
         let number = self.targets.enroll();
         let mut flight = Flight::new(self.replay_window, self.output.replay_quiet);
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut outage) = (Backoff::default(), Outage::default());
         while self.wait_for_work(queue).await {
             // Another target that is well is tried at once.
             if let Some(delay) = backoff.delay().filter(|_| !self.has_choice())
@@ -127,6 +140,7 @@ impl Forwarder {
                     self.count_failure(&failure);
                     self.targets.failed(target, Instant::now());
                     backoff.failed();
+                    outage.goes_on(Instant::now());
                     continue;
                 }
             };
@@ -134,7 +148,7 @@ impl Forwarder {
             let established = Instant::now();
             pipeline.set_flowing(queue, true);
             let place = Place { number, target, peer: connection.peer, connector: &connector };
-            let end = connection::run(&self, queue, connection, &place, &mut flight).await;
+            let end = connection::run(&self, queue, connection, &place, &mut flight, outage.ramp(established)).await;
             pipeline.set_flowing(queue, false);
             self.meters(|meters| meters.connections.add(-1));
             self.disconnected(&end, &mut flight);
@@ -142,9 +156,11 @@ impl Forwarder {
             if established.elapsed() > Backoff::PROVEN_AFTER || matches!(end, End::Orderly) {
                 self.targets.works(target);
                 backoff = Backoff::default();
+                outage.ended();
             } else {
                 self.targets.failed(target, Instant::now());
                 backoff.failed();
+                outage.goes_on(established);
             }
         }
         self.finish(&mut flight)

@@ -44,7 +44,10 @@ const BORDERS: &[(&str, &[&str])] = &[
         &["config", "forward", "metrics", "names", "pipeline", "receive", "road", "spool", "stop", "time", "tls"],
     ),
     ("admin", &["config", "metrics", "shard", "spool", "time"]),
-    ("relay", &["admin", "config", "metrics", "names", "receive", "road", "shard", "spool", "stop", "time", "tls"]),
+    (
+        "relay",
+        &["admin", "config", "forward", "metrics", "names", "receive", "road", "shard", "spool", "stop", "time", "tls"],
+    ),
     ("cli", &["batch", "config", "relay", "spool", "sys", "syslog", "template", "tls"]),
 ];
 

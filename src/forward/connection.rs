@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::config::Output;
 use crate::pipeline::Queue;
@@ -22,6 +22,7 @@ use crate::time::sleep_until_some;
 use super::Forwarder;
 use super::flight::Flight;
 use super::leave::{self, Place};
+use super::ramp::Ramp;
 use super::render::Renderer;
 
 /// Records gathered for one write, bytes of memory: about a dozen full TLS records, so that the cost of the system calls
@@ -48,6 +49,9 @@ const LAST_ACKNOWLEDGE_WAIT: Duration = Duration::from_secs(1);
 /// How long to look for a peer's last words on a connection that is broken: they are here, or they never come.
 const LAST_WORD_WAIT: Duration = Duration::from_millis(100);
 
+/// How often a write that waits looks whether anything is acknowledged, at most.
+const STALL_LOOK_MAX: Duration = Duration::from_secs(1);
+
 /// How a connection ended.
 #[derive(Debug)]
 pub(super) enum End {
@@ -59,13 +63,14 @@ pub(super) enum End {
     Deadline,
 }
 
-/// Forwards until the connection ends, or has a reason to leave its `place`.
+/// Forwards until the connection ends, or has a reason to leave its `place`; no faster than `ramp` allows, where there is one.
 pub(super) async fn run(
     forwarder: &Forwarder,
     queue: &Queue,
     connection: Connection,
     place: &Place<'_>,
     flight: &mut Flight,
+    ramp: Option<Ramp>,
 ) -> End {
     let mut stop = forwarder.stop.clone();
     let leaving = Leaving::default();
@@ -76,7 +81,9 @@ pub(super) async fn run(
         flight,
         used_at: Instant::now(),
         acknowledged: 0,
+        moved_at: Instant::now(),
         leaving: &leaving,
+        ramp,
     };
     let look_around = async {
         leave::reason(forwarder, place).await;
@@ -113,7 +120,11 @@ struct Session<'a> {
     used_at: Instant,
     /// Octets known to be acknowledged.
     acknowledged: u64,
+    /// When that count last moved, or when there was first anything to wait for.
+    moved_at: Instant,
     leaving: &'a Leaving,
+    /// How fast it may send; `None`: as fast as it can.
+    ramp: Option<Ramp>,
 }
 
 /// Why the session stopped waiting.
@@ -172,6 +183,16 @@ impl Session<'_> {
                 _ = stop.ordered() => return Ok(Wake::Work),
             }
         }
+        if let Some(until) = self.held_until() {
+            let look = self.next_look(poll_every);
+            let until = look.map_or(until, |look| look.min(until));
+            tokio::select! {
+                biased;
+                error = closed(&mut self.stream) => return Err(error),
+                () = sleep_until(until) => return Ok(Wake::LookAgain),
+                () = self.leaving.wake.notified() => return Ok(Wake::Close),
+            }
+        }
         if self.queue.waiting() < ENOUGH_BYTES && self.forwarder.stop.deadline().is_none() {
             tokio::select! {
                 biased;
@@ -181,6 +202,17 @@ impl Session<'_> {
             }
         }
         Ok(Wake::Work)
+    }
+
+    /// When the ramp lets the next write begin; `None` where it may at once, as always in a stop, whose time is short.
+    fn held_until(&mut self) -> Option<Instant> {
+        let (ramp, now) = (self.ramp.as_ref()?, Instant::now());
+        if ramp.is_over(now) {
+            self.ramp = None;
+            return None;
+        }
+        let until = ramp.next_write();
+        (until > now && self.forwarder.stop.deadline().is_none()).then_some(until)
     }
 
     /// When to look at what is acknowledged: soon while something is outstanding, else when the window next releases.
@@ -193,7 +225,8 @@ impl Session<'_> {
         let pipeline = &self.forwarder.pipeline;
         renderer.clear();
         let mut messages = 0;
-        pipeline.take(self.queue, WRITE_BYTES, |lane, batch| {
+        let bytes = if self.ramp.is_some() { Ramp::WRITE_BYTES } else { WRITE_BYTES };
+        pipeline.take(self.queue, bytes, |lane, batch| {
             if let Some(rendering) = self.forwarder.renderings.get(lane) {
                 renderer.render(&batch, rendering, pipeline.input_names());
             }
@@ -205,8 +238,13 @@ impl Session<'_> {
             meters.written_messages.add(messages);
             meters.written_bytes.add(out.len() as u64);
         });
-        let written = write_all(&mut self.stream, out, self.forwarder.output.stall_timeout).await;
-        if let Err(error) = written {
+        if let Some(ramp) = &mut self.ramp {
+            ramp.wrote(out.len(), Instant::now());
+        }
+        if self.stream.written() <= self.acknowledged {
+            self.moved_at = Instant::now();
+        }
+        if let Err(error) = self.write_all(renderer.octets()).await {
             return Err(last_word(&mut self.stream).await.unwrap_or(error));
         }
         self.flight.flushed(self.stream.written());
@@ -214,11 +252,33 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Looks at what the peer's kernel has acknowledged.
+    /// Writes and flushes, for as long as the peer takes or acknowledges anything. Ends early when it closes.
+    async fn write_all(&mut self, mut octets: &[u8]) -> io::Result<()> {
+        // A slow road empties a large send buffer by and by: a write that waits is no stall while octets are acknowledged.
+        let look_every = (self.forwarder.output.stall_timeout / 4).min(STALL_LOOK_MAX);
+        loop {
+            match timeout(look_every, write_some(&mut self.stream, octets)).await {
+                Ok(Ok(0)) => return Ok(()),
+                Ok(written) => octets = octets.get(written?..).unwrap_or_default(),
+                Err(_) => self.observe()?,
+            }
+        }
+    }
+
+    /// Looks at what the peer's kernel has acknowledged. An error where that has not moved for too long.
     fn observe(&mut self) -> io::Result<()> {
         let acknowledged = self.stream.acknowledged()?;
         let more = acknowledged.saturating_sub(self.acknowledged);
         self.acknowledged = self.acknowledged.max(acknowledged);
+        let now = Instant::now();
+        if more > 0 || self.acknowledged >= self.stream.written() {
+            self.moved_at = now;
+        } else if now.duration_since(self.moved_at) >= self.forwarder.output.stall_timeout {
+            let outstanding = self.stream.written().saturating_sub(self.acknowledged);
+            let message =
+                format!("stall_timeout: {outstanding} octets are outstanding, and the peer acknowledges none");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+        }
         self.forwarder.meters(|meters| meters.acknowledged_bytes.add(more));
         self.flight.acknowledged(acknowledged, &self.forwarder.pipeline);
         Ok(())
@@ -296,22 +356,20 @@ async fn last_word(stream: &mut Stream) -> Option<io::Error> {
     (error.kind() == io::ErrorKind::InvalidData).then_some(error)
 }
 
-/// Writes and flushes. Ends early when the peer closes, or when nothing moves for `limit`.
-async fn write_all(stream: &mut Stream, mut octets: &[u8], limit: Duration) -> io::Result<()> {
-    let stuck = |_| io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing any more (stall_timeout)");
-    while !octets.is_empty() {
-        let write = poll_fn(|cx| match Pin::new(&mut *stream).poll_write(cx, octets) {
-            Poll::Pending => poll_closed(stream, cx).map(Err),
-            ready => ready,
-        });
-        let count = timeout(limit, write).await.map_err(stuck)??;
-        octets = octets.get(count..).unwrap_or_default();
-    }
-    let flush = poll_fn(|cx| match Pin::new(&mut *stream).poll_flush(cx) {
-        Poll::Pending => poll_closed(stream, cx).map(Err),
-        ready => ready,
-    });
-    timeout(limit, flush).await.map_err(stuck)?
+/// Writes some octets, or flushes where none are left: 0 then. Ends early when the peer closes. Cancel-safe.
+async fn write_some(stream: &mut Stream, octets: &[u8]) -> io::Result<usize> {
+    poll_fn(|cx| {
+        let poll = match octets {
+            [] => Pin::new(&mut *stream).poll_flush(cx).map_ok(|()| 0),
+            // Nothing written of something: as `write_all` of std has it.
+            _ => Pin::new(&mut *stream).poll_write(cx, octets).map(|written| match written {
+                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                written => written,
+            }),
+        };
+        if poll.is_pending() { poll_closed(stream, cx).map(Err) } else { poll }
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -1,17 +1,34 @@
 //! Records to octet-counted frames: `MSG-LEN SP SYSLOG-MSG` (RFC 6587 section 3.4.1), where the message is the rendered
-//! template, its trailing LF included, as rsyslog counts it.
+//! template, its trailing LF included, as rsyslog counts it; or to lines, for a file.
 
-use std::fs;
+use std::{fs, mem};
 
 use jiff::tz::TimeZone;
 
 use crate::batch::Batch;
+use crate::config::IntakeKey;
 use crate::template::{self, Context};
 
 use super::Rendering;
 
 /// What the buffer keeps between writes: somewhat more than one write's records make.
 const KEPT_BYTES_MAX: usize = 512 * 1024;
+
+/// What is written in an intake key's place.
+const MASK: &str = "***";
+
+impl Rendering {
+    /// Without any intake key: masked are the route's own, those of `others` that stand in the template's text, and what
+    /// the text itself calls one (`intake_key="…"`).
+    #[must_use]
+    pub fn masked<'a>(self, others: impl Iterator<Item = &'a IntakeKey>) -> Self {
+        let keys: Vec<&[u8]> = others.map(|key| key.expose()).collect();
+        Self {
+            template: self.template.masked(&keys, MASK.as_bytes()),
+            intake_key: Some(IntakeKey::new(MASK.to_owned())),
+        }
+    }
+}
 
 /// A reusable buffer of frames.
 pub(super) struct Renderer {
@@ -46,12 +63,30 @@ impl Renderer {
         &self.out
     }
 
+    /// The buffer itself, to be [given back](Self::give_back).
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        mem::take(&mut self.out)
+    }
+
+    /// A buffer that was taken. What is in it is forgotten with the next [`Self::clear`].
+    pub(super) fn give_back(&mut self, buffer: Vec<u8>) {
+        self.out = buffer;
+    }
+
+    /// Appends each record of `batch` as it is rendered, with LF behind it where the template has none.
+    pub(super) fn render_lines(&mut self, batch: &Batch, rendering: &Rendering, inputs: &[String]) {
+        let context = context(rendering, &self.my_hostname);
+        for message in batch.messages(inputs) {
+            rendering.template.render(&message, &context, &mut self.state, &mut self.out);
+            if self.out.last() != Some(&b'\n') {
+                self.out.push(b'\n');
+            }
+        }
+    }
+
     /// Appends each record of `batch` as a frame.
     pub(super) fn render(&mut self, batch: &Batch, rendering: &Rendering, inputs: &[String]) {
-        let context = Context {
-            intake_key: rendering.intake_key.as_ref().map(|key| key.expose()).unwrap_or_default(),
-            my_hostname: &self.my_hostname,
-        };
+        let context = context(rendering, &self.my_hostname);
         for message in batch.messages(inputs) {
             let start = self.out.len();
             // The length is known after rendering only. Room for as many digits as last time is left; where that was
@@ -70,4 +105,8 @@ impl Renderer {
             }
         }
     }
+}
+
+fn context<'a>(rendering: &'a Rendering, my_hostname: &'a str) -> Context<'a> {
+    Context { intake_key: rendering.intake_key.as_ref().map(|key| key.expose()).unwrap_or_default(), my_hostname }
 }

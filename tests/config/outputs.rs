@@ -190,9 +190,7 @@ forebay.yaml:5:34: outputs.relp.protocol: RELP outputs are not in this build yet
 forebay.yaml:6:15: outputs.relp2.to: RELP outputs are not in this build yet
 forebay.yaml:7:13: outputs.web.to: HTTPS outputs are not in this build yet
 forebay.yaml:8:14: outputs.web2.to: HTTPS outputs are not in this build yet
-forebay.yaml:9:34: outputs.web3.protocol: HTTPS outputs are not in this build yet
-forebay.yaml:10:14: outputs.copy.to: file outputs are not in this build yet
-forebay.yaml:11:17: outputs.growing.to: file outputs are not in this build yet";
+forebay.yaml:9:34: outputs.web3.protocol: HTTPS outputs are not in this build yet";
     assert_eq!(report, expected);
 }
 

@@ -21,10 +21,9 @@ impl Resolver<'_> {
                 None => path.key("to"),
             };
             match output.protocol {
-                Protocol::Syslog => {}
+                Protocol::Syslog | Protocol::File(_) => {}
                 Protocol::Relp { .. } => found.push((spoken, "RELP outputs are")),
                 Protocol::Https(_) => found.push((spoken, "HTTPS outputs are")),
-                Protocol::File(_) => found.push((spoken, "file outputs are")),
             }
         }
         for (path, what) in found {
