@@ -137,7 +137,7 @@ meters! {
     RouteMeters, "route_" {
         routed: Count, "routed_messages_total" [], Count, "Messages that this route took.";
         discarded: Count, "discarded_messages_total" [], Count, "Messages that this route discarded (discard: true).";
-        released: Count, "released_messages_total" [], Count, "Messages that the far end has: acknowledged by its kernel and out of the replay window.";
+        released: Count, "released_messages_total" [], Count, "Messages that the far end has: acknowledged by its kernel and out of the replay window, or by itself.";
         dropped_full: Count, "dropped_messages_total" [("reason", "queue_full")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused.";
         dropped_spool_full: Count, "dropped_messages_total" [("reason", "spool_full")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused.";
         dropped_spool_damaged: Count, "dropped_messages_total" [("reason", "spool_damaged")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused.";
@@ -244,7 +244,7 @@ const ACKNOWLEDGE_SECONDS: Described = Described {
     name: "forebay_route_acknowledge_seconds",
     kind: Kind::Histogram,
     unit: Unit::Seconds,
-    help: "Time from a message's reception to its acknowledgement by the peer's kernel, the oldest of each batch.",
+    help: "Time from a message's reception to its acknowledgement by the peer's kernel, or by itself, the oldest of each batch.",
 };
 
 const CERTIFICATE_EXPIRY: Described = Described {

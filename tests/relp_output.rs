@@ -29,7 +29,7 @@ use support::relay::{Relay, count};
 use support::relp::{Message, RelpServer};
 use support::rsyslogd::{Rsyslogd, has_module};
 use support::senders::{connect, finish, send_tcp};
-use support::waiting::eventually;
+use support::waiting::{eventually, pause};
 use support::{ROUTE_ALL, installed};
 
 const INPUT: &str = "inputs: {lan: {listen: 'tcp://127.0.0.1:0'}}\n";
@@ -321,25 +321,56 @@ fn what_keeps_a_session_from_opening_is_told_and_tried_again() {
 
 #[test]
 fn no_more_is_outstanding_than_the_window_allows_and_what_was_answered_is_not_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = format!("spool: {{dir: {}, durability: always}}\n", folder.path().display());
+    for spool in ["", &spool] {
+        keeps_to_its_window(spool);
+    }
+}
+
+fn keeps_to_its_window(spool: &str) {
     const WINDOW: u64 = 3;
-    let server = RelpServer::start(|number, mut session| {
+    let may_answer = Arc::new(AtomicBool::new(false));
+    let may = Arc::clone(&may_answer);
+    let server = RelpServer::start(move |number, mut session| {
         if number > 0 {
             return session.take_all();
         }
         let first: Vec<Message> = (0..WINDOW).map(|_| session.next().unwrap()).collect();
+        eventually("the relay to have been looked at", || if may.load(Relaxed) { Ok(()) } else { Err(String::new()) });
         assert!(session.is_silent(Duration::from_millis(200)), "the window is full");
         session.take(first[0]);
         session.take(first[1]);
         let more: Vec<u64> = (0..2).map(|_| session.next().unwrap().number).collect();
         assert_eq!(more, [3, 4]);
-        // Reset, with a whole batch in flight of which two messages are answered.
+        // Closed with a batch in flight of which two messages are answered.
     });
-    let mut relay = relay_with(&server, &format!(", relp_window: {WINDOW}"));
+    let to = format!("to: 'relp+tcp://{}', relp_window: {WINDOW}", server.address);
+    let mut relay = Relay::start(&format!("{INPUT}{spool}outputs: {{out: {{{to}}}}}\n{ROUTE_ALL}"));
     send(&relay, 0..100);
+    relay.status_when("the window to be full", |status| count(status.output("out"), "written_messages") == WINDOW);
+    relay.assert_idles(Duration::from_millis(300));
+    may_answer.store(true, Relaxed);
     assert_eq!(settled(&relay, 100), 100);
     assert!(server.wait_for(100).into_iter().eq(0..100), "none twice");
     let status = relay.status();
     assert_eq!((count(status.output("out"), "broken_connections"), count(status.route("all"), "resent")), (1, WINDOW));
+    relay.stop_clean();
+}
+
+#[test]
+fn a_target_that_opens_no_session_is_left_for_the_next_one() {
+    let surly = RelpServer::start(|_, mut session| session.answer_open(b"500 not today"));
+    let server = RelpServer::start(|_, mut session| session.take_all());
+    let to = format!("to: ['relp+tcp://{}', 'relp+tcp://{}'], prefer_after: 100ms", surly.address, server.address);
+    let mut relay = relay_to(&to);
+    send(&relay, 0..10);
+    assert_eq!(settled(&relay, 10), 10);
+    // The preferred one is probed with an open: that it accepts connections is not enough.
+    let before = count(relay.status().output("out"), "connects");
+    pause(Duration::from_millis(500));
+    assert_eq!(count(relay.status().output("out"), "connects"), before);
+    assert!(server.wait_for(10).into_iter().eq(0..10));
     relay.stop_clean();
 }
 

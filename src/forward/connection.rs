@@ -27,7 +27,7 @@ pub(super) const ENOUGH_BYTES: usize = 64 * 1024;
 pub(super) const LINGER: Duration = Duration::from_millis(2);
 
 /// How long a peer may take to close its side after we closed ours for idleness.
-const CLOSE_WAIT: Duration = Duration::from_secs(5);
+pub(super) const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 /// How long to look for a peer's last words on a connection that is broken: they are here, or they never come.
 pub(super) const LAST_WORD_WAIT: Duration = Duration::from_millis(100);

@@ -26,7 +26,7 @@ use crate::road::{Connection, Stream};
 use crate::time::sleep_until_some;
 
 use super::Forwarder;
-use super::connection::{ENOUGH_BYTES, End, LAST_WORD_WAIT, LINGER, Leaving, WRITE_BYTES, closing_time};
+use super::connection::{CLOSE_WAIT, ENOUGH_BYTES, End, LAST_WORD_WAIT, LINGER, Leaving, WRITE_BYTES, closing_time};
 use super::flight::Flight;
 use super::leave::Place;
 use super::render::{Numbering, Renderer};
@@ -484,7 +484,7 @@ impl Session<'_> {
     /// Says `close`, waits for the answer, and closes our side. All that was sent is answered for, so that nothing is lost
     /// where the server does not take part.
     async fn close(&mut self) -> io::Result<End> {
-        let limit = closing_time(&self.forwarder.stop, &self.forwarder.output);
+        let limit = closing_time(&self.forwarder.stop, &self.forwarder.output).min(CLOSE_WAIT);
         let closed = timeout(limit, async {
             let mut out = Vec::new();
             self.client.close(&mut out);
