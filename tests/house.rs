@@ -38,7 +38,10 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("spool", &["batch", "config", "metrics", "sys", "syslog", "time"]),
     ("pipeline", &["batch", "config", "lane", "metrics", "route", "spool", "syslog"]),
     ("receive", &["config", "metrics", "pipeline", "stop", "sys", "syslog", "time", "tls"]),
-    ("forward", &["batch", "config", "metrics", "names", "pipeline", "road", "stop", "sys", "template", "time", "tls"]),
+    (
+        "forward",
+        &["batch", "config", "metrics", "names", "pipeline", "relp", "road", "stop", "sys", "template", "time", "tls"],
+    ),
     (
         "shard",
         &["config", "forward", "metrics", "names", "pipeline", "receive", "road", "spool", "stop", "time", "tls"],

@@ -19,7 +19,7 @@ use crate::pipeline::Queue;
 
 use super::backoff::Backoff;
 use super::flight::Flight;
-use super::render::Renderer;
+use super::render::{Lines, Renderer};
 use super::{Forwarder, is_worth_a_line};
 
 use rotation::Rotation;
@@ -216,7 +216,7 @@ impl Session<'_> {
         let mut messages = 0;
         pipeline.take(self.queue, WRITE_BYTES, |lane, batch| {
             if let Some(rendering) = self.forwarder.renderings.get(lane) {
-                renderer.render_lines(&batch, rendering, pipeline.input_names());
+                renderer.render((&batch, 0), rendering, pipeline.input_names(), &mut Lines, usize::MAX);
             }
             messages += batch.len() as u64;
             self.flight.push(lane, batch);

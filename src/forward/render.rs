@@ -1,5 +1,5 @@
-//! Records to octet-counted frames: `MSG-LEN SP SYSLOG-MSG` (RFC 6587 section 3.4.1), where the message is the rendered
-//! template, its trailing LF included, as rsyslog counts it; or to lines, for a file.
+//! Records to frames: the rendered template, its trailing LF included (rsyslog counts it as well), in what the protocol
+//! puts around a message; or to lines, for a file.
 
 use std::{fs, mem};
 
@@ -7,6 +7,8 @@ use jiff::tz::TimeZone;
 
 use crate::batch::Batch;
 use crate::config::IntakeKey;
+use crate::relp::client::Client;
+use crate::relp::frame::{Command, Encoder, Mark};
 use crate::template::{self, Context};
 
 use super::Rendering;
@@ -35,8 +37,94 @@ pub(super) struct Renderer {
     state: template::Renderer,
     my_hostname: String,
     out: Vec<u8>,
+}
+
+/// What stands around a message. Its length is known once it is rendered only.
+pub(super) trait Framing {
+    /// Where a frame began.
+    type Mark;
+
+    /// Appends what is in front of a message; `None` where no more may be sent now.
+    fn begin(&mut self, out: &mut Vec<u8>) -> Option<Self::Mark>;
+
+    /// Completes the frame that `mark` is of: all that is behind it in `out` is its message.
+    fn end(&mut self, mark: Self::Mark, out: &mut Vec<u8>);
+}
+
+/// `MSG-LEN SP SYSLOG-MSG` (RFC 6587 section 3.4.1).
+pub(super) struct OctetCounting {
     /// Digits of the last MSG-LEN: the next one's most probable count.
     digits: usize,
+}
+
+impl OctetCounting {
+    /// One that has seen nothing.
+    pub(super) const fn new() -> Self {
+        Self { digits: 3 }
+    }
+}
+
+impl Framing for OctetCounting {
+    type Mark = usize;
+
+    fn begin(&mut self, out: &mut Vec<u8>) -> Option<usize> {
+        // Room for as many digits as last time is left; where that was wrong the message moves by a place or two, which
+        // is rare.
+        let start = out.len();
+        out.resize(start + self.digits + 1, b' ');
+        Some(start)
+    }
+
+    fn end(&mut self, start: usize, out: &mut Vec<u8>) {
+        let length = out.len() - start - self.digits - 1;
+        let mut formatted = itoa::Buffer::new();
+        let formatted = formatted.format(length).as_bytes();
+        if formatted.len() != self.digits {
+            let place = start..start + self.digits;
+            out.splice(place, formatted.iter().copied());
+            self.digits = formatted.len();
+        } else if let Some(place) = out.get_mut(start..start + formatted.len()) {
+            place.copy_from_slice(formatted);
+        }
+    }
+}
+
+/// A line each: LF behind it where the template has none.
+pub(super) struct Lines;
+
+impl Framing for Lines {
+    type Mark = ();
+
+    fn begin(&mut self, _: &mut Vec<u8>) -> Option<()> {
+        Some(())
+    }
+
+    fn end(&mut self, (): (), out: &mut Vec<u8>) {
+        if out.last() != Some(&b'\n') {
+            out.push(b'\n');
+        }
+    }
+}
+
+/// RELP's `syslog` command, numbered by the connection's client.
+pub(super) struct Numbering<'a> {
+    /// Gives out numbers while its window has room.
+    pub(super) client: &'a mut Client,
+    /// Builds the frames.
+    pub(super) encoder: &'a mut Encoder,
+}
+
+impl Framing for Numbering<'_> {
+    type Mark = Mark;
+
+    fn begin(&mut self, out: &mut Vec<u8>) -> Option<Mark> {
+        let txnr = self.client.next_txnr()?;
+        Some(self.encoder.begin(txnr, Command::Syslog, out))
+    }
+
+    fn end(&mut self, mark: Mark, out: &mut Vec<u8>) {
+        self.encoder.end(mark, out);
+    }
 }
 
 impl Renderer {
@@ -48,7 +136,6 @@ impl Renderer {
             state: template::Renderer::new(zone.clone()),
             my_hostname: my_hostname.trim().to_owned(),
             out: Vec::new(),
-            digits: 3,
         }
     }
 
@@ -73,40 +160,30 @@ impl Renderer {
         self.out = buffer;
     }
 
-    /// Appends each record of `batch` as it is rendered, with LF behind it where the template has none.
-    pub(super) fn render_lines(&mut self, batch: &Batch, rendering: &Rendering, inputs: &[String]) {
-        let context = context(rendering, &self.my_hostname);
-        for message in batch.messages(inputs) {
-            rendering.template.render(&message, &context, &mut self.state, &mut self.out);
-            if self.out.last() != Some(&b'\n') {
-                self.out.push(b'\n');
+    /// Appends each record of `batch` from the one at `from` on as a frame, until no more may be sent or there are `octets_max`
+    /// octets. Returns how many those were.
+    pub(super) fn render<F: Framing>(
+        &mut self,
+        (batch, from): (&Batch, usize),
+        rendering: &Rendering,
+        inputs: &[String],
+        framing: &mut F,
+        octets_max: usize,
+    ) -> usize {
+        let context = Context {
+            intake_key: rendering.intake_key.as_ref().map(|key| key.expose()).unwrap_or_default(),
+            my_hostname: &self.my_hostname,
+        };
+        let mut count = 0;
+        for message in batch.messages(inputs).skip(from) {
+            if self.out.len() >= octets_max {
+                break;
             }
-        }
-    }
-
-    /// Appends each record of `batch` as a frame.
-    pub(super) fn render(&mut self, batch: &Batch, rendering: &Rendering, inputs: &[String]) {
-        let context = context(rendering, &self.my_hostname);
-        for message in batch.messages(inputs) {
-            let start = self.out.len();
-            // The length is known after rendering only. Room for as many digits as last time is left; where that was
-            // wrong the message moves by a place or two, which is rare.
-            self.out.resize(start + self.digits + 1, b' ');
+            let Some(mark) = framing.begin(&mut self.out) else { break };
             rendering.template.render(&message, &context, &mut self.state, &mut self.out);
-            let length = self.out.len() - start - self.digits - 1;
-            let mut formatted = itoa::Buffer::new();
-            let formatted = formatted.format(length).as_bytes();
-            if formatted.len() != self.digits {
-                let place = start..start + self.digits;
-                self.out.splice(place, formatted.iter().copied());
-                self.digits = formatted.len();
-            } else if let Some(place) = self.out.get_mut(start..start + formatted.len()) {
-                place.copy_from_slice(formatted);
-            }
+            framing.end(mark, &mut self.out);
+            count += 1;
         }
+        count
     }
-}
-
-fn context<'a>(rendering: &'a Rendering, my_hostname: &'a str) -> Context<'a> {
-    Context { intake_key: rendering.intake_key.as_ref().map(|key| key.expose()).unwrap_or_default(), my_hostname }
 }

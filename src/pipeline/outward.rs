@@ -105,11 +105,13 @@ impl Pipeline {
         }
     }
 
-    /// A batch is released: the far end has it. Where the spool holds it, it may forget it.
-    pub fn release(&self, lane: usize, stub: Stub) {
+    /// A batch is released: the far end has it, but for so many messages that it refused. Where the spool holds it, it may
+    /// forget it.
+    pub fn release(&self, lane: usize, stub: Stub, refused: usize) {
         if let Some(meters) = self.meters.routes.get(self.route_of(lane)) {
             meters.in_flight.add(-(stub.records as i64));
-            meters.released.add(stub.records as u64);
+            meters.released.add(stub.records.saturating_sub(refused) as u64);
+            meters.dropped_refused.add(refused as u64);
         }
         if stub.stored {
             self.with_spool(|work| work.release(lane, stub.seq));

@@ -21,8 +21,7 @@ impl Resolver<'_> {
                 None => path.key("to"),
             };
             match output.protocol {
-                Protocol::Syslog | Protocol::File(_) => {}
-                Protocol::Relp { .. } => found.push((spoken, "RELP outputs are")),
+                Protocol::Syslog | Protocol::Relp { .. } | Protocol::File(_) => {}
                 Protocol::Https(_) => found.push((spoken, "HTTPS outputs are")),
             }
         }

@@ -216,7 +216,7 @@ impl Rig {
     pub(super) fn release(&mut self, count: usize) {
         for _ in 0..count {
             let Some(sent) = self.flight.pop_front_if(|sent| sent.is_acknowledged) else { return };
-            self.pipeline.release(sent.lane, Stub::of(&sent.batch));
+            self.pipeline.release(sent.lane, Stub::of(&sent.batch), 0);
         }
     }
 
