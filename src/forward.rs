@@ -5,6 +5,7 @@
 //! the replay window; after any end of a connection that was not our own orderly close, all of that is sent again.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -18,7 +19,7 @@ use crate::config::{IntakeKey, Output, Protocol};
 use crate::metrics::OutputMeters;
 use crate::names::Names;
 use crate::pipeline::{Pipeline, Queue};
-use crate::road::{ConnectError, Connection, Connector, Targets};
+use crate::road::{Connector, Targets};
 use crate::stop::Stop;
 use crate::template::Template;
 use crate::time::since_epoch;
@@ -26,18 +27,26 @@ use crate::tls;
 
 use backoff::Backoff;
 use connection::End;
+use establish::{Established, Failure};
+pub use file::FileWriter;
 pub use flight::WINDOW_MEMORY;
 pub use https::Web;
 
 use flight::Flight;
 use leave::Place;
+use ramp::Outage;
 
 mod backoff;
 mod connection;
+mod establish;
+mod file;
 mod flight;
 mod https;
 mod leave;
+mod ramp;
+mod relp;
 mod render;
+mod syslog;
 
 /// What a lane's messages are rendered with.
 #[derive(Debug)]
@@ -55,18 +64,34 @@ pub struct Said {
     failures: AtomicU64,
     /// When a broken connection was told of last, seconds since the Unix epoch.
     break_told_at: AtomicU64,
+    /// The same of messages that the far end refused, and how many it has since.
+    refusal_told_at: AtomicU64,
+    refused: AtomicU64,
 }
 
 impl Said {
     /// How often a broken connection is told of at most: a peer that accepts and hangs up breaks one a second.
     const BREAK_EVERY_S: u64 = 10;
 
+    /// How often refused messages are told of at most.
+    const REFUSAL_EVERY_S: u64 = 60;
+
     fn may_tell_of_break(&self) -> bool {
-        let now = since_epoch().as_secs();
-        let told_at = self.break_told_at.load(Relaxed);
-        now.abs_diff(told_at) >= Self::BREAK_EVERY_S
-            && self.break_told_at.compare_exchange(told_at, now, Relaxed, Relaxed).is_ok()
+        may_tell(&self.break_told_at, Self::BREAK_EVERY_S)
     }
+
+    /// One message more was refused: how many there are to be told of, where it is time.
+    fn refused(&self) -> Option<u64> {
+        self.refused.fetch_add(1, Relaxed);
+        may_tell(&self.refusal_told_at, Self::REFUSAL_EVERY_S).then(|| self.refused.swap(0, Relaxed))
+    }
+}
+
+/// Whether something that was told of at `told_at` may be told of again; it then is.
+fn may_tell(told_at: &AtomicU64, every_s: u64) -> bool {
+    let now = since_epoch().as_secs();
+    let before = told_at.load(Relaxed);
+    now.abs_diff(before) >= every_s && told_at.compare_exchange(before, now, Relaxed, Relaxed).is_ok()
 }
 
 /// One shard's connection to one destination, and the lanes that go through it.
@@ -95,6 +120,8 @@ pub struct Forwarder {
     pub web: Arc<Web>,
     /// Bytes of memory that an HTTPS request may be made of.
     pub request_share: usize,
+    /// Who writes the file, where the output is one.
+    pub file: Option<FileWriter>,
     /// When to end.
     pub stop: Stop,
     /// What the log was told of this output.
@@ -108,19 +135,20 @@ impl Forwarder {
     /// whatever happens to the far end, it tries again.
     pub async fn run(self) -> u64 {
         match self.output.protocol.clone() {
+            Protocol::File(_) => file::run(self).await,
             Protocol::Https(http) => https::run(self, &http).await,
-            _ => self.run_syslog().await,
+            _ => self.run_connections().await,
         }
     }
 
-    async fn run_syslog(self) -> u64 {
+    async fn run_connections(self) -> u64 {
         let pipeline = Rc::clone(&self.pipeline);
         let Some(queue) = pipeline.queue(self.queue) else { return 0 };
         let meters = pipeline.meters().outputs.get(self.output_index);
         let connector = Connector::new(&self.output, self.tls.clone(), &self.targets, &self.names, meters);
         let number = self.targets.enroll();
         let mut flight = Flight::new(self.replay_window, self.output.replay_quiet);
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut outage) = (Backoff::default(), Outage::default());
         while self.wait_for_work(queue).await {
             // Another target that is well is tried at once.
             if let Some(delay) = backoff.delay().filter(|_| !self.has_choice())
@@ -129,35 +157,43 @@ impl Forwarder {
                 break;
             }
             let target = self.targets.pick(number, Instant::now());
-            let connection = tokio::select! {
+            let established = tokio::select! {
                 biased;
                 () = self.must_give_up(&backoff) => break,
-                connection = connector.connect(target) => connection,
+                established = self.establish(&connector, target) => established,
             };
-            let connection = match connection {
-                Ok(connection) => connection,
+            let established = match established {
+                Ok(established) => established,
                 Err(failure) => {
                     self.count_failure(&failure);
                     self.targets.failed(target, Instant::now());
                     backoff.failed();
+                    outage.goes_on(Instant::now());
                     continue;
                 }
             };
-            self.connected(&connection);
-            let established = Instant::now();
+            self.connected(established.peer());
+            let began = Instant::now();
             pipeline.set_flowing(queue, true);
-            let place = Place { number, target, peer: connection.peer, connector: &connector };
-            let end = connection::run(&self, queue, connection, &place, &mut flight).await;
+            let place = Place { number, target, peer: established.peer(), connector: &connector };
+            let end = match established {
+                Established::Syslog(connection) => {
+                    syslog::run(&self, queue, connection, &place, &mut flight, outage.ramp(began)).await
+                }
+                Established::Relp(opened) => relp::run(&self, queue, opened, &place, &mut flight).await,
+            };
             pipeline.set_flowing(queue, false);
             self.meters(|meters| meters.connections.add(-1));
             self.disconnected(&end, &mut flight);
             // A peer that accepts and at once hangs up must not be hammered: only a connection that worked resets it.
-            if established.elapsed() > Backoff::PROVEN_AFTER || matches!(end, End::Orderly) {
+            if began.elapsed() > Backoff::PROVEN_AFTER || matches!(end, End::Orderly) {
                 self.targets.works(target);
                 backoff = Backoff::default();
+                outage.ended();
             } else {
                 self.targets.failed(target, Instant::now());
                 backoff.failed();
+                outage.goes_on(began);
             }
         }
         self.finish(&mut flight)
@@ -209,20 +245,20 @@ impl Forwarder {
         }
     }
 
-    fn connected(&self, connection: &Connection) {
+    fn connected(&self, peer: SocketAddr) {
         self.meters(|meters| {
             meters.connects.add(1);
             meters.connections.add(1);
         });
         let failed_before = self.said.failures.swap(0, Relaxed);
         if failed_before > 0 {
-            info!(output = %self.output.name, peer = %connection.peer, failed_before, "connected again");
+            info!(output = %self.output.name, peer = %peer, failed_before, "connected again");
         } else {
-            debug!(output = %self.output.name, peer = %connection.peer, "connected");
+            debug!(output = %self.output.name, peer = %peer, "connected");
         }
     }
 
-    fn count_failure(&self, failure: &ConnectError) {
+    fn count_failure(&self, failure: &Failure) {
         self.meters(|meters| failure.counter(meters).add(1));
         let failures = self.said.failures.fetch_add(1, Relaxed);
         if is_worth_a_line(failures + 1) {
@@ -239,6 +275,10 @@ impl Forwarder {
             End::Orderly => {
                 debug!(output = %self.output.name, "closed in order");
                 flight.release_all(&self.pipeline);
+            }
+            End::ByPeer => {
+                let resent = flight.put_back_all(&self.pipeline);
+                info!(output = %self.output.name, resent, "the peer has closed the connection, in order");
             }
             End::Broken(error) => {
                 self.meters(|meters| meters.broken.add(1));

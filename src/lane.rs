@@ -261,6 +261,28 @@ impl Lane {
         self.cut_front_at(at)
     }
 
+    /// Cuts the oldest off the front, so that at most the newest `keep` bytes of it stay. What is cut stays charged, and
+    /// counts as waiting.
+    pub fn cut_oldest(&mut self, keep: usize) -> VecDeque<Batch> {
+        let mut left = self.front_bytes;
+        let stays = |batch: &Batch| {
+            let fits = left <= keep;
+            left -= batch.charge();
+            fits
+        };
+        let at = self.front.iter().position(stays).unwrap_or(self.front.len());
+        let kept = self.cut_front_at(at);
+        let cut = mem::replace(&mut self.front, kept);
+        self.front_bytes = self.front.iter().map(Batch::charge).sum();
+        cut
+    }
+
+    /// Batches of so many bytes are to come from another lane: they are charged to this one, and wait in it.
+    pub fn adopt(&mut self, charge: usize, budget: &mut Budget) {
+        self.take_from(budget, charge);
+        self.waiting += charge;
+    }
+
     fn cut_front_at(&mut self, at: usize) -> VecDeque<Batch> {
         let cut = self.front.split_off(at);
         self.front_bytes -= cut.iter().map(Batch::charge).sum::<usize>();

@@ -137,14 +137,14 @@ meters! {
     RouteMeters, "route_" {
         routed: Count, "routed_messages_total" [], Count, "Messages that this route took.";
         discarded: Count, "discarded_messages_total" [], Count, "Messages that this route discarded (discard: true).";
-        released: Count, "released_messages_total" [], Count, "Messages that the far end has: acknowledged by its kernel and out of the replay window.";
-        dropped_full: Count, "dropped_messages_total" [("reason", "queue_full")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what an HTTPS intake refused by itself, what had no text to send there.";
-        dropped_spool_full: Count, "dropped_messages_total" [("reason", "spool_full")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what an HTTPS intake refused by itself, what had no text to send there.";
-        dropped_spool_damaged: Count, "dropped_messages_total" [("reason", "spool_damaged")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what an HTTPS intake refused by itself, what had no text to send there.";
-        dropped_operator: Count, "dropped_messages_total" [("reason", "operator")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what an HTTPS intake refused by itself, what had no text to send there.";
-        dropped_shutdown: Count, "dropped_messages_total" [("reason", "shutdown")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what an HTTPS intake refused by itself, what had no text to send there.";
-        dropped_refused: Count, "dropped_messages_total" [("reason", "refused")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what an HTTPS intake refused by itself, what had no text to send there.";
-        dropped_empty: Count, "dropped_messages_total" [("reason", "empty")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what an HTTPS intake refused by itself, what had no text to send there.";
+        released: Count, "released_messages_total" [], Count, "Messages that the far end has: acknowledged by its kernel and out of the replay window, or by itself.";
+        dropped_full: Count, "dropped_messages_total" [("reason", "queue_full")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused, what had no text to send over HTTPS.";
+        dropped_spool_full: Count, "dropped_messages_total" [("reason", "spool_full")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused, what had no text to send over HTTPS.";
+        dropped_spool_damaged: Count, "dropped_messages_total" [("reason", "spool_damaged")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused, what had no text to send over HTTPS.";
+        dropped_operator: Count, "dropped_messages_total" [("reason", "operator")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused, what had no text to send over HTTPS.";
+        dropped_shutdown: Count, "dropped_messages_total" [("reason", "shutdown")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused, what had no text to send over HTTPS.";
+        dropped_refused: Count, "dropped_messages_total" [("reason", "refused")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused, what had no text to send over HTTPS.";
+        dropped_empty: Count, "dropped_messages_total" [("reason", "empty")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused, what had no text to send over HTTPS.";
         spooled: Amount, "spooled_messages" [], Count, "Messages on the disk and not in memory.";
         recovered: Count, "recovered_messages_total" [], Count, "Messages that an earlier run left in the spool, or that were imported into it.";
         spool_bytes: Amount, "spool_bytes" [], Bytes, "Octets of the blocks in the spool.";
@@ -184,6 +184,7 @@ meters! {
         failed_connect: Count, "connect_failures_total" [("reason", "connect")], Count, "Failed attempts to connect, by reason.";
         failed_proxy: Count, "connect_failures_total" [("reason", "proxy")], Count, "Failed attempts to connect, by reason.";
         failed_handshake: Count, "connect_failures_total" [("reason", "tls_handshake")], Count, "Failed attempts to connect, by reason.";
+        failed_open: Count, "connect_failures_total" [("reason", "relp_open")], Count, "Failed attempts to connect, by reason.";
         resolved_dns: Count, "resolutions_total" [("source", "dns")], Count, "Addresses found for a new connection, by source: the name servers, the last good answer because they failed, fallback_addresses because there is none.";
         resolved_last_good: Count, "resolutions_total" [("source", "last_good")], Count, "Addresses found for a new connection, by source: the name servers, the last good answer because they failed, fallback_addresses because there is none.";
         resolved_fallback: Count, "resolutions_total" [("source", "fallback")], Count, "Addresses found for a new connection, by source: the name servers, the last good answer because they failed, fallback_addresses because there is none.";
@@ -191,6 +192,15 @@ meters! {
         written_messages: Count, "written_messages_total" [], Count, "Messages written, those sent again included.";
         written_bytes: Count, "written_bytes_total" [], Bytes, "Octets written, before encryption.";
         acknowledged_bytes: Count, "acknowledged_bytes_total" [], Bytes, "Octets on the wire that the peer's kernel acknowledged, after encryption.";
+    }
+}
+
+impl OutputMeters {
+    /// Failed attempts to connect, for any reason.
+    pub fn failed_connects(&self) -> u64 {
+        let reasons =
+            [&self.failed_resolve, &self.failed_connect, &self.failed_proxy, &self.failed_handshake, &self.failed_open];
+        reasons.iter().map(|reason| reason.value()).sum()
     }
 }
 
@@ -265,7 +275,7 @@ const ACKNOWLEDGE_SECONDS: Described = Described {
     name: "forebay_route_acknowledge_seconds",
     kind: Kind::Histogram,
     unit: Unit::Seconds,
-    help: "Time from a message's reception to its acknowledgement by the peer's kernel, the oldest of each batch.",
+    help: "Time from a message's reception to its acknowledgement by the peer's kernel, or by itself, the oldest of each batch.",
 };
 
 const CERTIFICATE_EXPIRY: Described = Described {

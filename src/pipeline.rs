@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
-use crate::config::{Action, Config, Oversize, Protocol, Route};
+use crate::config::{Action, Config, Order, Oversize, Protocol, Route};
 use crate::lane::{Budget, Lane};
 use crate::metrics::Meters;
 use crate::route::{Matcher, Rule};
@@ -123,11 +123,13 @@ impl Pipeline {
             }
             lanes.push((route_index, queue));
         }
+        let of_spool = lanes.len();
+        let lives = live_lanes(config, &mut lanes, &mut lane_of, &mut queues);
         let rules = config.routes.iter();
         let rules: Vec<Rule> =
             rules.map(|route| Rule { conditions: route.conditions.clone(), continues: route.continues }).collect();
         let spooling = config.spool.as_ref().zip(port);
-        let spooling = spooling.map(|(spool, port)| Spooling::new(spool, port, lanes.len()));
+        let spooling = spooling.map(|(spool, port)| Spooling::new(spool, port, of_spool, lives));
         let pipeline = Self {
             inner: RefCell::new(Inner {
                 matcher: Matcher::new(&rules),
@@ -168,6 +170,11 @@ impl Pipeline {
         &self.input_names
     }
 
+    /// How many lanes there are.
+    pub fn lane_count(&self) -> usize {
+        self.lanes.len()
+    }
+
     /// The route of a lane.
     pub fn route_of(&self, lane: usize) -> usize {
         self.lanes.get(lane).map(|(route, _)| *route).unwrap_or_default()
@@ -199,6 +206,40 @@ impl Pipeline {
     pub fn queue(&self, index: usize) -> Option<&Queue> {
         self.queues.get(index)
     }
+}
+
+/// With `order: newest_first` a route has two lanes: new messages go to one that the disk is behind of, and is sent first.
+/// Those that it has no room for go to the route's own, and by way of the disk. Returns pairs of both.
+fn live_lanes(
+    config: &Config,
+    lanes: &mut Vec<(usize, usize)>,
+    lane_of: &mut [Option<usize>],
+    queues: &mut [Queue],
+) -> Vec<(usize, usize)> {
+    let mut pairs = Vec::new();
+    for own in 0..lanes.len() {
+        let Some((route, index)) = lanes.get(own).copied() else { continue };
+        let Some(queue) = queues.get_mut(index) else { continue };
+        let order = match config.routes.get(route).map(|route| &route.action) {
+            Some(Action::Forward { output, .. }) => config.outputs.get(*output).map(|output| output.order),
+            _ => None,
+        };
+        let Some(Order::NewestFirst { backlog_share }) = order.filter(|_| config.spool.is_some()) else {
+            queue.first.lanes.push(own);
+            continue;
+        };
+        let live = lanes.len();
+        lanes.push((route, index));
+        if let Some(lane) = lane_of.get_mut(route) {
+            *lane = Some(live);
+        }
+        queue.lanes.push(live);
+        queue.first.lanes.push(live);
+        queue.second.lanes.push(own);
+        queue.second_share = usize::from(backlog_share);
+        pairs.push((live, own));
+    }
+    pairs
 }
 
 /// Which queue serves a route: a route stays on one connection, so that its order is kept. Those of one output take its

@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
-use crate::config::{Action, Config, Input, Output};
-use crate::forward::{Forwarder, Rendering, Said, WINDOW_MEMORY, Web};
+use crate::config::{Action, Config, Input, Output, Protocol};
+use crate::forward::{FileWriter, Forwarder, Rendering, Said, WINDOW_MEMORY, Web};
 use crate::metrics::Meters;
 use crate::names::Names;
 use crate::pipeline::Pipeline;
@@ -46,6 +46,8 @@ pub struct Common {
     pub said: Vec<Arc<Said>>,
     /// What HTTPS outputs know together.
     pub web: Arc<Web>,
+    /// By output: who writes its file, where it is one.
+    pub files: Vec<Option<FileWriter>>,
     /// By output: how its targets are.
     pub targets: Vec<Arc<Targets>>,
     /// The resolver.
@@ -230,15 +232,30 @@ fn start_receivers(
     Ok(())
 }
 
-fn forwarders_of(common: &Common, pipeline: &Rc<Pipeline>, shares: Shares, stop: &Stop) -> Vec<Forwarder> {
-    let routes = common.config.routes.iter();
-    let renderings = routes.filter_map(|route| match &route.action {
-        Action::Forward { template, intake_key, .. } => {
-            Some(Rendering { template: template.clone(), intake_key: intake_key.clone() })
+/// What each lane's messages are rendered with.
+fn renderings_of(config: &Config, pipeline: &Pipeline) -> Vec<Rendering> {
+    let keys = || {
+        config.routes.iter().filter_map(|route| match &route.action {
+            Action::Forward { intake_key, .. } => intake_key.as_ref(),
+            Action::Discard => None,
+        })
+    };
+    let of_lane = |lane| config.routes.get(pipeline.route_of(lane)).map(|route| &route.action);
+    let renderings = (0..pipeline.lane_count()).filter_map(|lane| match of_lane(lane)? {
+        Action::Forward { output, template, intake_key } => {
+            let rendering = Rendering { template: template.clone(), intake_key: intake_key.clone() };
+            match config.outputs.get(*output).map(|output| &output.protocol) {
+                Some(Protocol::File(file)) if !file.reveal_keys => Some(rendering.masked(keys())),
+                _ => Some(rendering),
+            }
         }
         Action::Discard => None,
     });
-    let renderings: Rc<Vec<Rendering>> = Rc::new(renderings.collect());
+    renderings.collect()
+}
+
+fn forwarders_of(common: &Common, pipeline: &Rc<Pipeline>, shares: Shares, stop: &Stop) -> Vec<Forwarder> {
+    let renderings = Rc::new(renderings_of(&common.config, pipeline));
     let mut forwarders = Vec::new();
     for (output_index, output) in common.outputs.iter().enumerate() {
         for _ in 0..output.connections_per_shard.max(1) {
@@ -251,6 +268,7 @@ fn forwarders_of(common: &Common, pipeline: &Rc<Pipeline>, shares: Shares, stop:
                 tls: common.connectors.get(output_index).cloned().flatten(),
                 names: common.names.clone(),
                 targets: common.targets.get(output_index).cloned().unwrap_or_else(|| Arc::new(Targets::of(output))),
+                file: common.files.get(output_index).cloned().flatten(),
                 zone: TimeZone::system(),
                 replay_window: output.replay_window.min(shares.window_max),
                 web: Arc::clone(&common.web),

@@ -41,8 +41,8 @@ const BORDERS: &[(&str, &[&str])] = &[
     (
         "forward",
         &[
-            "batch", "config", "metrics", "names", "pipeline", "road", "stop", "sys", "syslog", "template", "time",
-            "tls",
+            "batch", "config", "metrics", "names", "pipeline", "relp", "road", "stop", "sys", "syslog", "template",
+            "time", "tls",
         ],
     ),
     (

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use support::certificates::Certificates;
-use support::collector::Collector;
+use support::collector::{Collector, Manner, number_of};
 use support::load::{missing_and_duplicates, numbered};
 use support::relay::{Relay, Status, count, remove_own_variables};
 use support::senders::*;
@@ -211,6 +211,10 @@ fn nothing_that_a_relay_had_stored_is_lost_when_it_is_killed_thirty_times() {
     }
     site.collector.restart();
     let mut relay = site.start("durability: always", ALL);
+    eventually("the spool to be open", || match relay.metric("forebay_spool_state", "state=\"ready\"") {
+        1 => Ok(()),
+        _ => Err("it is not".to_owned()),
+    });
     eventually("everything to leave the spool", || {
         let status = relay.status();
         let left = count(status.route("all"), "spooled") + count(status.route("all"), "waiting");
@@ -396,6 +400,10 @@ fn a_spool_that_cannot_be_made_is_said_and_messages_flow_without_it() {
         2_000 => Ok(()),
         some => Err(some.to_string()),
     });
+    // Those that are sent again come through another shard's connection, perhaps.
+    relay.status_when("nothing to be left", |status| {
+        count(status.route("all"), "spooled") + count(status.route("all"), "waiting") == 0
+    });
     relay.stop_clean();
 }
 
@@ -469,4 +477,49 @@ fn an_outage_of_one_destination_does_not_delay_another() {
     assert!(arrived.is_ok(), "after {:?}", began.elapsed());
     finish(stream);
     balanced(&relay);
+}
+
+#[test]
+fn new_messages_arrive_within_a_second_while_a_backlog_goes_out_behind_them() {
+    let site = Site::new();
+    site.collector.stop();
+    let configuration = site.configuration("", ALL).replace("sekoia: {", "sekoia: {order: newest_first, ");
+    let mut relay = Relay::start(&configuration);
+    let lan = relay.address("lan", "tcp");
+    let backlog = 60_000;
+    let filler = "the lock keeper writes down every barge ".repeat(20);
+    let line = |number| format!("<134>Nov 22 10:00:00 gate slow[7]: n={number} {filler}\n");
+    support::senders::send_tcp(lan, (0..backlog).map(line).collect::<String>().as_bytes());
+    relay.status_when("the backlog to be on the disk", |status| count(status.route("all"), "spooled") > backlog / 2);
+    site.collector.behave(Manner::ReadsSlowly);
+    site.collector.restart();
+    eventually("the backlog to go out", || match site.collector.look(|seen| seen.frames.len()) {
+        0 => Err("nothing has arrived".to_owned()),
+        _ => Ok(()),
+    });
+    let mut stream = TcpStream::connect(lan).unwrap();
+    let mut waits: Vec<Duration> = (backlog..backlog + 100)
+        .map(|number| {
+            let sent_at = Instant::now();
+            stream.write_all(line(number).as_bytes()).unwrap();
+            eventually("a new message to arrive", || {
+                let is_it = |frame: &Vec<u8>| number_of(frame) == Some(number);
+                let has_come = site.collector.look(|seen| seen.frames.iter().rev().take(5_000).any(is_it));
+                if has_come { Ok(()) } else { Err(number.to_string()) }
+            });
+            sent_at.elapsed()
+        })
+        .collect();
+    let left = count(relay.status().route("all"), "spooled");
+    assert!(left > 0, "the backlog went out meanwhile: nothing was shown");
+    waits.sort_unstable();
+    assert!(waits[98] < Duration::from_secs(1), "{waits:?}");
+    drop(stream);
+    site.collector.behave(Manner::Reads);
+    eventually("all to arrive", || match missing_and_duplicates(&site.collector.numbers(), backlog + 100).0 {
+        missing if missing.is_empty() => Ok(()),
+        missing => Err(format!("{missing:?}")),
+    });
+    balanced(&relay);
+    relay.stop_clean();
 }

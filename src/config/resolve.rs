@@ -10,7 +10,10 @@ use super::leaf::{Is, Or, Span};
 use super::path::{Path, Step};
 use super::report::{Mistakes, Position, Report};
 use super::tree::{Node, Value};
-use super::{Action, Config, HttpLimits, Input, Listen, Loaded, Log, LogFormat, Output, Protocol, Route, limits, raw};
+use super::{
+    Action, Config, Durability, HttpLimits, Input, Listen, Loaded, Log, LogFormat, Order, Output, Protocol, Route,
+};
+use super::{Spool, limits, raw};
 
 mod inputs;
 mod outputs;
@@ -78,6 +81,7 @@ impl Resolver<'_> {
             self.missing(&inputs_path, "no inputs, expected at least one");
         }
         self.distinct_files(&outputs);
+        self.newest_first_in_memory(&outputs, spool.as_ref());
         self.warn_of_large_messages(&inputs, &outputs);
         let admin = self.admin(raw.admin);
         self.distinct_addresses(&inputs, admin);
@@ -102,6 +106,17 @@ impl Resolver<'_> {
                     .requests_per_second
                     .map_or(limits::REQUESTS_PER_SECOND, |count| u32::try_from(count.0.0).unwrap_or(u32::MAX)),
             },
+        }
+    }
+
+    /// What must be stored before it is sent goes behind what is stored.
+    fn newest_first_in_memory(&mut self, outputs: &[Output], spool: Option<&Spool>) {
+        if spool.is_none_or(|spool| spool.durability == Durability::Overflow) {
+            return;
+        }
+        for output in outputs.iter().filter(|output| output.order != Order::OldestFirst) {
+            let path = Path::root().key("outputs").key(&output.name).key("order");
+            self.mistake(&path, "found \"newest_first\", but \"spool.durability\" is always, expected overflow");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Out over HTTPS: events in batches to Sekoia's `/plain/batch`, compressed, each request answered.
 //!
-//! A forwarder has one lane, because a request carries one key. What it takes from the lane is held until the answer says
+//! A forwarder has one route, because a request carries one key. What it takes of its lanes is held until the answer says
 //! what became of it: released, dropped as refused, or put back to be sent again. When a request may go is for the whole
 //! process to decide (`limiter`), and a route whose key is refused waits (`parking`) while others go on.
 
@@ -21,13 +21,13 @@ use crate::road::{Connection, Connector};
 use crate::time::sleep_until_some;
 
 use super::backoff::Backoff;
+use super::connection::Leaving;
 use super::flight::Flight;
 use super::leave::{self, Place};
 use super::{Forwarder, Rendering};
 
 use body::{Body, Builder};
 use exchange::{Conversation, Fault, Limits, Reply};
-use leaving::Leaving;
 use parking::{Look, Parking};
 use patience::Patience;
 use taken::{Fate, Taken};
@@ -37,7 +37,6 @@ mod answer;
 mod body;
 mod event;
 mod exchange;
-mod leaving;
 mod limiter;
 mod parking;
 mod patience;
@@ -113,13 +112,13 @@ pub(super) async fn run(forwarder: Forwarder, http: &Http) -> u64 {
         let connection = match connection {
             Ok(connection) => connection,
             Err(failure) => {
-                forwarder.count_failure(&failure);
+                forwarder.count_failure(&failure.into());
                 forwarder.targets.failed(target, Instant::now());
                 backoff.failed();
                 continue;
             }
         };
-        forwarder.connected(&connection);
+        forwarder.connected(connection.peer);
         let established = Instant::now();
         pipeline.set_flowing(queue, true);
         let place = Place { number, target, peer: connection.peer, connector: &connector };
@@ -182,7 +181,7 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     /// `None` where no route leads here.
     fn new(forwarder: &'a Forwarder, http: &'a Http, queue: &'a Queue) -> Option<Self> {
-        let lane = queue.only_lane()?;
+        let lane = queue.any_lane()?;
         let route = forwarder.pipeline.route_of(lane);
         Some(Self {
             forwarder,

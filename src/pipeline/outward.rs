@@ -5,19 +5,39 @@ use tokio::time::timeout;
 use crate::batch::{Batch, Seq, Stub};
 use crate::lane::Lane;
 
+use super::queue::Ring;
 use super::{PACE_MAX, Pipeline, Queue, Shelf};
 
 impl Pipeline {
-    /// Takes batches of the queue's lanes, one a lane in turn, until `bytes` are reached or nothing waits.
+    /// Takes batches of the queue's lanes, one a lane in turn, until `bytes` are reached or nothing waits. Lanes that are sent
+    /// second have their share of the bytes, and what the first leave.
     pub fn take(&self, queue: &Queue, bytes: usize, mut to: impl FnMut(usize, Batch)) {
         let mut inner = self.inner.borrow_mut();
         let shelf = &mut inner.shelf;
-        let mut taken = 0;
-        let mut empty = 0;
-        while taken < bytes && empty < queue.lanes.len() {
-            let turn = queue.next.get();
-            queue.next.set((turn + 1) % queue.lanes.len());
-            let popped = queue.lanes.get(turn).and_then(|lane| Some((*lane, shelf.lanes.get_mut(*lane)?.pop()?)));
+        let kept = bytes / 100 * queue.second_share;
+        let mut taken = self.take_of(shelf, queue, &queue.first, bytes - kept, &mut to);
+        taken += self.take_of(shelf, queue, &queue.second, bytes.saturating_sub(taken), &mut to);
+        self.take_of(shelf, queue, &queue.first, bytes.saturating_sub(taken), &mut to);
+        if self.live_bytes(shelf, queue) <= queue.plenty / 2 {
+            queue.thinned.notify_waiters();
+        }
+        if let Some(spooling) = &self.spooling {
+            self.work(spooling, shelf).read_ahead(queue);
+        }
+    }
+
+    /// The same of some of its lanes; how many bytes.
+    fn take_of(
+        &self,
+        shelf: &mut Shelf,
+        queue: &Queue,
+        lanes: &Ring,
+        bytes: usize,
+        to: &mut impl FnMut(usize, Batch),
+    ) -> usize {
+        let (mut taken, mut empty) = (0, 0);
+        while taken < bytes && empty < lanes.len() {
+            let popped = lanes.turn().and_then(|lane| Some((lane, shelf.lanes.get_mut(lane)?.pop()?)));
             let Some((lane, batch)) = popped else {
                 empty += 1;
                 continue;
@@ -29,12 +49,7 @@ impl Pipeline {
             self.count_moved(lane, &batch, -1);
             to(lane, batch);
         }
-        if self.live_bytes(shelf, queue) <= queue.plenty / 2 {
-            queue.thinned.notify_waiters();
-        }
-        if let Some(spooling) = &self.spooling {
-            self.work(spooling, shelf).read_ahead(queue);
-        }
+        taken
     }
 
     /// Bytes that wait in the queue and did not come from the disk: reading ahead is no reason for senders to wait.
@@ -90,11 +105,13 @@ impl Pipeline {
         }
     }
 
-    /// A batch is released: the far end has it. Where the spool holds it, it may forget it.
-    pub fn release(&self, lane: usize, stub: Stub) {
+    /// A batch is released: the far end has it, but for so many messages that it refused. Where the spool holds it, it may
+    /// forget it.
+    pub fn release(&self, lane: usize, stub: Stub, refused: usize) {
         if let Some(meters) = self.meters.routes.get(self.route_of(lane)) {
             meters.in_flight.add(-(stub.records as i64));
-            meters.released.add(stub.records as u64);
+            meters.released.add(stub.records.saturating_sub(refused) as u64);
+            meters.dropped_refused.add(refused as u64);
         }
         if stub.stored {
             self.with_spool(|work| work.release(lane, stub.seq));

@@ -7,7 +7,14 @@ use tokio::sync::Notify;
 /// The batches of one forwarder: which lanes it serves, and how it wants to be woken.
 #[derive(Debug)]
 pub struct Queue {
+    /// All of them.
     pub(super) lanes: Vec<usize>,
+    /// Those that are sent first.
+    pub(super) first: Ring,
+    /// With `order: newest_first`, the lanes that hold what is on the disk.
+    pub(super) second: Ring,
+    /// What the second may take of each write while the first have something, in percent.
+    pub(super) second_share: usize,
     /// Once more bytes wait its senders are slowed down, see [`PLENTY_BYTES`](super::PLENTY_BYTES).
     pub(super) plenty: usize,
     waiting: Cell<usize>,
@@ -15,8 +22,6 @@ pub struct Queue {
     backlog: Cell<usize>,
     wake_above: Cell<usize>,
     wake: Notify,
-    /// Whose turn it is to be sent, among the lanes.
-    pub(super) next: Cell<usize>,
     /// Whose turn it is to be read.
     pub(super) next_read: Cell<usize>,
     /// A connection is up and takes what it is given.
@@ -24,16 +29,39 @@ pub struct Queue {
     pub(super) thinned: Notify,
 }
 
+/// Lanes that are sent in turn.
+#[derive(Debug, Default)]
+pub(super) struct Ring {
+    pub(super) lanes: Vec<usize>,
+    next: Cell<usize>,
+}
+
+impl Ring {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Whose turn it is.
+    pub(super) fn turn(&self) -> Option<usize> {
+        let turn = self.next.get();
+        self.next.set((turn + 1) % self.len().max(1));
+        self.lanes.get(turn).copied()
+    }
+}
+
 impl Queue {
     pub(super) fn new(plenty: usize) -> Self {
         Self {
             plenty,
             lanes: Vec::new(),
+            first: Ring::default(),
+            second: Ring::default(),
+            second_share: 0,
             waiting: Cell::new(0),
             backlog: Cell::new(0),
             wake_above: Cell::new(usize::MAX),
             wake: Notify::new(),
-            next: Cell::new(0),
             next_read: Cell::new(0),
             flowing: Cell::new(false),
             thinned: Notify::new(),
@@ -45,9 +73,9 @@ impl Queue {
         self.flowing.get()
     }
 
-    /// The lane that it serves, where that is one.
-    pub fn only_lane(&self) -> Option<usize> {
-        if let [lane] = self.lanes.as_slice() { Some(*lane) } else { None }
+    /// One of its lanes: with HTTPS all are of one route.
+    pub fn any_lane(&self) -> Option<usize> {
+        self.lanes.first().copied()
     }
 
     pub(super) fn set_flowing(&self, flowing: bool) {

@@ -62,6 +62,8 @@ pub(super) struct Spooling {
     /// Something lies in an open batch that must be stored before it is sent.
     lingering: Notify,
     is_lingering: Cell<bool>,
+    /// Lanes of new messages that nothing on the disk goes before, each with the lane that what it has no room for goes to.
+    lives: Vec<(usize, usize)>,
     places: RefCell<Places>,
 }
 
@@ -142,14 +144,15 @@ struct Transit {
 }
 
 impl Spooling {
-    /// For a shard with so many lanes.
-    pub(super) fn new(spool: &config::Spool, port: Port, lanes: usize) -> Self {
+    /// For a shard with so many lanes that the spool knows, and these before some of them: see [`super::live_lanes`].
+    pub(super) fn new(spool: &config::Spool, port: Port, lanes: usize, lives: Vec<(usize, usize)>) -> Self {
         Self {
             port,
             durability: spool.durability,
             patience: spool.spill_after,
             lingering: Notify::new(),
             is_lingering: Cell::new(false),
+            lives,
             places: RefCell::new(Places {
                 lanes: (0..lanes).map(|_| Place::new()).collect(),
                 unsent: VecDeque::new(),
@@ -239,7 +242,7 @@ impl Pipeline {
     /// All lanes begin behind what earlier runs left.
     pub(super) fn start_behind(&self) {
         self.with_spool(|work| {
-            for lane in 0..self.lanes.len() {
+            for lane in 0..work.places.lanes.len() {
                 work.on(lane, Work::go_behind);
                 // Most often nothing is there, and what comes meanwhile need not go there either.
                 if let Some(place) = work.places.lanes.get_mut(lane) {
@@ -336,7 +339,12 @@ impl Work<'_> {
     pub(super) fn after_turn(&mut self, touched: &[usize]) {
         for lane in touched {
             let is_short = !self.has_slack(*lane);
-            let Some(state) = self.shelf.lanes.get(*lane).zip(self.places.lanes.get(*lane)) else { continue };
+            let Some(state) = self.shelf.lanes.get(*lane).zip(self.places.lanes.get(*lane)) else {
+                if is_short {
+                    self.spill_live(*lane);
+                }
+                continue;
+            };
             let (lane_state, place) = state;
             let must_be_stored = lane_state.is_on_detour() && lane_state.open_bytes() > 0;
             if self.spooling.durability == Durability::Always && must_be_stored && !self.spooling.is_lingering.get() {
@@ -387,16 +395,24 @@ impl Work<'_> {
         for lane in 0..self.places.lanes.len() {
             self.on(lane, |work, lane| work.tick_lane(lane, now_us));
         }
+        for (live, _) in &self.spooling.lives {
+            self.tick_live(*live, now_us);
+        }
         for queue in &self.pipeline.queues {
             self.read_ahead(queue);
         }
     }
 
+    fn tick_live(&mut self, live: usize, now_us: i64) {
+        let oldest_us = self.shelf.lanes.get(live).and_then(Lane::oldest_unstored_us);
+        if !self.has_slack(live) || is_older(oldest_us, now_us, self.spooling.patience) {
+            self.spill_live(live);
+        }
+    }
+
     fn tick_lane(&mut self, index: usize, now_us: i64) {
         let is_short = !self.has_slack(index);
-        let older_than = |since_us: Option<i64>, limit: Duration| {
-            since_us.is_some_and(|since| u128::try_from(now_us - since).unwrap_or(0) >= limit.as_micros())
-        };
+        let older_than = |since_us: Option<i64>, limit: Duration| is_older(since_us, now_us, limit);
         let patience = self.spooling.patience;
         let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else { return };
         place.is_refused = false;
@@ -518,4 +534,9 @@ impl Work<'_> {
             Durability::Always => BATCH_BYTES,
         }
     }
+}
+
+/// Whether what arrived at `since_us` has waited for `limit`.
+fn is_older(since_us: Option<i64>, now_us: i64, limit: Duration) -> bool {
+    since_us.is_some_and(|since| u128::try_from(now_us - since).unwrap_or(0) >= limit.as_micros())
 }

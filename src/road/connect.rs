@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::config::Output;
+use crate::config::{Order, Output};
 use crate::metrics::{Count, OutputMeters};
 use crate::names::{LookupError, Names, Question, Source};
 use crate::tls;
@@ -26,6 +26,9 @@ use super::targets::Targets;
 
 /// What the addresses are given at least that are left when a handshake has failed: a retransmitted SYN.
 const REST_MIN: Duration = Duration::from_millis(1_500);
+
+/// What the kernel may hold unsent of a connection that new messages are to be sent through first: they queue behind it.
+const UNSENT_MAX: u32 = 128 * 1024;
 
 /// Why there is no connection. All of them are worth another attempt.
 #[derive(Debug, thiserror::Error)]
@@ -230,6 +233,9 @@ impl<'a> Connector<'a> {
         // Blocks are written whole; waiting for more (Nagle) would only delay the last one.
         tcp.set_nodelay(true)?;
         let socket = socket2::SockRef::from(tcp);
+        if self.output.order != Order::OldestFirst {
+            socket.set_tcp_notsent_lowat(UNSENT_MAX)?;
+        }
         if let Some(idle) = self.output.keepalive {
             let probes = socket2::TcpKeepalive::new().with_time(idle).with_interval(idle / 4 + Duration::from_secs(1));
             socket.set_tcp_keepalive(&probes.with_retries(3))?;

@@ -3,18 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::certificates::Certificates;
+use super::records::Records;
 use super::waiting::eventually;
 
 /// How it treats connections. Handshakes that hang go on hanging when it changes.
@@ -22,6 +23,8 @@ use super::waiting::eventually;
 pub enum Manner {
     /// As it should.
     Reads,
+    /// Not more than some 6 MB/s.
+    ReadsSlowly,
     /// Accepts, shakes hands, reads nothing.
     Stalls,
     /// Accepts, and says nothing.
@@ -32,6 +35,17 @@ pub enum Manner {
     PresentsAStrangersCertificate,
 }
 
+/// What it does once, to the connections that are open then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Closes its writing side (`close_notify` and FIN), and reads on.
+    ClosesItsWritingSide,
+    /// Closes its reading side: its kernel takes what still fits, its process nothing.
+    ClosesItsReadingSide,
+    /// Over TLS: reads half a record and resets the connection.
+    ResetsInARecord,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Orders {
     manner: Manner,
@@ -40,6 +54,15 @@ struct Orders {
     resets: u64,
     /// The same, closed as the kernel sees fit (a FIN where all was read).
     closes: u64,
+    /// The same, with this.
+    faults: (u64, Option<Fault>),
+}
+
+/// What is ordered to a connection.
+enum Order {
+    Reset,
+    Close,
+    Fault(Fault),
 }
 
 /// What it has seen.
@@ -57,6 +80,9 @@ pub struct Seen {
     pub faults: Vec<String>,
     listening: bool,
 }
+
+/// Any port.
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// A running collector; dropping it ends it.
 pub struct Collector {
@@ -81,22 +107,29 @@ struct Task {
 impl Collector {
     /// Over TLS, with the certificates' server.
     pub fn start(certificates: &Certificates) -> Self {
-        let right = TlsAcceptor::from(certificates.server_config(&certificates.server));
-        let strange = TlsAcceptor::from(certificates.server_config(&certificates.stranger));
-        Self::run(Some((Arc::new(Mutex::new(right)), strange)))
+        Self::start_at(LOOPBACK, Some(certificates))
+    }
+
+    /// The same at this address; over plain TCP without certificates.
+    pub fn start_at(address: SocketAddr, certificates: Option<&Certificates>) -> Self {
+        let both = |all: &Certificates| {
+            let [right, strange] = [&all.server, &all.stranger].map(|pair| TlsAcceptor::from(all.server_config(pair)));
+            (Arc::new(Mutex::new(right)), strange)
+        };
+        Self::run(certificates.map(both), address)
     }
 
     /// Over plain TCP.
     pub fn start_plain() -> Self {
-        Self::run(None)
+        Self::start_at(LOOPBACK, None)
     }
 
-    fn run(acceptors: Option<(Arc<Mutex<TlsAcceptor>>, TlsAcceptor)>) -> Self {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    fn run(acceptors: Option<(Arc<Mutex<TlsAcceptor>>, TlsAcceptor)>, address: SocketAddr) -> Self {
+        let listener = std::net::TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let presents = acceptors.as_ref().map(|(right, _)| Arc::clone(right));
-        let first = Orders { manner: Manner::Reads, listening: true, resets: 0, closes: 0 };
+        let first = Orders { manner: Manner::Reads, listening: true, resets: 0, closes: 0, faults: (0, None) };
         let (orders_tx, orders) = watch::channel(first);
         let seen = Arc::new(Mutex::new(Seen { listening: true, ..Seen::default() }));
         let task = Task { orders, seen: Arc::clone(&seen), acceptors };
@@ -140,6 +173,14 @@ impl Collector {
             if left == 0 { Ok(()) } else { Err(format!("{left} are open")) }
         });
         open.len()
+    }
+
+    /// Does this to every open connection, once there is one.
+    #[track_caller]
+    pub fn commit(&self, fault: Fault) {
+        let is_open = || self.look(|seen| !seen.open.is_empty());
+        eventually("a connection", || if is_open() { Ok(()) } else { Err("nothing is connected".to_owned()) });
+        self.order(|orders| orders.faults = (orders.faults.0 + 1, Some(fault)));
     }
 
     /// Stops listening and closes every connection, as when its process ends.
@@ -223,7 +264,7 @@ pub fn message_of(frame: &str) -> &str {
 }
 
 /// The number that a [`super::load::numbered`] message carries; `None` where the message was cut inside of it.
-fn number_of(frame: &[u8]) -> Option<u64> {
+pub fn number_of(frame: &[u8]) -> Option<u64> {
     let at = memchr::memmem::find(frame, b" n=")? + 3;
     let mut octets = frame[at..].iter();
     let mut number = 0;
@@ -298,25 +339,34 @@ async fn listen(listener: std::net::TcpListener, mut task: Task) {
 
 async fn serve(task: &mut Task, stream: TcpStream) {
     let first = *task.orders.borrow();
+    // Accepted while the order to stop was on its way.
+    if !first.listening {
+        return;
+    }
     if first.manner == Manner::NeverShakesHands {
-        ordered_to_end(&mut task.orders, first).await;
+        ordered(&mut task.orders, first).await;
         return;
     }
     if first.manner == Manner::Greets {
         let mut stream = stream;
         // Who hangs up meanwhile has seen enough.
         drop(stream.write_all(b"220 mail.example ready\r\n").await);
-        ordered_to_end(&mut task.orders, first).await;
+        ordered(&mut task.orders, first).await;
         return;
     }
     let Some((right, strange)) = task.acceptors.clone() else {
-        return read(task, first, stream, |stream| stream).await;
+        return read(task, first, Records::new(stream, None), |records| records).await;
     };
     let acceptor =
         if first.manner == Manner::PresentsAStrangersCertificate { strange } else { right.lock().unwrap().clone() };
+    let orders = task.orders.clone();
+    let cuts = move || {
+        let now = orders.borrow().faults;
+        now.0 != first.faults.0 && now.1 == Some(Fault::ResetsInARecord)
+    };
     let handshake = tokio::select! {
-        handshake = acceptor.accept(stream) => handshake,
-        _ = ordered_to_end(&mut task.orders, first) => return,
+        handshake = acceptor.accept(Records::new(stream, Some(Box::new(cuts)))) => handshake,
+        _ = ordered(&mut task.orders, first) => return,
     };
     // The other side ended it; its own log says why.
     if let Ok(stream) = handshake {
@@ -324,37 +374,62 @@ async fn serve(task: &mut Task, stream: TcpStream) {
     }
 }
 
-/// Completes when this connection is to end; `true` with a reset.
-async fn ordered_to_end(orders: &mut watch::Receiver<Orders>, first: Orders) -> bool {
+/// Completes when there is an order for this connection; what is done to records below TLS is none.
+async fn ordered(orders: &mut watch::Receiver<Orders>, first: Orders) -> Order {
     loop {
         if orders.changed().await.is_err() {
-            return false;
+            return Order::Close;
         }
         let now = *orders.borrow();
-        if now.resets != first.resets {
-            return true;
-        }
-        if now.closes != first.closes {
-            return false;
+        match now.faults {
+            _ if now.resets != first.resets => return Order::Reset,
+            _ if now.closes != first.closes => return Order::Close,
+            (number, Some(fault)) if number != first.faults.0 && fault != Fault::ResetsInARecord => {
+                return Order::Fault(fault);
+            }
+            _ => {}
         }
     }
 }
 
-async fn read<S: AsyncRead + Unpin>(task: &mut Task, first: Orders, mut stream: S, tcp: impl Fn(&S) -> &TcpStream) {
+/// Reads until the end; `below` gives what carries the stream.
+async fn read<S: AsyncRead + AsyncWrite + Unpin>(
+    task: &mut Task,
+    mut first: Orders,
+    mut stream: S,
+    below: impl Fn(&S) -> &Records,
+) {
     let mut orders = task.orders.clone();
     let mut manners = task.orders.clone();
-    let reset = tokio::select! {
-        () = read_frames(&task.seen, &mut manners, &mut stream) => false,
-        reset = ordered_to_end(&mut orders, first) => reset,
+    let mut held = Vec::new();
+    let is_reset = loop {
+        let order = tokio::select! {
+            () = read_frames(&task.seen, &mut manners, &mut stream, &mut held) => break below(&stream).is_cut,
+            order = ordered(&mut orders, first) => order,
+        };
+        first.faults = orders.borrow().faults;
+        match order {
+            Order::Reset => break true,
+            Order::Close => break false,
+            Order::Fault(Fault::ClosesItsWritingSide) => drop(stream.shutdown().await),
+            Order::Fault(_) => {
+                drop(socket2::SockRef::from(&below(&stream).tcp).shutdown(Shutdown::Read));
+                break matches!(ordered(&mut orders, first).await, Order::Reset);
+            }
+        }
     };
-    if reset {
-        socket2::SockRef::from(tcp(&stream)).set_linger(Some(Duration::ZERO)).unwrap();
+    if is_reset {
+        socket2::SockRef::from(&below(&stream).tcp).set_linger(Some(Duration::ZERO)).unwrap();
     }
 }
 
 /// Reads frames until the stream ends; pauses while the manner is to stall.
-async fn read_frames(seen: &Mutex<Seen>, manners: &mut watch::Receiver<Orders>, stream: &mut (impl AsyncRead + Unpin)) {
-    let mut held = Vec::new();
+async fn read_frames(
+    seen: &Mutex<Seen>,
+    manners: &mut watch::Receiver<Orders>,
+    stream: &mut (impl AsyncRead + Unpin),
+    held: &mut Vec<u8>,
+) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         if manners.wait_for(|orders| orders.manner != Manner::Stalls).await.is_err() {
@@ -371,6 +446,9 @@ async fn read_frames(seen: &Mutex<Seen>, manners: &mut watch::Receiver<Orders>, 
             () = stalls => continue,
             read = stream.read(&mut buffer) => read,
         };
+        if manners.borrow().manner == Manner::ReadsSlowly {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let mut seen = seen.lock().unwrap();
         match read {
             Ok(0) => {
@@ -381,7 +459,7 @@ async fn read_frames(seen: &Mutex<Seen>, manners: &mut watch::Receiver<Orders>, 
             // The sender's close_notify is missing, or it reset the connection.
             Err(_) => return,
         }
-        match split(&mut held) {
+        match split(held) {
             Ok(frames) => seen.frames.extend(frames),
             Err(error) => {
                 seen.faults.push(error.to_string());

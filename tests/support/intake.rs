@@ -17,6 +17,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::certificates::Certificates;
@@ -164,11 +165,12 @@ impl Drop for Intake {
 }
 
 async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, state: Arc<State>) {
+    let mut tasks = JoinSet::new();
     loop {
         let Ok((tcp, _)) = listener.accept().await else { continue };
         state.seen.lock().unwrap().accepted += 1;
         let (acceptor, state) = (acceptor.clone(), Arc::clone(&state));
-        tokio::spawn(async move {
+        tasks.spawn(async move {
             match acceptor {
                 None => serve(tcp, state).await,
                 Some(acceptor) => {
@@ -267,9 +269,10 @@ impl Proxy {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let listener = TcpListener::from_std(listener).unwrap();
+                let mut tasks = JoinSet::new();
                 while let Ok((client, _)) = listener.accept().await {
                     let heads = Arc::clone(&heads);
-                    tokio::spawn(async move {
+                    tasks.spawn(async move {
                         let _ended: Option<Infallible> = lead(client, &heads).await;
                     });
                 }

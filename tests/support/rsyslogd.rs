@@ -13,6 +13,7 @@ use super::waiting::eventually;
 /// A running rsyslogd; dropping it ends it.
 pub struct Rsyslogd {
     process: Child,
+    executable: PathBuf,
     directory: TempDir,
 }
 
@@ -47,16 +48,31 @@ impl Rsyslogd {
     /// Starts with this configuration, in which `DIRECTORY` stands for a directory of its own, where it keeps what it
     /// writes.
     pub fn start(executable: &Path, configuration: &str) -> Self {
+        Self::run(Command::new(executable), configuration)
+    }
+
+    /// The same in this network namespace.
+    pub fn start_inside(namespace: &str, configuration: &str) -> Self {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace, "rsyslogd"]);
+        Self::run(command, configuration)
+    }
+
+    fn run(command: Command, configuration: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let configuration = configuration.replace("DIRECTORY", directory.path().to_str().unwrap());
         let global = format!("global(workDirectory=\"{}\" net.enableDNS=\"off\")\n", directory.path().display());
         std::fs::write(path("rsyslog.conf"), format!("{global}{configuration}")).unwrap();
-        let errors = std::fs::File::create(path("errors")).unwrap();
-        let mut command = Command::new(executable);
-        command.arg("-n").arg("-f").arg(path("rsyslog.conf")).arg("-i").arg(path("pid"));
-        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn().unwrap();
-        Self { process, directory }
+        let executable = command.get_program().into();
+        let process = Self::spawn(command, directory.path());
+        Self { process, executable, directory }
+    }
+
+    fn spawn(mut command: Command, directory: &Path) -> Child {
+        let errors = std::fs::OpenOptions::new().create(true).append(true).open(directory.join("errors")).unwrap();
+        command.arg("-n").arg("-f").arg(directory.join("rsyslog.conf")).arg("-i").arg(directory.join("pid"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn().unwrap()
     }
 
     /// Starts one that takes messages over a unix socket and hands them to `action`; sends it `messages`.
@@ -89,6 +105,17 @@ impl Rsyslogd {
         })
     }
 
+    /// Waits until it listens at this TCP port, which was not left to the kernel's choice.
+    pub fn listens(&self, port: u16) {
+        // Of the process's own network namespace: local address, remote address, state; LISTEN is 0A.
+        let table = format!("/proc/{}/net/tcp", self.process.id());
+        eventually("rsyslogd to listen", || {
+            let text = std::fs::read_to_string(&table).map_err(|error| error.to_string())?;
+            let is_it = |line: &&str| line.contains(&format!(":{port:04X} ")) && line.contains(" 0A ");
+            text.lines().find(is_it).map(|_| ()).ok_or_else(|| text.clone())
+        });
+    }
+
     /// The port that the kernel chose for the one TCP socket over IPv4 that it listens at; for inputs that write it nowhere.
     pub fn listening_port(&self) -> u16 {
         eventually("rsyslogd to listen", || {
@@ -111,6 +138,17 @@ impl Rsyslogd {
     pub fn terminate(&self) {
         let status = Command::new("kill").arg(self.process.id().to_string()).status().unwrap();
         assert!(status.success(), "{status}");
+    }
+
+    /// Ends it as a crash does, and starts it again on the same files once `from` is `to` in its configuration.
+    pub fn crash_and_start(&mut self, from: &str, to: &str) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        let file = self.path("rsyslog.conf");
+        let configuration = std::fs::read_to_string(&file).unwrap().replace(from, to);
+        std::fs::write(&file, configuration).unwrap();
+        drop(std::fs::remove_file(self.path("pid")));
+        self.process = Self::spawn(Command::new(&self.executable), self.directory.path());
     }
 
     /// Waits until it has ended.

@@ -1,7 +1,6 @@
 //! What a configuration may ask for and this build cannot do.
 
 use super::*;
-use crate::config::{Order, Protocol};
 
 impl Resolver<'_> {
     /// Refuses what is right and not built, so that nothing is taken and then not done.
@@ -12,21 +11,6 @@ impl Resolver<'_> {
             let relp = |listen: &Listen| matches!(listen, Listen::Relp(_) | Listen::RelpTls(_));
             if let Some(index) = input.listen.iter().position(relp) {
                 found.push((self.item(&path, index), "RELP inputs are"));
-            }
-        }
-        for output in &config.outputs {
-            let path = Path::root().key("outputs").key(&output.name);
-            let spoken = match self.node(&path.key("region")) {
-                Some(_) => path.key("protocol"),
-                None => path.key("to"),
-            };
-            match output.protocol {
-                Protocol::Syslog | Protocol::Https(_) => {}
-                Protocol::Relp { .. } => found.push((spoken, "RELP outputs are")),
-                Protocol::File(_) => found.push((spoken, "file outputs are")),
-            }
-            if output.order != Order::OldestFirst {
-                found.push((path.key("order"), "\"newest_first\" is"));
             }
         }
         for (path, what) in found {

@@ -112,14 +112,13 @@ fn release(pipeline: &Pipeline, lane: usize, batch: &Batch, fates: &[Fate]) {
     let stub = Stub::of(batch);
     let (refused, empty) = (count(fates, &[Fate::Refused]), count(fates, &[Fate::Empty]));
     if let Some(meters) = pipeline.meters().routes.get(route) {
-        meters.in_flight.add(-((refused + empty) as i64));
-        meters.dropped_refused.add(refused as u64);
+        meters.in_flight.add(-(empty as i64));
         meters.dropped_empty.add(empty as u64);
     }
     let records = stub.records.saturating_sub(refused + empty);
     pipeline.acknowledge(lane, batch.charge());
     pipeline.settle(lane, batch);
-    pipeline.release(lane, Stub { records, ..stub });
+    pipeline.release(lane, Stub { records: records + refused, ..stub }, refused);
     pipeline.meters().acknowledged(route, age_seconds(stub), records);
     pipeline.meters().released(route, age_seconds(stub), records);
 }

@@ -29,9 +29,7 @@ impl Work<'_> {
         }
         // What had to stay in memory can go to the disk after all.
         if was_stalled {
-            for lane in 0..self.places.lanes.len() {
-                self.on(lane, Self::empty);
-            }
+            self.empty_all();
         }
     }
 
@@ -126,8 +124,12 @@ impl Work<'_> {
             return self.forget_all(index, batches.iter().map(|batch| batch.seq));
         }
         let is_empty = batches.is_empty();
-        if let Some(lane) = self.shelf.lanes.get_mut(index) {
-            lane.come_after(self.spooling.port.floor());
+        let floor = self.spooling.port.floor();
+        let live = self.spooling.lives.iter().find(|pair| pair.1 == index).map(|pair| pair.0);
+        for lane in [Some(index), live].into_iter().flatten() {
+            if let Some(lane) = self.shelf.lanes.get_mut(lane) {
+                lane.come_after(floor);
+            }
         }
         let refused = self.accept(index, batches);
         let Some(place) = self.places.lanes.get_mut(index) else { return };

@@ -135,6 +135,42 @@ impl Work<'_> {
         }
     }
 
+    /// A lane whose new messages go first has no room, or something has waited in it for too long: the oldest of it go to
+    /// the route's own lane, which sends them by way of the disk.
+    pub(super) fn spill_live(&mut self, live: usize) {
+        let keep = if self.is_flowing(live) { KEEP_BYTES } else { 0 };
+        self.spill_live_beyond(live, keep);
+    }
+
+    /// The same, with so much of the newest kept.
+    pub(super) fn spill_live_beyond(&mut self, live: usize, keep: usize) {
+        if self.places.is_stalled || self.places.is_gone {
+            return;
+        }
+        let Some((_, own)) = self.spooling.lives.iter().find(|pair| pair.0 == live).copied() else { return };
+        let mut cut = VecDeque::new();
+        self.on(live, |work, live| {
+            let Some(lane) = work.shelf.lanes.get_mut(live) else { return };
+            if keep == 0 {
+                lane.seal();
+            }
+            cut = lane.cut_oldest(keep);
+            lane.forget(cut.iter().map(Batch::charge).sum(), &mut work.shelf.budget);
+        });
+        if cut.is_empty() {
+            return;
+        }
+        self.on(own, |work, own| {
+            work.go_behind(own);
+            if let Some(lane) = work.shelf.lanes.get_mut(own) {
+                lane.adopt(cut.iter().map(Batch::charge).sum(), &mut work.shelf.budget);
+            }
+            work.put_away(own, cut);
+            work.store_tail(own);
+        });
+        self.pipeline.wake_blocked(self.shelf);
+    }
+
     /// Memory is short, or something has waited for too long: what is not about to be sent goes to the disk.
     pub(super) fn spill(&mut self, index: usize) {
         let keep = if self.is_flowing(index) { KEEP_BYTES } else { 0 };

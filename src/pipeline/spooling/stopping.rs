@@ -41,9 +41,7 @@ impl Pipeline {
     pub fn empty_into_spool(&self) {
         self.with_spool(|work| {
             work.places.phase = Phase::Emptying;
-            for lane in 0..work.places.lanes.len() {
-                work.on(lane, Work::empty);
-            }
+            work.empty_all();
         });
     }
 
@@ -62,6 +60,16 @@ impl Pipeline {
 }
 
 impl Work<'_> {
+    /// Everything goes to the disk.
+    pub(super) fn empty_all(&mut self) {
+        for (live, _) in &self.spooling.lives {
+            self.spill_live_beyond(*live, 0);
+        }
+        for lane in 0..self.places.lanes.len() {
+            self.on(lane, Self::empty);
+        }
+    }
+
     /// Everything of a lane goes to the disk.
     pub(super) fn empty(&mut self, index: usize) {
         if self.places.is_gone || self.places.is_stalled {
@@ -87,8 +95,9 @@ impl Work<'_> {
     }
 
     fn is_done(&self) -> bool {
-        let is_waiting = |(lane, place): (&Lane, &super::Place)| lane.has_unstored() || !place.transit.is_empty();
-        let is_empty = !self.shelf.lanes.iter().zip(&self.places.lanes).any(is_waiting);
+        let is_on_its_way = |place: &super::Place| !place.transit.is_empty();
+        let is_waiting = self.shelf.lanes.iter().any(Lane::has_unstored);
+        let is_empty = !is_waiting && !self.places.lanes.iter().any(is_on_its_way);
         self.places.is_gone || (is_empty && (self.places.unsent.is_empty() || self.places.is_stalled))
     }
 

@@ -17,6 +17,8 @@ mod rig;
 
 const KIB: usize = 1024;
 
+const NEWEST_FIRST: config::Order = config::Order::NewestFirst { backlog_share: 25 };
+
 /// Everything that was offered went through memory: the disk was only looked at.
 #[test]
 fn a_lane_with_nothing_on_the_disk_goes_direct_and_stays_so() {
@@ -247,6 +249,39 @@ fn what_a_spool_that_hangs_has_not_begun_with_is_sent_from_memory() {
     rig.offer(0, 2_000, KIB);
     rig.drain();
     rig.assert_all_delivered();
+}
+
+#[test]
+fn new_messages_go_before_the_backlog_where_they_are_to_and_leave_it_its_share() {
+    let mut rig = Rig::in_order(Durability::Overflow, 1, NEWEST_FIRST);
+    rig.is_strict = false;
+    rig.exchange();
+    let before = rig.fill(0, 5000, KIB) as u64;
+    rig.exchange();
+    assert!(before == 5000 && rig.fake.on_disk() > 4000, "{before}, {}", rig.fake.on_disk());
+    rig.flow(true);
+    rig.exchange();
+    // As much as is written at once, of new ones: three quarters of it leave at once, and some of the backlog.
+    let mut new = rig.offer(0, 600, KIB) as u64;
+    rig.take(600 * KIB);
+    let is_new = |id: &&u64| **id >= before;
+    let gone = rig.delivered[0].iter().filter(is_new).count() as u64;
+    let old = rig.delivered[0].len() as u64 - gone;
+    assert!((350..=480).contains(&gone) && (100..=250).contains(&old), "{gone} of {new}, and {old} of before");
+    // New ones that are fewer than their share leave at once, each time.
+    for _ in 0..8 {
+        new += rig.offer(0, 40, KIB) as u64;
+        rig.exchange();
+        rig.take(400 * KIB);
+        rig.release_all();
+        let gone = rig.delivered[0].iter().filter(is_new).count() as u64;
+        assert!(gone + 200 >= new, "{gone} of {new}");
+    }
+    assert!(rig.fake.on_disk() > 0, "the backlog is not through");
+    rig.check_ledger();
+    rig.drain();
+    rig.assert_all_delivered();
+    assert_eq!(rig.fake.on_disk(), 0);
 }
 
 #[test]

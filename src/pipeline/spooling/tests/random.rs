@@ -47,6 +47,10 @@ fn step(conditions: Vec<Condition>) -> impl Strategy<Value = Step> {
 fn run(durability: Durability, is_strict: bool, steps: &[Step]) {
     let mut rig = Rig::new(durability, 3);
     rig.is_strict = is_strict;
+    play(rig, steps);
+}
+
+fn play(mut rig: Rig, steps: &[Step]) {
     for step in steps {
         match *step {
             Step::Offer { lane, count, octets } => {
@@ -124,6 +128,13 @@ proptest! {
     #[test]
     fn overflow_loses_nothing_to_a_failing_spool(steps in vec(step(loose()), 1..250)) {
         run(Durability::Overflow, false, &steps);
+    }
+
+    #[test]
+    fn newest_first_loses_nothing_whatever_comes(steps in vec(step(loose()), 1..250)) {
+        let mut rig = Rig::in_order(Durability::Overflow, 3, NEWEST_FIRST);
+        rig.is_strict = false;
+        play(rig, &steps);
     }
 
     #[test]

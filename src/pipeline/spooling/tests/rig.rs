@@ -57,6 +57,10 @@ pub(super) fn ids_of(batch: &Batch) -> Vec<u64> {
 
 impl Rig {
     pub(super) fn new(durability: Durability, lanes: usize) -> Self {
+        Self::in_order(durability, lanes, config::Order::OldestFirst)
+    }
+
+    pub(super) fn in_order(durability: Durability, lanes: usize, order: config::Order) -> Self {
         let mut yaml =
             "inputs: {lan: {listen: 'tcp://127.0.0.1:1'}}\noutputs: {o: {to: 'tcp://127.0.0.1:2'}}\nroutes:\n"
                 .to_owned();
@@ -76,6 +80,7 @@ impl Rig {
             spill_after: Duration::from_secs(5),
             encryption_key: None,
         });
+        config.outputs[0].order = order;
         let meters = Arc::new(Meters::new(&config));
         let (mut ports, desk) = spool::ports(1);
         let mut fake = Fake::new(desk);
@@ -181,7 +186,8 @@ impl Rig {
         let mut taken = 0;
         let mut sent = Vec::new();
         self.pipeline.take(&self.pipeline.queues[0], bytes, |lane, batch| sent.push((lane, batch)));
-        for (lane, batch) in sent {
+        for (of, batch) in sent {
+            let lane = self.pipeline.route_of(of);
             for id in ids_of(&batch) {
                 if id < LEFT_ID && self.is_strict {
                     while self.fake.dropped.contains(&(lane, self.expected[lane])) {
@@ -193,7 +199,7 @@ impl Rig {
                 self.delivered[lane].push(id);
                 taken += 1;
             }
-            self.flight.push_back(Sent { lane, batch, is_acknowledged: false });
+            self.flight.push_back(Sent { lane: of, batch, is_acknowledged: false });
         }
         taken
     }
@@ -210,7 +216,7 @@ impl Rig {
     pub(super) fn release(&mut self, count: usize) {
         for _ in 0..count {
             let Some(sent) = self.flight.pop_front_if(|sent| sent.is_acknowledged) else { return };
-            self.pipeline.release(sent.lane, Stub::of(&sent.batch));
+            self.pipeline.release(sent.lane, Stub::of(&sent.batch), 0);
         }
     }
 
@@ -225,7 +231,7 @@ impl Rig {
         let mut on_disk = vec![Vec::new(); self.offered.len()];
         while let Some(sent) = self.flight.pop_back() {
             if let Some(first) = ids_of(&sent.batch).first().filter(|id| **id < LEFT_ID) {
-                self.expected[sent.lane] = *first;
+                self.expected[self.pipeline.route_of(sent.lane)] = *first;
             }
             // Of what is acknowledged and on the disk nothing is kept in memory.
             if sent.is_acknowledged && sent.batch.stored {
