@@ -264,19 +264,20 @@ fn a_request_that_stalls_is_given_up() {
     // Little is on the way when it stops: the rest of a request stays with the relay.
     socket.set_recv_buffer_size(4 * 1024).unwrap();
     socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
-    socket.listen(16).unwrap();
-    let listener = std::net::TcpListener::from(socket);
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
     // More than the kernel holds: 4 MiB at most.
     let relay = Relay::start(&format!(
         "memory: {{max: 256MiB}}\n{INPUT}outputs: {{web: {{to: 'http://{}', stall_timeout: 1s, request_timeout: 1h}}}}\n{ROUTES}",
-        listener.local_addr().unwrap()
+        address
     ));
     let noise = || std::iter::repeat_with(fastrand::alphanumeric).take(1_000).collect::<String>();
     let lines: String = (0..10_000).map(|_| format!("<134>Nov 22 10:00:00 gate good: {}\n", noise())).collect();
     send_tcp(relay.address("lan", "tcp"), lines.as_bytes());
+    relay.status_when("all to wait", |status| count(status.route("good"), "waiting") == 10_000);
+    socket.listen(16).unwrap();
     relay.wait_for_log("the peer takes nothing any more (stall_timeout)");
     assert!(of_route(&relay, "good", "resent") > 0);
-    drop(listener);
+    drop(socket);
     relay.status_when("all to be there again", |status| {
         count(status.route("good"), "waiting") == 10_000 && status.is_balanced()
     });
