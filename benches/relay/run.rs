@@ -42,13 +42,16 @@ pub enum Scenario {
     Latency,
     /// Streams at full speed while the destination is down, which then comes up.
     Outage,
+    /// Streams at full speed with all of it synced to disk before it is sent, and beside it with what memory does not hold.
+    Durable,
     /// Started, nothing sent.
     Idle,
 }
 
 impl Scenario {
     /// All, in the order of the table.
-    pub const ALL: [Self; 6] = [Self::Tcp, Self::Crowd, Self::Udp, Self::Latency, Self::Outage, Self::Idle];
+    pub const ALL: [Self; 7] =
+        [Self::Tcp, Self::Crowd, Self::Udp, Self::Latency, Self::Outage, Self::Durable, Self::Idle];
 
     /// As it is written in the table and on the command line.
     pub fn name(self) -> &'static str {
@@ -58,6 +61,7 @@ impl Scenario {
             Self::Udp => "udp",
             Self::Latency => "latency",
             Self::Outage => "outage",
+            Self::Durable => "durable",
             Self::Idle => "idle",
         }
     }
@@ -78,7 +82,7 @@ pub struct Load {
     pub udp_rate: u64,
     /// Messages a second of [`Scenario::Latency`].
     pub latency_rate: u64,
-    /// Messages of [`Scenario::Outage`].
+    /// Messages of [`Scenario::Outage`] and [`Scenario::Durable`].
     pub backlog: u64,
 }
 
@@ -178,6 +182,7 @@ pub fn run(relay: &Relay, scenario: Scenario, load: &Load, identity: &Identity, 
         ca: &identity.ca,
         crowded: scenario == Scenario::Crowd,
         spools: false,
+        always: false,
     };
     let relay = start(relay, &setting)?;
     let mut outcome = Outcome::default();
