@@ -334,6 +334,10 @@ impl Comparison {
         for case in Case::ALL {
             let syncs = self.syncs(case);
             let bare = self.bare(case);
+            let of_spool = match syncs.count() {
+                0 => "|".to_owned(),
+                _ => format!("{:.2} | {}", syncs.mean_ms(), syncs.quantile_ms(0.99)),
+            };
             let of_bare = if bare.is_empty() {
                 "|".to_owned()
             } else {
@@ -341,7 +345,7 @@ impl Comparison {
             };
             let worst = |fault: fn(&Outcome) -> u64| self.of(case).map(|one| fault(&one.outcome)).max().unwrap_or(0);
             text.push_str(&format!(
-                "| {} | {} | {:.0} | {:.3} | {:.2} | {:.0} | {} | {:.2} | {} | {of_bare} | {} | {} | {} |\n",
+                "| {} | {} | {:.0} | {:.3} | {:.2} | {:.0} | {} | {of_spool} | {of_bare} | {} | {} | {} |\n",
                 case.far_end(),
                 case.durability(),
                 self.median(case, |figures| figures.taken),
@@ -349,8 +353,6 @@ impl Comparison {
                 self.median(case, |figures| figures.on_disk),
                 self.median(case, |figures| figures.octets_a_sync as f64 / 1e3),
                 syncs.count(),
-                syncs.mean_ms(),
-                syncs.quantile_ms(0.99),
                 worst(|outcome| outcome.lost),
                 worst(|outcome| outcome.repeated),
                 worst(|outcome| outcome.out_of_order),
