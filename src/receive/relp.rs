@@ -42,7 +42,7 @@ const UNSETTLED_FAIR: usize = 128;
 const UNWRITTEN_MAX: usize = 16 * 1024;
 
 /// A sender that takes no octet of its answers for so long is let go.
-const UNREAD_TIMEOUT: Duration = Duration::from_secs(30);
+const UNREAD_TIMEOUT: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(30) };
 
 /// How long a sender that wants to close is given until all is settled. librelp's client waits no longer than 90 s, and
 /// forgets what is not acknowledged by then.

@@ -66,14 +66,17 @@ impl Rsyslogd {
              input(type=\"imuxsock\" Socket=\"DIRECTORY/log\" RateLimit.Interval=\"0\")\n{action}\n"
         );
         let rsyslogd = Self::start(executable, &configuration);
+        rsyslogd.send(messages);
+        rsyslogd
+    }
+
+    /// Sends more messages to one that [takes](Self::sending) them over a unix socket.
+    pub fn send(&self, messages: &[String]) {
         let socket = UnixDatagram::unbound().unwrap();
-        eventually("rsyslogd to take messages", || {
-            socket.connect(rsyslogd.path("log")).map_err(|error| error.to_string())
-        });
+        eventually("rsyslogd to take messages", || socket.connect(self.path("log")).map_err(|error| error.to_string()));
         for message in messages {
             socket.send(message.as_bytes()).unwrap();
         }
-        rsyslogd
     }
 
     /// A file of its directory.
