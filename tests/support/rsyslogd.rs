@@ -112,7 +112,12 @@ impl Rsyslogd {
 
     /// Tells it to end in good order.
     pub fn terminate(&self) {
-        let status = Command::new("kill").arg(self.process.id().to_string()).status().unwrap();
+        self.signal("TERM");
+    }
+
+    /// Sends it a signal: `TERM`, `KILL`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.process.id().to_string()]).status().unwrap();
         assert!(status.success(), "{status}");
     }
 
