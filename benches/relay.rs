@@ -53,7 +53,7 @@ const CORES: usize = 2;
 /// All that the table can show.
 const RELAYS: [&str; 6] = ["floor", "forebay", "rsyslog", "rsyslog-documented", "syslog-ng", "syslog-ng-reliable"];
 
-/// Compares relays: syslog in, octet-counted TLS out.
+/// Compares relays: syslog in, octet-counted TLS or RELP out.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Which scenarios.
@@ -202,7 +202,9 @@ fn repeat(
     let rate = match scenario {
         Scenario::Udp => Some(load.udp_rate),
         Scenario::Latency => Some(load.latency_rate),
-        Scenario::Tcp | Scenario::Crowd | Scenario::Outage | Scenario::Durable | Scenario::Idle => None,
+        Scenario::Tcp | Scenario::Relp | Scenario::Crowd | Scenario::Outage | Scenario::Durable | Scenario::Idle => {
+            None
+        }
     };
     Ok(report::Line { scenario, relay: relay.clone(), outcome: report::summarize(&outcomes), rate })
 }

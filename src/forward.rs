@@ -14,11 +14,11 @@ use jiff::tz::TimeZone;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
-use crate::config::{IntakeKey, Output};
+use crate::config::{IntakeKey, Output, Protocol};
 use crate::metrics::OutputMeters;
 use crate::names::Names;
 use crate::pipeline::{Pipeline, Queue};
-use crate::road::{ConnectError, Connection, Connector, Targets};
+use crate::road::{Connector, Targets};
 use crate::stop::Stop;
 use crate::template::Template;
 use crate::time::since_epoch;
@@ -26,16 +26,24 @@ use crate::tls;
 
 use backoff::Backoff;
 use connection::End;
+use establish::{Established, Failure};
+pub use file::FileWriter;
 pub use flight::WINDOW_MEMORY;
 
 use flight::Flight;
 use leave::Place;
+use ramp::Outage;
 
 mod backoff;
 mod connection;
+mod establish;
+mod file;
 mod flight;
 mod leave;
+mod ramp;
+mod relp;
 mod render;
+mod syslog;
 
 /// What a lane's messages are rendered with.
 #[derive(Debug)]
@@ -53,18 +61,34 @@ pub struct Said {
     failures: AtomicU64,
     /// When a broken connection was told of last, seconds since the Unix epoch.
     break_told_at: AtomicU64,
+    /// The same of messages that the far end refused, and how many it has since.
+    refusal_told_at: AtomicU64,
+    refused: AtomicU64,
 }
 
 impl Said {
     /// How often a broken connection is told of at most: a peer that accepts and hangs up breaks one a second.
     const BREAK_EVERY_S: u64 = 10;
 
+    /// How often refused messages are told of at most.
+    const REFUSAL_EVERY_S: u64 = 60;
+
     fn may_tell_of_break(&self) -> bool {
-        let now = since_epoch().as_secs();
-        let told_at = self.break_told_at.load(Relaxed);
-        now.abs_diff(told_at) >= Self::BREAK_EVERY_S
-            && self.break_told_at.compare_exchange(told_at, now, Relaxed, Relaxed).is_ok()
+        may_tell(&self.break_told_at, Self::BREAK_EVERY_S)
     }
+
+    /// One message more was refused: how many there are to be told of, where it is time.
+    fn refused(&self) -> Option<u64> {
+        self.refused.fetch_add(1, Relaxed);
+        may_tell(&self.refusal_told_at, Self::REFUSAL_EVERY_S).then(|| self.refused.swap(0, Relaxed))
+    }
+}
+
+/// Whether something that was told of at `told_at` may be told of again; it then is.
+fn may_tell(told_at: &AtomicU64, every_s: u64) -> bool {
+    let now = since_epoch().as_secs();
+    let before = told_at.load(Relaxed);
+    now.abs_diff(before) >= every_s && told_at.compare_exchange(before, now, Relaxed, Relaxed).is_ok()
 }
 
 /// One shard's connection to one destination, and the lanes that go through it.
@@ -89,6 +113,8 @@ pub struct Forwarder {
     pub zone: TimeZone,
     /// Bytes of the replay window: the output's, or less where the memory does not allow it.
     pub replay_window: usize,
+    /// Who writes the file, where the output is one.
+    pub file: Option<FileWriter>,
     /// When to end.
     pub stop: Stop,
     /// What the log was told of this output.
@@ -101,13 +127,20 @@ impl Forwarder {
     /// Runs until the stop; returns how many messages could not be delivered by its deadline. Never returns early:
     /// whatever happens to the far end, it tries again.
     pub async fn run(self) -> u64 {
+        match self.output.protocol {
+            Protocol::File(_) => file::run(self).await,
+            _ => self.run_connections().await,
+        }
+    }
+
+    async fn run_connections(self) -> u64 {
         let pipeline = Rc::clone(&self.pipeline);
         let Some(queue) = pipeline.queue(self.queue) else { return 0 };
         let meters = pipeline.meters().outputs.get(self.output_index);
         let connector = Connector::new(&self.output, self.tls.clone(), &self.targets, &self.names, meters);
         let number = self.targets.enroll();
         let mut flight = Flight::new(self.replay_window, self.output.replay_quiet);
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut outage) = (Backoff::default(), Outage::default());
         while self.wait_for_work(queue).await {
             // Another target that is well is tried at once.
             if let Some(delay) = backoff.delay().filter(|_| !self.has_choice())
@@ -116,35 +149,43 @@ impl Forwarder {
                 break;
             }
             let target = self.targets.pick(number, Instant::now());
-            let connection = tokio::select! {
+            let established = tokio::select! {
                 biased;
                 () = self.must_give_up(&backoff) => break,
-                connection = connector.connect(target) => connection,
+                established = self.establish(&connector, target) => established,
             };
-            let connection = match connection {
-                Ok(connection) => connection,
+            let established = match established {
+                Ok(established) => established,
                 Err(failure) => {
                     self.count_failure(&failure);
                     self.targets.failed(target, Instant::now());
                     backoff.failed();
+                    outage.goes_on(Instant::now());
                     continue;
                 }
             };
-            self.connected(&connection);
-            let established = Instant::now();
+            self.connected(&established);
+            let began = Instant::now();
             pipeline.set_flowing(queue, true);
-            let place = Place { number, target, peer: connection.peer, connector: &connector };
-            let end = connection::run(&self, queue, connection, &place, &mut flight).await;
+            let place = Place { number, target, peer: established.peer(), connector: &connector };
+            let end = match established {
+                Established::Syslog(connection) => {
+                    syslog::run(&self, queue, connection, &place, &mut flight, outage.ramp(began)).await
+                }
+                Established::Relp(opened) => relp::run(&self, queue, opened, &place, &mut flight).await,
+            };
             pipeline.set_flowing(queue, false);
             self.meters(|meters| meters.connections.add(-1));
             self.disconnected(&end, &mut flight);
             // A peer that accepts and at once hangs up must not be hammered: only a connection that worked resets it.
-            if established.elapsed() > Backoff::PROVEN_AFTER || matches!(end, End::Orderly) {
+            if began.elapsed() > Backoff::PROVEN_AFTER || matches!(end, End::Orderly) {
                 self.targets.works(target);
                 backoff = Backoff::default();
+                outage.ended();
             } else {
                 self.targets.failed(target, Instant::now());
                 backoff.failed();
+                outage.goes_on(began);
             }
         }
         self.finish(&mut flight)
@@ -196,20 +237,20 @@ impl Forwarder {
         }
     }
 
-    fn connected(&self, connection: &Connection) {
+    fn connected(&self, established: &Established) {
         self.meters(|meters| {
             meters.connects.add(1);
             meters.connections.add(1);
         });
         let failed_before = self.said.failures.swap(0, Relaxed);
         if failed_before > 0 {
-            info!(output = %self.output.name, peer = %connection.peer, failed_before, "connected again");
+            info!(output = %self.output.name, peer = %established.peer(), failed_before, "connected again");
         } else {
-            debug!(output = %self.output.name, peer = %connection.peer, "connected");
+            debug!(output = %self.output.name, peer = %established.peer(), "connected");
         }
     }
 
-    fn count_failure(&self, failure: &ConnectError) {
+    fn count_failure(&self, failure: &Failure) {
         self.meters(|meters| failure.counter(meters).add(1));
         let failures = self.said.failures.fetch_add(1, Relaxed);
         if is_worth_a_line(failures + 1) {
@@ -226,6 +267,10 @@ impl Forwarder {
             End::Orderly => {
                 debug!(output = %self.output.name, "closed in order");
                 flight.release_all(&self.pipeline);
+            }
+            End::ByPeer => {
+                let resent = flight.put_back_all(&self.pipeline);
+                info!(output = %self.output.name, resent, "the peer has closed the connection, in order");
             }
             End::Broken(error) => {
                 self.meters(|meters| meters.broken.add(1));

@@ -127,6 +127,10 @@ meters! {
         refused_protocol: Count, "refused_connections_total" [("reason", "tls_on_plain_port")], Count, "Connections closed at once, by reason.";
         idle_closed: Count, "idle_closed_connections_total" [], Count, "Connections closed after idle_timeout.";
         partial_closed: Count, "partial_closed_connections_total" [], Count, "Connections closed because the unfinished messages of all connections took too much memory; what came of theirs is forwarded.";
+        relp_errors: Count, "relp_errors_total" [], Count, "RELP connections closed because the sender does not keep to the protocol.";
+        unread_closed: Count, "unread_closed_connections_total" [], Count, "RELP connections closed because the sender does not read what is answered.";
+        acknowledged: Count, "acknowledged_messages_total" [], Count, "Messages that a RELP sender was told to be safe, as acknowledge says.";
+        unacknowledged: Amount, "unacknowledged_messages" [], Count, "Messages taken over RELP connections that are open, and not acknowledged yet.";
         accept_errors: Count, "accept_errors_total" [], Count, "Failed accepts (open files exhausted, resets); accepting goes on.";
         blocked: Amount, "blocked_connections" [], Count, "Connections not read now because a route's queue is full.";
     }
@@ -137,12 +141,13 @@ meters! {
     RouteMeters, "route_" {
         routed: Count, "routed_messages_total" [], Count, "Messages that this route took.";
         discarded: Count, "discarded_messages_total" [], Count, "Messages that this route discarded (discard: true).";
-        released: Count, "released_messages_total" [], Count, "Messages that the far end has: acknowledged by its kernel and out of the replay window.";
-        dropped_full: Count, "dropped_messages_total" [("reason", "queue_full")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it.";
-        dropped_spool_full: Count, "dropped_messages_total" [("reason", "spool_full")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it.";
-        dropped_spool_damaged: Count, "dropped_messages_total" [("reason", "spool_damaged")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it.";
-        dropped_operator: Count, "dropped_messages_total" [("reason", "operator")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it.";
-        dropped_shutdown: Count, "dropped_messages_total" [("reason", "shutdown")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it.";
+        released: Count, "released_messages_total" [], Count, "Messages that the far end has: acknowledged by its kernel and out of the replay window, or by itself.";
+        dropped_full: Count, "dropped_messages_total" [("reason", "queue_full")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused.";
+        dropped_spool_full: Count, "dropped_messages_total" [("reason", "spool_full")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused.";
+        dropped_spool_damaged: Count, "dropped_messages_total" [("reason", "spool_damaged")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused.";
+        dropped_operator: Count, "dropped_messages_total" [("reason", "operator")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused.";
+        dropped_shutdown: Count, "dropped_messages_total" [("reason", "shutdown")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused.";
+        dropped_refused: Count, "dropped_messages_total" [("reason", "refused")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused.";
         spooled: Amount, "spooled_messages" [], Count, "Messages on the disk and not in memory.";
         recovered: Count, "recovered_messages_total" [], Count, "Messages that an earlier run left in the spool, or that were imported into it.";
         spool_bytes: Amount, "spool_bytes" [], Bytes, "Octets of the blocks in the spool.";
@@ -164,6 +169,7 @@ impl RouteMeters {
             &self.dropped_spool_damaged,
             &self.dropped_operator,
             &self.dropped_shutdown,
+            &self.dropped_refused,
         ];
         reasons.iter().map(|reason| reason.value()).sum()
     }
@@ -177,6 +183,7 @@ meters! {
         failed_resolve: Count, "connect_failures_total" [("reason", "resolve")], Count, "Failed attempts to connect, by reason.";
         failed_connect: Count, "connect_failures_total" [("reason", "connect")], Count, "Failed attempts to connect, by reason.";
         failed_handshake: Count, "connect_failures_total" [("reason", "tls_handshake")], Count, "Failed attempts to connect, by reason.";
+        failed_open: Count, "connect_failures_total" [("reason", "relp_open")], Count, "Failed attempts to connect, by reason.";
         resolved_dns: Count, "resolutions_total" [("source", "dns")], Count, "Addresses found for a new connection, by source: the name servers, the last good answer because they failed, fallback_addresses because there is none.";
         resolved_last_good: Count, "resolutions_total" [("source", "last_good")], Count, "Addresses found for a new connection, by source: the name servers, the last good answer because they failed, fallback_addresses because there is none.";
         resolved_fallback: Count, "resolutions_total" [("source", "fallback")], Count, "Addresses found for a new connection, by source: the name servers, the last good answer because they failed, fallback_addresses because there is none.";
@@ -184,6 +191,14 @@ meters! {
         written_messages: Count, "written_messages_total" [], Count, "Messages written, those sent again included.";
         written_bytes: Count, "written_bytes_total" [], Bytes, "Octets written, before encryption.";
         acknowledged_bytes: Count, "acknowledged_bytes_total" [], Bytes, "Octets on the wire that the peer's kernel acknowledged, after encryption.";
+    }
+}
+
+impl OutputMeters {
+    /// Failed attempts to connect, for any reason.
+    pub fn failed_connects(&self) -> u64 {
+        let reasons = [&self.failed_resolve, &self.failed_connect, &self.failed_handshake, &self.failed_open];
+        reasons.iter().map(|reason| reason.value()).sum()
     }
 }
 
@@ -233,7 +248,7 @@ const ACKNOWLEDGE_SECONDS: Described = Described {
     name: "forebay_route_acknowledge_seconds",
     kind: Kind::Histogram,
     unit: Unit::Seconds,
-    help: "Time from a message's reception to its acknowledgement by the peer's kernel, the oldest of each batch.",
+    help: "Time from a message's reception to its acknowledgement by the peer's kernel, or by itself, the oldest of each batch.",
 };
 
 const CERTIFICATE_EXPIRY: Described = Described {

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::admin::{self, Admin};
-use crate::config::{Config, Listen};
+use crate::config::{Config, Listen, Output, Protocol};
+use crate::forward::FileWriter;
 use crate::metrics::{Expiries, Meters};
 use crate::names::Names;
 use crate::receive::{self, BindError, Bound, Gate};
@@ -231,6 +232,15 @@ fn watch_certificates(common: &Arc<Common>) -> std::io::Result<channel::Sender<I
     Ok(alive)
 }
 
+/// Starts the thread of each file output.
+fn start_files(config: &Config) -> std::io::Result<Vec<Option<FileWriter>>> {
+    let file_of = |output: &Output| match &output.protocol {
+        Protocol::File(file) => FileWriter::start(&output.name, file).map(Some),
+        _ => Ok(None),
+    };
+    config.outputs.iter().map(file_of).collect()
+}
+
 fn common(config: Config) -> Result<Common, StartError> {
     let meters = Arc::new(Meters::new(&config));
     let Certificates { acceptors, connectors } = certificates(&config, &meters.expiries).map_err(StartError::Tls)?;
@@ -245,6 +255,7 @@ fn common(config: Config) -> Result<Common, StartError> {
     let folder = config.spool.as_ref().map(|spool| spool.dir.clone());
     Ok(Common {
         names: Names::start(folder).map_err(StartError::Thread)?,
+        files: start_files(&config).map_err(StartError::Thread)?,
         targets: config.outputs.iter().map(|output| Arc::new(Targets::of(output))).collect(),
         acceptors,
         connectors,

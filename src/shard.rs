@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
-use crate::config::{Action, Config, Input, Output};
-use crate::forward::{Forwarder, Rendering, Said, WINDOW_MEMORY};
+use crate::config::{Action, Config, Input, Output, Protocol};
+use crate::forward::{FileWriter, Forwarder, Rendering, Said, WINDOW_MEMORY};
 use crate::metrics::Meters;
 use crate::names::Names;
 use crate::pipeline::Pipeline;
@@ -44,6 +44,8 @@ pub struct Common {
     pub connectors: Vec<Option<Arc<tls::Client>>>,
     /// By output: what the log was told of it.
     pub said: Vec<Arc<Said>>,
+    /// By output: who writes its file, where it is one.
+    pub files: Vec<Option<FileWriter>>,
     /// By output: how its targets are.
     pub targets: Vec<Arc<Targets>>,
     /// The resolver.
@@ -76,6 +78,9 @@ fn receivers_deadline(deadline: Instant) -> Instant {
     let now = Instant::now();
     now + (deadline.saturating_duration_since(now) / 2).min(Duration::from_secs(2))
 }
+
+/// How long a stop waits at its end until the last acknowledgements are with their senders' kernels.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// How the memory is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,8 +151,11 @@ async fn serve(
         forwarders.spawn_local(forwarder.run());
     }
     let (alive, mut all_ended) = mpsc::channel(1);
+    let (settling, mut all_settled) = mpsc::channel(1);
+    let (close, closing) = stop::channel();
     let mut receivers = JoinSet::new();
-    start_receivers(&common, &pipeline, bound, &stop, alive, &mut receivers)?;
+    let ends = Ends { stop: stop.clone(), alive, settling, closing };
+    start_receivers(&common, &pipeline, bound, ends, &mut receivers)?;
     started();
     let stopped = stop.clone();
     let flow = async {
@@ -178,7 +186,12 @@ async fn serve(
             spooler::empty(&pipeline, deadline).await;
         }
         // A receiver that was late may have brought something after its forwarder had gone.
-        Ok(left + spooler::drop_rest(&pipeline))
+        let left = left + spooler::drop_rest(&pipeline);
+        // Senders hear of what was settled last.
+        let now = Instant::now();
+        close.stop(now);
+        let _late = timeout_at(now + LAST_ANSWERS, all_settled.recv()).await;
+        Ok(left)
     };
     tokio::select! {
         left = flow => left,
@@ -199,12 +212,19 @@ async fn beat(common: &Common, index: usize) -> Infallible {
     }
 }
 
+/// What tells receivers to end, and when they have: see [`Receivers`].
+struct Ends {
+    stop: Stop,
+    alive: mpsc::Sender<()>,
+    settling: mpsc::Sender<()>,
+    closing: Stop,
+}
+
 fn start_receivers(
     common: &Common,
     pipeline: &Rc<Pipeline>,
     bound: Vec<Bound>,
-    stop: &Stop,
-    alive: mpsc::Sender<()>,
+    ends: Ends,
     tasks: &mut JoinSet<()>,
 ) -> std::io::Result<()> {
     let shared = Rc::new(Shared::default());
@@ -217,23 +237,40 @@ fn start_receivers(
             tls: common.acceptors.get(input).cloned().flatten(),
             pipeline: Rc::clone(pipeline),
             shared: Rc::clone(&shared),
-            stop: stop.clone(),
-            alive: alive.clone(),
+            stop: ends.stop.clone(),
+            alive: Some(ends.alive.clone()),
+            settling: ends.settling.clone(),
+            closing: ends.closing.clone(),
         };
         receivers.start(socket, tasks)?;
     }
     Ok(())
 }
 
-fn forwarders_of(common: &Common, pipeline: &Rc<Pipeline>, shares: Shares, stop: &Stop) -> Vec<Forwarder> {
-    let of_lane = |lane| common.config.routes.get(pipeline.route_of(lane)).map(|route| &route.action);
+/// What each lane's messages are rendered with.
+fn renderings_of(config: &Config, pipeline: &Pipeline) -> Vec<Rendering> {
+    let keys = || {
+        config.routes.iter().filter_map(|route| match &route.action {
+            Action::Forward { intake_key, .. } => intake_key.as_ref(),
+            Action::Discard => None,
+        })
+    };
+    let of_lane = |lane| config.routes.get(pipeline.route_of(lane)).map(|route| &route.action);
     let renderings = (0..pipeline.lane_count()).filter_map(|lane| match of_lane(lane)? {
-        Action::Forward { template, intake_key, .. } => {
-            Some(Rendering { template: template.clone(), intake_key: intake_key.clone() })
+        Action::Forward { output, template, intake_key } => {
+            let rendering = Rendering { template: template.clone(), intake_key: intake_key.clone() };
+            match config.outputs.get(*output).map(|output| &output.protocol) {
+                Some(Protocol::File(file)) if !file.reveal_keys => Some(rendering.masked(keys())),
+                _ => Some(rendering),
+            }
         }
         Action::Discard => None,
     });
-    let renderings: Rc<Vec<Rendering>> = Rc::new(renderings.collect());
+    renderings.collect()
+}
+
+fn forwarders_of(common: &Common, pipeline: &Rc<Pipeline>, shares: Shares, stop: &Stop) -> Vec<Forwarder> {
+    let renderings = Rc::new(renderings_of(&common.config, pipeline));
     let mut forwarders = Vec::new();
     for (output_index, output) in common.outputs.iter().enumerate() {
         for _ in 0..output.connections_per_shard.max(1) {
@@ -246,6 +283,7 @@ fn forwarders_of(common: &Common, pipeline: &Rc<Pipeline>, shares: Shares, stop:
                 tls: common.connectors.get(output_index).cloned().flatten(),
                 names: common.names.clone(),
                 targets: common.targets.get(output_index).cloned().unwrap_or_else(|| Arc::new(Targets::of(output))),
+                file: common.files.get(output_index).cloned().flatten(),
                 zone: TimeZone::system(),
                 replay_window: output.replay_window.min(shares.window_max),
                 stop: stop.clone(),

@@ -11,6 +11,7 @@ mod compile;
 mod date;
 mod element;
 mod escape;
+mod mask;
 mod posix;
 mod property;
 mod shape;
@@ -110,6 +111,17 @@ impl Template {
     /// Whether it prints `%intake_key%`.
     pub fn uses_intake_key(&self) -> bool {
         self.segments.iter().any(|segment| segment.property() == Some(Property::IntakeKey))
+    }
+
+    /// With `mask` in the place of each of `keys` that its text holds, and of what the text gives for one in
+    /// `intake_key="…"`.
+    #[must_use]
+    pub fn masked(&self, keys: &[&[u8]], mask: &[u8]) -> Self {
+        let segments = self.segments.iter().map(|segment| match segment.literal() {
+            Some(text) => Segment::from_literal(&mask::masked(text, keys, mask)),
+            None => segment.clone(),
+        });
+        Self { segments: segments.collect(), own_element: self.own_element }
     }
 
     /// No message of `frame_len` octets renders to more than this, as long as the context's texts and the input's name

@@ -15,7 +15,8 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,6 +31,9 @@ use support::{Bench, ROUTE_ALL};
 
 /// What the issue allows from the collector's return to the first message.
 const RECOVERY_MAX: Duration = Duration::from_secs(5);
+
+/// A SYN that loopback has not answered within this was dropped.
+const BLACK_HOLE_AFTER: Duration = Duration::from_millis(300);
 
 const INPUT: &str = "inputs: {lan: {listen: 'tcp://127.0.0.1:0'}}\n";
 
@@ -179,12 +183,126 @@ fn a_collector_that_reads_nothing_is_left_after_the_stall_timeout() {
     let to = relay.address("lan", "tcp");
     // More than both kernels' buffers hold.
     let sender = thread::spawn(move || send_tcp(to, &long_messages(LONG_COUNT)));
-    relay.wait_for_log("takes nothing any more");
+    relay.wait_for_log("connection broke: stall_timeout: ");
     collector.reset();
     collector.behave(Manner::Reads);
     sender.join().unwrap();
     assert_all_long_ones_arrive(&collector);
     relay.status_when("the queue to be empty", |status| count(status.route("all"), "waiting") == 0).assert_balanced();
+}
+
+/// A listener whose connections take so many octets and no more, until they are read.
+fn narrow_listener(octets: usize) -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    socket2::SockRef::from(&listener).set_recv_buffer_size(octets).unwrap();
+    listener
+}
+
+#[test]
+fn octets_that_no_kernel_acknowledges_are_sent_again_over_a_new_connection() {
+    const MESSAGES: u64 = 3_000;
+    let listener = narrow_listener(4 * 1024);
+    let to = listener.local_addr().unwrap();
+    // Less than our kernel's buffer holds: the write itself succeeds, and nothing follows it.
+    let output = format!("to: 'tcp://{to}', stall_timeout: 500ms, user_timeout: off, keepalive: off");
+    let mut relay = Relay::start(&format!("outputs: {{sekoia: {{{output}}}}}\n{INPUT}{ROUTE_ALL}"));
+    let octets: String = (0..MESSAGES).map(numbered).collect();
+    send_tcp(relay.address("lan", "tcp"), octets.as_bytes());
+    let (_silent, _) = listener.accept().unwrap();
+    relay.wait_for_log("connection broke: stall_timeout: ");
+    let (mut stream, _) = listener.accept().unwrap();
+    let reader = thread::spawn(move || {
+        let mut octets = Vec::new();
+        stream.read_to_end(&mut octets).unwrap();
+        octets
+    });
+    let status = relay.status_when("all to be sent again", |status| count(status.route("all"), "resent") == MESSAGES);
+    assert_eq!(count(status.output("sekoia"), "broken_connections"), 1);
+    relay.stop_clean();
+    let octets = reader.join().unwrap();
+    assert_eq!(memchr::memmem::find_iter(&octets, " n=").count() as u64, MESSAGES);
+}
+
+#[test]
+fn a_road_that_is_slow_and_moves_is_not_given_up() {
+    let listener = narrow_listener(64 * 1024);
+    let to = listener.local_addr().unwrap();
+    // A large send buffer takes longer than that to make room for more: meanwhile octets are acknowledged.
+    let output = format!("to: 'tcp://{to}', stall_timeout: 400ms, user_timeout: off");
+    let mut relay = Relay::start(&format!("outputs: {{sekoia: {{{output}}}}}\n{INPUT}{ROUTE_ALL}"));
+    let sender = {
+        let to = relay.address("lan", "tcp");
+        thread::spawn(move || send_tcp(to, &long_messages(LONG_COUNT / 3)))
+    };
+    let (mut stream, _) = listener.accept().unwrap();
+    let (mut octets, mut buffer) = (Vec::new(), vec![0; 32 * 1024]);
+    // Slowly, until more has passed than the send buffer holds at first; then as fast as it comes.
+    let ended = thread::spawn(move || {
+        loop {
+            match stream.read(&mut buffer).unwrap() {
+                0 => return octets,
+                count => octets.extend_from_slice(&buffer[..count]),
+            }
+            if octets.len() < 4 << 20 {
+                pause(Duration::from_millis(20));
+            }
+        }
+    });
+    sender.join().unwrap();
+    relay.status_when("all to be written", |status| count(status.route("all"), "waiting") == 0);
+    assert_eq!(count(relay.status().output("sekoia"), "broken_connections"), 0);
+    relay.stop_clean();
+    let octets = ended.join().unwrap();
+    assert_eq!(memchr::memmem::find_iter(&octets, " n=").count() as u64, LONG_COUNT / 3);
+}
+
+#[test]
+fn a_connect_that_nobody_answers_is_given_up_and_tried_again() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    socket.listen(0).unwrap();
+    let listener = TcpListener::from(socket);
+    let to = listener.local_addr().unwrap();
+    // Who waits to be accepted takes all the room there is: a SYN is then dropped, as a black hole does.
+    let crowd: Vec<_> =
+        std::iter::from_fn(|| std::net::TcpStream::connect_timeout(&to, BLACK_HOLE_AFTER).ok()).collect();
+    let relay =
+        Relay::start(&format!("outputs: {{sekoia: {{to: 'tcp://{to}', connect_timeout: 300ms}}}}\n{INPUT}{ROUTE_ALL}"));
+    send_tcp(relay.address("lan", "tcp"), numbered(1).as_bytes());
+    relay.status_when("several attempts", |status| count(status.output("sekoia"), "failed_connects") >= 2);
+    drop(crowd);
+    let began = Instant::now();
+    let frame = loop {
+        let mut frame = vec![0; 16];
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // The crowd's connections end without a word.
+        if stream.read(&mut frame).unwrap_or(0) > 0 {
+            break frame;
+        }
+    };
+    assert!(began.elapsed() < RECOVERY_MAX, "{:?}", began.elapsed());
+    assert!(String::from_utf8_lossy(&frame).contains("<134>1"));
+}
+
+#[test]
+fn a_close_that_nobody_answers_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let output = format!("to: 'tcp://{}', stall_timeout: 300ms, idle_timeout: 1s", listener.local_addr().unwrap());
+    let relay = Relay::start(&format!("outputs: {{sekoia: {{{output}}}}}\n{INPUT}{ROUTE_ALL}"));
+    send_tcp(relay.address("lan", "tcp"), numbered(1).as_bytes());
+    // Reads, and never closes.
+    let (mut silent, _) = listener.accept().unwrap();
+    silent.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut octets = Vec::new();
+    silent.read_to_end(&mut octets).unwrap();
+    relay.wait_for_log("connection broke: ");
+    // Nobody knows whether it was read.
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut again = vec![0; octets.len()];
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.read_exact(&mut again).unwrap();
+    assert_eq!(again, octets);
 }
 
 #[test]

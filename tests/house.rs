@@ -29,27 +29,34 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("route", &["syslog"]),
     ("template", &["syslog"]),
     ("batch", &["syslog"]),
-    ("lane", &["batch", "syslog"]),
+    ("receipts", &["batch"]),
+    ("lane", &["batch", "receipts", "syslog"]),
     ("config", &["route", "syslog", "template"]),
     ("metrics", &["config"]),
     ("tls", &["config", "metrics", "time"]),
     ("names", &[]),
     ("road", &["config", "metrics", "names", "sys", "tls"]),
     ("spool", &["batch", "config", "metrics", "sys", "syslog", "time"]),
-    ("pipeline", &["batch", "config", "lane", "metrics", "route", "spool", "syslog"]),
-    ("receive", &["config", "metrics", "pipeline", "stop", "sys", "syslog", "time", "tls"]),
-    ("forward", &["batch", "config", "metrics", "names", "pipeline", "road", "stop", "sys", "template", "time", "tls"]),
+    ("pipeline", &["batch", "config", "lane", "metrics", "receipts", "route", "spool", "syslog"]),
+    ("receive", &["config", "metrics", "pipeline", "receipts", "relp", "stop", "sys", "syslog", "time", "tls"]),
+    (
+        "forward",
+        &["batch", "config", "metrics", "names", "pipeline", "relp", "road", "stop", "sys", "template", "time", "tls"],
+    ),
     (
         "shard",
         &["config", "forward", "metrics", "names", "pipeline", "receive", "road", "spool", "stop", "time", "tls"],
     ),
     ("admin", &["config", "metrics", "shard", "spool", "time"]),
-    ("relay", &["admin", "config", "metrics", "names", "receive", "road", "shard", "spool", "stop", "time", "tls"]),
+    (
+        "relay",
+        &["admin", "config", "forward", "metrics", "names", "receive", "road", "shard", "spool", "stop", "time", "tls"],
+    ),
     ("cli", &["batch", "config", "relay", "spool", "sys", "syslog", "template", "tls"]),
 ];
 
 /// The modules that only compute: octets in, octets out.
-const PURE: &[&str] = &["syslog", "relp", "route", "template", "batch", "lane"];
+const PURE: &[&str] = &["syslog", "relp", "route", "template", "batch", "receipts", "lane"];
 
 /// Where alone a crate may be named.
 const CRATES: &[(&str, &[&str])] = &[

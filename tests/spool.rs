@@ -211,6 +211,10 @@ fn nothing_that_a_relay_had_stored_is_lost_when_it_is_killed_thirty_times() {
     }
     site.collector.restart();
     let mut relay = site.start("durability: always", ALL);
+    eventually("the spool to be open", || match relay.metric("forebay_spool_state", "state=\"ready\"") {
+        1 => Ok(()),
+        _ => Err("it is not".to_owned()),
+    });
     eventually("everything to leave the spool", || {
         let status = relay.status();
         let left = count(status.route("all"), "spooled") + count(status.route("all"), "waiting");

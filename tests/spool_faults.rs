@@ -26,7 +26,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use forebay::batch::Seq;
 use forebay::spool::store::{AppendError, Options, Store};
@@ -374,8 +374,15 @@ fn a_disk_that_takes_writes_and_loses_them_is_not_believed() {
         let made = Disk::ext4_with(folder, 256 << 20, &["-O", "^has_journal", "-E", "lazy_itable_init=1"]);
         let Some(disk) = or_skip(made) else { return };
         let mut subject = Subject::open(&spool_of(&disk));
+        let started = Instant::now();
         subject.write_until_refused();
         below.remount(&format!("size={}", 256 << 20));
+        // After five seconds the kernel begins to write by itself (dirty_writeback_centisecs), directories and inodes as
+        // well; without a journal those are lost like anything else, and all that was synced with them.
+        if started.elapsed() > Duration::from_secs(4) {
+            println!("skipped: the machine is too busy, the kernel may have lost what no sync of ours was asked for");
+            return;
+        }
         subject.assert_recovers();
         // Nothing of it from the kernel's memory.
         subject.assert_survives(|| {

@@ -182,7 +182,7 @@ pub fn compare(
 fn run(relay: &Relay, case: Case, load: &Load, identity: &Identity, dir: &Path) -> anyhow::Result<Figures> {
     let (port, admin_port) = (free_port(false)?, free_port(false)?);
     let to = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(false)?));
-    let expectation = Expectation { keys: true, untimed: 0, time_all: false };
+    let expectation = Expectation { keys: true, untimed: 0, time_all: false, relp: false };
     let connect = || Sink::start_at(to, identity, expectation);
     let mut sink = if case.up { Some(connect()?) } else { None };
     let setting = Setting {
@@ -195,6 +195,7 @@ fn run(relay: &Relay, case: Case, load: &Load, identity: &Identity, dir: &Path) 
         crowded: false,
         spools: true,
         always: case.always,
+        relp: false,
     };
     let relay = start(relay, &setting)?;
     let order = Order {

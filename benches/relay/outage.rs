@@ -47,8 +47,9 @@ pub fn run(relay: &Relay, load: &Load, identity: &Identity, dir: &Path) -> anyho
         crowded: false,
         spools: true,
         always: false,
+        relp: false,
     };
-    let expectation = Expectation { keys: relay.routes(), untimed: 0, time_all: false };
+    let expectation = Expectation { keys: relay.routes(), untimed: 0, time_all: false, relp: false };
     let relay = start(relay, &setting)?;
     let order = Order {
         to: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),

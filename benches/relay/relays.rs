@@ -66,6 +66,8 @@ pub struct Setting<'a> {
     pub spools: bool,
     /// Every message goes to the disk and is synced before it is sent. Only forebay is told so.
     pub always: bool,
+    /// The collector speaks RELP.
+    pub relp: bool,
 }
 
 impl Relay {
@@ -104,12 +106,14 @@ impl Relay {
     pub fn takes(&self, scenario: Scenario) -> bool {
         match self.kind {
             _ if scenario == Scenario::Durable => matches!(self.kind, Kind::Forebay(_)),
-            Kind::Floor => !matches!(scenario, Scenario::Udp | Scenario::Crowd | Scenario::Outage),
+            Kind::Floor => !matches!(scenario, Scenario::Udp | Scenario::Crowd | Scenario::Outage | Scenario::Relp),
             // Its accept queue is short: opening thousands of connections takes it minutes. And while its action queues
             // go to disk it takes so little that the generator gives up.
-            Kind::RsyslogDocumented(_) => !matches!(scenario, Scenario::Crowd | Scenario::Outage),
+            Kind::RsyslogDocumented(_) => !matches!(scenario, Scenario::Crowd | Scenario::Outage | Scenario::Relp),
             Kind::SyslogNgReliable(..) => scenario == Scenario::Outage,
-            Kind::Forebay(_) | Kind::Rsyslog(_) | Kind::SyslogNg(..) => true,
+            // It has no RELP.
+            Kind::SyslogNg(..) => scenario != Scenario::Relp,
+            Kind::Forebay(_) | Kind::Rsyslog(_) => true,
         }
     }
 
@@ -210,7 +214,8 @@ fn forebay(setting: &Setting<'_>) -> anyhow::Result<String> {
         writeln!(text, "spool: {{dir: {}, max_size: {size}GiB{always}}}", dir.display())?;
     }
     let ca = ca.display();
-    writeln!(text, "outputs:\n  sink:\n    to: tls://{sink}\n    tls: {{ca: {ca}, server_name: {SERVER_NAME}}}")?;
+    let scheme = if setting.relp { "relp+tls" } else { "tls" };
+    writeln!(text, "outputs:\n  sink:\n    to: {scheme}://{sink}\n    tls: {{ca: {ca}, server_name: {SERVER_NAME}}}")?;
     writeln!(text, "routes:")?;
     for (index, program) in PROGRAMS.iter().enumerate() {
         let key = intake_key(index);
@@ -237,7 +242,8 @@ fn rsyslog(setting: &Setting<'_>) -> String {
     format!(
         "global(workDirectory=\"{dir}\" defaultNetstreamDriverCAFile=\"{ca}\" net.enableDNS=\"off\")\n\
          main_queue(queue.type=\"FixedArray\" queue.size=\"200000\" queue.dequeueBatchSize=\"4096\" \
-         queue.workerThreads=\"1\" queue.timeoutEnqueue=\"60000\")\n{input}{}",
+         queue.workerThreads=\"1\" queue.timeoutEnqueue=\"60000\")\n{input}{}{}",
+        if setting.relp { "module(load=\"omrelp\" tls.tlslib=\"openssl\")\n" } else { "" },
         rsyslog_routes(setting, "ossl", if setting.spools { RSYSLOG_QUEUE } else { "" })
     )
 }
@@ -278,13 +284,23 @@ fn rsyslog_routes(setting: &Setting<'_>, driver: &str, queue: &str) -> String {
     let route = |(index, program): (usize, &&str)| {
         let key = intake_key(index);
         let queue = if queue.is_empty() { String::new() } else { format!("{queue}\"{program}\"") };
+        let action = if setting.relp {
+            format!(
+                "type=\"omrelp\" tls=\"on\" tls.caCert=\"{}\" tls.authMode=\"name\" tls.permittedPeer=\"{SERVER_NAME}\" \
+                 windowSize=\"4096\"",
+                setting.ca.display()
+            )
+        } else {
+            format!(
+                "type=\"omfwd\" protocol=\"tcp\" TCP_Framing=\"octet-counted\" StreamDriver=\"{driver}\" StreamDriverMode=\"1\" \
+                 StreamDriverAuthMode=\"x509/name\" StreamDriverPermittedPeers=\"{SERVER_NAME}\""
+            )
+        };
         format!(
             "template(name=\"t_{program}\" type=\"string\" string=\"<%pri%>1 %timestamp:::date-rfc3339% %hostname% \
              %app-name% %procid% LOG [SEKOIA@53288 intake_key=\\\"{key}\\\"] %msg%\\n\")\n\
-             if $programname == '{program}' then {{\n  action(type=\"omfwd\" target=\"{host}\" port=\"{port}\" \
-             protocol=\"tcp\" TCP_Framing=\"octet-counted\" template=\"t_{program}\" StreamDriver=\"{driver}\" \
-             StreamDriverMode=\"1\" StreamDriverAuthMode=\"x509/name\" StreamDriverPermittedPeers=\"{SERVER_NAME}\" \
-             {queue})\n  stop\n}}\n"
+             if $programname == '{program}' then {{\n  action({action} target=\"{host}\" port=\"{port}\" \
+             template=\"t_{program}\" {queue})\n  stop\n}}\n"
         )
     };
     PROGRAMS.iter().enumerate().map(route).collect()

@@ -7,6 +7,8 @@ use crate::run::{Outcome, Phases, Scenario};
 const TCP_OF_RSYSLOG_MAX: f64 = 1.0 / 10.0;
 /// And at most so many times the floor's.
 const TCP_OF_FLOOR_MAX: f64 = 4.0;
+/// CPU for each message over RELP, at most so many times that over TLS.
+const RELP_OF_TLS_MAX: f64 = 2.0;
 /// CPU for each message over UDP, at most this share of rsyslog's.
 const UDP_OF_RSYSLOG_MAX: f64 = 1.0 / 3.0;
 /// CPU for each message that went to disk and back, at most this share of the others'.
@@ -198,6 +200,12 @@ pub fn verdicts(lines: &[Line]) -> Vec<Verdict> {
                 rsyslog.inspect(|base| judge("CPU as a share of rsyslog's", outcome.cpu_us / base, TCP_OF_RSYSLOG_MAX));
                 floor
                     .inspect(|base| judge("CPU as a multiple of the floor's", outcome.cpu_us / base, TCP_OF_FLOOR_MAX));
+            }
+            Scenario::Relp => {
+                let over_tls =
+                    lines.iter().find(|other| other.scenario == Scenario::Tcp && other.relay.name == relay.name);
+                let over_tls = over_tls.map(|line| line.outcome.cpu_us);
+                over_tls.inspect(|base| judge("CPU as a multiple of TLS's", outcome.cpu_us / base, RELP_OF_TLS_MAX));
             }
             Scenario::Udp => {
                 rsyslog.inspect(|base| judge("CPU as a share of rsyslog's", outcome.cpu_us / base, UDP_OF_RSYSLOG_MAX));

@@ -34,7 +34,9 @@ const POLL: Duration = Duration::from_millis(10);
 pub enum Scenario {
     /// Streams at full speed.
     Tcp,
-    /// The same with thousands of silent connections open.
+    /// The same, out over RELP.
+    Relp,
+    /// Tcp with thousands of silent connections open.
     Crowd,
     /// Datagrams at a given rate.
     Udp,
@@ -50,13 +52,14 @@ pub enum Scenario {
 
 impl Scenario {
     /// All, in the order of the table.
-    pub const ALL: [Self; 7] =
-        [Self::Tcp, Self::Crowd, Self::Udp, Self::Latency, Self::Outage, Self::Durable, Self::Idle];
+    pub const ALL: [Self; 8] =
+        [Self::Tcp, Self::Relp, Self::Crowd, Self::Udp, Self::Latency, Self::Outage, Self::Durable, Self::Idle];
 
     /// As it is written in the table and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
+            Self::Relp => "relp",
             Self::Crowd => "crowd",
             Self::Udp => "udp",
             Self::Latency => "latency",
@@ -170,6 +173,7 @@ pub fn run(relay: &Relay, scenario: Scenario, load: &Load, identity: &Identity, 
         keys: relay.routes(),
         untimed: if latency { load.latency_rate / load.connections as u64 } else { 0 },
         time_all: latency,
+        relp: scenario == Scenario::Relp,
     };
     let sink = Sink::start(identity, expectation)?;
     let port = free_port(udp)?;
@@ -183,6 +187,7 @@ pub fn run(relay: &Relay, scenario: Scenario, load: &Load, identity: &Identity, 
         crowded: scenario == Scenario::Crowd,
         spools: false,
         always: false,
+        relp: scenario == Scenario::Relp,
     };
     let relay = start(relay, &setting)?;
     let mut outcome = Outcome::default();

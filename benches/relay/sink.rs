@@ -1,4 +1,5 @@
-//! The collector: a TLS server that checks every message it gets, and costs as little as that can.
+//! The collector: a TLS server that checks every message it gets, answers it where it comes over RELP, and costs as little as
+//! that can.
 //!
 //! Connections are checked on a thread each and share nothing but one counter; the books are put together at the end.
 
@@ -15,6 +16,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 
+use forebay::relp::frame::{Command, decode, encode};
+use forebay::relp::server;
+
 use crate::message::{PROGRAMS, SOURCES_MAX, intake_key, now_us, read_stamp};
 
 /// The name that the certificate carries.
@@ -24,6 +28,10 @@ pub const SERVER_NAME: &str = "localhost";
 const READ: usize = 256 * 1024;
 /// A sequence number over this is a damaged one: 2³² messages of one source are days of full speed.
 const SEQUENCE_MAX: u64 = 1 << 32;
+/// What is answered to a RELP client's offers.
+const OFFERS: &[u8] = b"200 OK\nrelp_version=0\nrelp_software=sink\ncommands=syslog";
+/// The longest RELP data.
+const DATA_MAX: usize = 64 * 1024;
 /// Only every so many messages are timed at full speed, where latency is that of full queues anyway.
 const LATENCY_SAMPLE: u64 = 16;
 
@@ -36,6 +44,8 @@ pub struct Expectation {
     pub untimed: u64,
     /// Time all, not samples.
     pub time_all: bool,
+    /// They come as RELP commands, and are answered.
+    pub relp: bool,
 }
 
 /// A certificate authority that is its only certificate, in files that relays can be pointed at.
@@ -180,8 +190,10 @@ fn serve(mut socket: TcpStream, shared: &Shared, books: &mut Books) -> anyhow::R
     let mut tls = UnbufferedServerConnection::new(Arc::clone(&shared.config))?;
     let mut buffer = vec![0; READ];
     let (mut start, mut end) = (0, 0);
+    // Answers to all that one read brings: some five thousand of 20 octets, and as many records' overhead.
     let mut answer = vec![0; READ];
     let mut answer_len = 0;
+    let mut answers = Vec::new();
     let mut text = Vec::with_capacity(READ);
     loop {
         let UnbufferedStatus { mut discard, state, .. } = tls.process_tls_records(&mut buffer[start..end]);
@@ -203,17 +215,22 @@ fn serve(mut socket: TcpStream, shared: &Shared, books: &mut Books) -> anyhow::R
                     text.extend_from_slice(record.payload);
                 }
             }
-            ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) => starved = true,
+            ConnectionState::WriteTraffic(mut traffic) => {
+                starved = true;
+                books.take(&mut text, &mut answers, shared)?;
+                if !answers.is_empty() {
+                    let count = traffic.encrypt(&answers, &mut answer).context("answers within their buffer")?;
+                    socket.write_all(&answer[..count])?;
+                    answers.clear();
+                }
+            }
+            ConnectionState::BlockedHandshake => starved = true,
             ConnectionState::PeerClosed | ConnectionState::Closed => over = true,
             other => anyhow::bail!("unexpected TLS state: {other:?}"),
         }
         start += discard;
-        if starved || over {
-            let count = books.take(&mut text);
-            shared.received.fetch_add(count, Ordering::Relaxed);
-        }
         if over {
-            return Ok(());
+            return books.take(&mut text, &mut answers, shared);
         }
         if starved {
             buffer.copy_within(start..end, 0);
@@ -265,12 +282,29 @@ impl Books {
         }
     }
 
-    /// Takes all whole messages off `text`; the rest moves to its front. Returns how many there were.
-    fn take(&mut self, text: &mut Vec<u8>) -> u64 {
+    /// Takes all whole messages off `text`; the rest moves to its front. Appends to `answers` what is to be answered.
+    fn take(&mut self, text: &mut Vec<u8>, answers: &mut Vec<u8>, shared: &Shared) -> anyhow::Result<()> {
         let now = now_us();
         let mut rest = text.as_slice();
         let mut count = 0;
-        while let Some((message, after)) = next_message(rest) {
+        if self.expectation.relp {
+            while let Some((frame, taken)) = decode(rest, DATA_MAX)? {
+                rest = &rest[taken..];
+                match frame.command {
+                    Some(Command::Syslog) => {
+                        count += 1;
+                        self.check(frame.data.strip_suffix(b"\n").unwrap_or(frame.data), now);
+                        server::acknowledge(frame.txnr, answers);
+                    }
+                    Some(Command::Open) => encode(frame.txnr, Command::Rsp, OFFERS, answers),
+                    Some(Command::Close) => server::closed(frame.txnr, answers),
+                    _ => anyhow::bail!("unexpected RELP command"),
+                }
+            }
+        }
+        while !self.expectation.relp
+            && let Some((message, after)) = next_message(rest)
+        {
             rest = after;
             count += 1;
             self.check(message, now);
@@ -282,8 +316,9 @@ impl Books {
         if count > 0 {
             self.received += count;
             self.last_us = now;
+            shared.received.fetch_add(count, Ordering::Relaxed);
         }
-        count
+        Ok(())
     }
 
     fn check(&mut self, message: &[u8], now: u64) {

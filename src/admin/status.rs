@@ -100,8 +100,7 @@ fn output_status(output: &Output, meters: &OutputMeters) -> Value {
         "tls": output.tls.is_some(),
         "connections": meters.connections.value(),
         "connects": meters.connects.value(),
-        "failed_connects":
-            meters.failed_resolve.value() + meters.failed_connect.value() + meters.failed_handshake.value(),
+        "failed_connects": meters.failed_connects(),
         "broken_connections": meters.broken.value(),
         "written_messages": meters.written_messages.value(),
         "written_bytes": meters.written_bytes.value(),

@@ -1,318 +1,97 @@
-//! One established connection: gather, render, write, watch what is acknowledged, until it ends.
+//! What connections of every protocol have in common: how much they write at a time, and how they end.
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::future::{pending, poll_fn};
+use std::future::pending;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::Notify;
-use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::Instant;
 
 use crate::config::Output;
-use crate::pipeline::Queue;
-use crate::road::{Connection, Stream};
 use crate::stop::Stop;
-use crate::time::sleep_until_some;
 
 use super::Forwarder;
-use super::flight::Flight;
 use super::leave::{self, Place};
-use super::render::Renderer;
 
 /// Records gathered for one write, bytes of memory: about a dozen full TLS records, so that the cost of the system calls
 /// is spread over hundreds of messages, and still within a core's cache from parsing to encryption.
-const WRITE_BYTES: usize = 256 * 1024;
+pub(super) const WRITE_BYTES: usize = 256 * 1024;
 
 /// Once so much waits it is written without lingering for more.
-const ENOUGH_BYTES: usize = 64 * 1024;
+pub(super) const ENOUGH_BYTES: usize = 64 * 1024;
 
 /// How long a message may wait for company. At a thousand messages a second a write then carries a few, and nobody
 /// notices the delay.
-const LINGER: Duration = Duration::from_millis(2);
-
-/// How often unacknowledged octets are looked at while nothing is written: the first time, and at most. Between them
-/// each look waits twice as long as the last.
-const ACKNOWLEDGE_POLL: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(320));
+pub(super) const LINGER: Duration = Duration::from_millis(2);
 
 /// How long a peer may take to close its side after we closed ours for idleness.
-const CLOSE_WAIT: Duration = Duration::from_secs(5);
-
-/// How long the last octets may stay unacknowledged once the peer has closed its side: a few round trips.
-const LAST_ACKNOWLEDGE_WAIT: Duration = Duration::from_secs(1);
+pub(super) const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 /// How long to look for a peer's last words on a connection that is broken: they are here, or they never come.
-const LAST_WORD_WAIT: Duration = Duration::from_millis(100);
+pub(super) const LAST_WORD_WAIT: Duration = Duration::from_millis(100);
 
 /// How a connection ended.
 #[derive(Debug)]
 pub(super) enum End {
-    /// We closed it and the peer closed after us: it has read everything.
+    /// We closed it and the peer has read everything.
     Orderly,
+    /// The peer has announced that it closes it, and did: what it has not acknowledged is sent again.
+    ByPeer,
     /// Anything else: what was in flight is sent again.
     Broken(io::Error),
     /// The stop's deadline passed.
     Deadline,
 }
 
-/// Forwards until the connection ends, or has a reason to leave its `place`.
-pub(super) async fn run(
-    forwarder: &Forwarder,
-    queue: &Queue,
-    connection: Connection,
-    place: &Place<'_>,
-    flight: &mut Flight,
-) -> End {
-    let mut stop = forwarder.stop.clone();
-    let leaving = Leaving::default();
-    let mut session = Session {
-        forwarder,
-        queue,
-        stream: connection.stream,
-        flight,
-        used_at: Instant::now(),
-        acknowledged: 0,
-        leaving: &leaving,
-    };
-    let look_around = async {
-        leave::reason(forwarder, place).await;
-        leaving.begin();
-        pending::<Infallible>().await
-    };
-    tokio::select! {
-        biased;
-        () = stop.expired() => End::Deadline,
-        end = session.run() => end.unwrap_or_else(End::Broken),
-        never = look_around => match never {},
-    }
-}
-
 /// Whether the connection is to be closed in order, busy or not.
 #[derive(Default)]
-struct Leaving {
+pub(super) struct Leaving {
     has_begun: Cell<bool>,
     wake: Notify,
 }
 
 impl Leaving {
-    fn begin(&self) {
-        self.has_begun.set(true);
-        self.wake.notify_one();
+    /// Whether it is.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun.get()
     }
-}
 
-struct Session<'a> {
-    forwarder: &'a Forwarder,
-    queue: &'a Queue,
-    stream: Stream,
-    flight: &'a mut Flight,
-    used_at: Instant,
-    /// Octets known to be acknowledged.
-    acknowledged: u64,
-    leaving: &'a Leaving,
-}
-
-/// Why the session stopped waiting.
-enum Wake {
-    Work,
-    LookAgain,
-    Close,
-}
-
-impl Session<'_> {
-    async fn run(&mut self) -> io::Result<End> {
-        let mut renderer = Renderer::new(&self.forwarder.zone);
-        let mut poll_every = ACKNOWLEDGE_POLL.0;
-        loop {
-            match self.wait(poll_every).await? {
-                Wake::Work => {
-                    self.send(&mut renderer).await?;
-                    self.observe()?;
-                    poll_every = ACKNOWLEDGE_POLL.0;
-                    // A peer that takes everything at once must not keep this core's receivers from their sockets.
-                    yield_now().await;
-                }
-                Wake::LookAgain => {
-                    self.observe()?;
-                    poll_every = (poll_every * 2).min(ACKNOWLEDGE_POLL.1);
-                }
-                Wake::Close => return self.close().await,
-            }
+    /// Completes when it is to be closed. Cancel-safe.
+    pub(super) async fn begun(&self) {
+        if !self.has_begun() {
+            self.wake.notified().await;
         }
     }
 
-    /// Waits for enough to write, for the time to look at acknowledgements, or for a reason to close.
-    async fn wait(&mut self, poll_every: Duration) -> io::Result<Wake> {
-        if self.leaving.has_begun.get() {
-            return Ok(Wake::Close);
-        }
-        if self.queue.waiting() == 0 {
-            if self.forwarder.stop.deadline().is_some() {
-                return Ok(Wake::Close);
-            }
-            let look = self.next_look(poll_every);
-            // With a peer that has not answered such a close before: not while something is in flight, or the window would
-            // be sent again after each idle time, for ever.
-            let may_close = self.flight.is_empty() || !self.forwarder.close_unanswered.get();
-            // What is on the disk is being read.
-            let may_close = may_close && !self.queue.has_backlog();
-            let idle = self.forwarder.output.idle_timeout.filter(|_| may_close).map(|idle| self.used_at + idle);
-            let mut stop = self.forwarder.stop.clone();
-            tokio::select! {
-                biased;
-                error = closed(&mut self.stream) => return Err(error),
-                () = self.queue.more_than(0) => {}
-                () = sleep_until_some(look) => return Ok(Wake::LookAgain),
-                () = sleep_until_some(idle) => return Ok(Wake::Close),
-                () = self.leaving.wake.notified() => return Ok(Wake::Close),
-                _ = stop.ordered() => return Ok(Wake::Work),
-            }
-        }
-        if self.queue.waiting() < ENOUGH_BYTES && self.forwarder.stop.deadline().is_none() {
-            tokio::select! {
-                biased;
-                error = closed(&mut self.stream) => return Err(error),
-                () = self.queue.more_than(ENOUGH_BYTES) => {}
-                () = sleep(LINGER) => {}
-            }
-        }
-        Ok(Wake::Work)
-    }
-
-    /// When to look at what is acknowledged: soon while something is outstanding, else when the window next releases.
-    fn next_look(&self, poll_every: Duration) -> Option<Instant> {
-        if self.flight.is_outstanding() { Some(Instant::now() + poll_every) } else { self.flight.next_release() }
-    }
-
-    /// Renders what waits, up to one write's worth, and writes it.
-    async fn send(&mut self, renderer: &mut Renderer) -> io::Result<()> {
-        let pipeline = &self.forwarder.pipeline;
-        renderer.clear();
-        let mut messages = 0;
-        pipeline.take(self.queue, WRITE_BYTES, |lane, batch| {
-            if let Some(rendering) = self.forwarder.renderings.get(lane) {
-                renderer.render(&batch, rendering, pipeline.input_names());
-            }
-            messages += batch.len() as u64;
-            self.flight.push(lane, batch);
-        });
-        let out = renderer.octets();
-        self.forwarder.meters(|meters| {
-            meters.written_messages.add(messages);
-            meters.written_bytes.add(out.len() as u64);
-        });
-        let written = write_all(&mut self.stream, out, self.forwarder.output.stall_timeout).await;
-        if let Err(error) = written {
-            return Err(last_word(&mut self.stream).await.unwrap_or(error));
-        }
-        self.flight.flushed(self.stream.written());
-        self.used_at = Instant::now();
-        Ok(())
-    }
-
-    /// Looks at what the peer's kernel has acknowledged.
-    fn observe(&mut self) -> io::Result<()> {
-        let acknowledged = self.stream.acknowledged()?;
-        let more = acknowledged.saturating_sub(self.acknowledged);
-        self.acknowledged = self.acknowledged.max(acknowledged);
-        self.forwarder.meters(|meters| meters.acknowledged_bytes.add(more));
-        self.flight.acknowledged(acknowledged, &self.forwarder.pipeline);
-        Ok(())
-    }
-
-    /// Closes our side (`close_notify` and FIN, RFC 5425 section 4.4) and waits until the peer has closed its own.
-    ///
-    /// Orderly is only what the peer can have read to the end: it closed after us, and its kernel acknowledged all.
-    async fn close(&mut self) -> io::Result<End> {
-        // A peer that has closed already does not answer our close: what was written last it may not have read.
-        if let Poll::Ready(error) = poll_fn(|cx| Poll::Ready(poll_closed(&mut self.stream, cx))).await {
-            return Err(error);
-        }
-        let limit = closing_time(&self.forwarder.stop, &self.forwarder.output);
-        timeout(limit, self.stream.shutdown()).await??;
-        let answer = timeout(limit, closed(&mut self.stream)).await;
-        self.forwarder.close_unanswered.set(answer.is_err());
-        let end = answer?;
-        if end.kind() != io::ErrorKind::UnexpectedEof {
-            return Err(end);
-        }
-        // Both closes may have crossed: then its kernel resets the connection instead of acknowledging.
-        timeout(LAST_ACKNOWLEDGE_WAIT, self.all_acknowledged()).await??;
-        Ok(End::Orderly)
-    }
-
-    /// Waits until the peer's kernel has acknowledged everything.
-    async fn all_acknowledged(&mut self) -> io::Result<()> {
-        let mut look_every = ACKNOWLEDGE_POLL.0;
-        loop {
-            self.observe()?;
-            if self.acknowledged >= self.stream.written() {
-                return Ok(());
-            }
-            sleep(look_every).await;
-            look_every = (look_every * 2).min(ACKNOWLEDGE_POLL.1);
+    /// Runs `session` to its end, or to the stop's deadline, and looks meanwhile for a reason to leave its `place`.
+    pub(super) async fn beside(
+        &self,
+        forwarder: &Forwarder,
+        place: &Place<'_>,
+        session: impl Future<Output = io::Result<End>>,
+    ) -> End {
+        let mut stop = forwarder.stop.clone();
+        let look_around = async {
+            leave::reason(forwarder, place).await;
+            self.has_begun.set(true);
+            self.wake.notify_one();
+            pending::<Infallible>().await
+        };
+        tokio::select! {
+            biased;
+            () = stop.expired() => End::Deadline,
+            end = session => end.unwrap_or_else(End::Broken),
+            never = look_around => match never {},
         }
     }
 }
 
 /// How long the peer may take to answer our close: the whole rest of a stop, otherwise a few seconds.
-fn closing_time(stop: &Stop, output: &Output) -> Duration {
+pub(super) fn closing_time(stop: &Stop, output: &Output) -> Duration {
     match stop.deadline() {
         Some(deadline) => deadline.saturating_duration_since(Instant::now()),
         None => CLOSE_WAIT.min(output.stall_timeout),
     }
 }
-
-/// Completes when the peer closes or resets; what it sends meanwhile is read and ignored: syslog has no answers.
-/// Cancel-safe.
-async fn closed(stream: &mut Stream) -> io::Error {
-    poll_fn(|cx| poll_closed(stream, cx)).await
-}
-
-fn poll_closed(stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Error> {
-    let mut ignored = [0; 512];
-    loop {
-        let mut buffer = ReadBuf::new(&mut ignored);
-        match Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
-            Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
-                return Poll::Ready(io::Error::new(io::ErrorKind::UnexpectedEof, "closed by the peer"));
-            }
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(error)) => return Poll::Ready(error),
-            Poll::Pending => return Poll::Pending,
-        }
-    }
-}
-
-/// Why the peer ended the connection, where it said so before it closed: with TLS 1.3 it verifies our certificate after the
-/// handshake, and its alert lies unread behind a write that fails.
-async fn last_word(stream: &mut Stream) -> Option<io::Error> {
-    let error = timeout(LAST_WORD_WAIT, closed(stream)).await.ok()?;
-    // What rustls has to say; what the kernel has is known.
-    (error.kind() == io::ErrorKind::InvalidData).then_some(error)
-}
-
-/// Writes and flushes. Ends early when the peer closes, or when nothing moves for `limit`.
-async fn write_all(stream: &mut Stream, mut octets: &[u8], limit: Duration) -> io::Result<()> {
-    let stuck = |_| io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing any more (stall_timeout)");
-    while !octets.is_empty() {
-        let write = poll_fn(|cx| match Pin::new(&mut *stream).poll_write(cx, octets) {
-            Poll::Pending => poll_closed(stream, cx).map(Err),
-            ready => ready,
-        });
-        let count = timeout(limit, write).await.map_err(stuck)??;
-        octets = octets.get(count..).unwrap_or_default();
-    }
-    let flush = poll_fn(|cx| match Pin::new(&mut *stream).poll_flush(cx) {
-        Poll::Pending => poll_closed(stream, cx).map(Err),
-        ready => ready,
-    });
-    timeout(limit, flush).await.map_err(stuck)?
-}
-
-#[cfg(test)]
-mod tests;

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::net::SocketAddr;
 
-use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info};
 
@@ -30,7 +29,7 @@ pub(super) struct Place<'a> {
 pub(super) async fn reason(forwarder: &Forwarder, place: &Place<'_>) {
     let why = tokio::select! {
         () = place.connector.moved(place.target, place.peer) => "its name has moved",
-        () = better(&forwarder.targets, place) => "a preferred target is well again",
+        () = better(forwarder, place) => "a preferred target is well again",
         never = proven(&forwarder.targets, place) => match never {},
     };
     info!(output = %forwarder.output.name, peer = %place.peer, "the connection is replaced: {why}");
@@ -44,30 +43,32 @@ async fn proven(targets: &Targets, place: &Place<'_>) -> Infallible {
 }
 
 /// Completes when there is a better target. Probes those that would be, when nobody else does.
-async fn better(targets: &Targets, place: &Place<'_>) {
+async fn better(forwarder: &Forwarder, place: &Place<'_>) {
+    let targets = &forwarder.targets;
     loop {
         sleep(targets.look_every()).await;
         if targets.has_better(place.number, place.target) {
             return;
         }
         if let Some(target) = targets.probe(place.number, place.target, Instant::now()) {
-            let answers = probe(place.connector, target).await;
+            let answers = probe(forwarder, place.connector, target).await;
             targets.probed(target, answers, Instant::now());
         }
     }
 }
 
-/// Connects, TLS included, and closes.
-async fn probe(connector: &Connector<'_>, target: usize) -> bool {
-    let mut connection = match connector.connect(target).await {
-        Ok(connection) => connection,
+/// Connects, TLS and offers included, and closes.
+async fn probe(forwarder: &Forwarder, connector: &Connector<'_>, target: usize) -> bool {
+    let established = match forwarder.establish(connector, target).await {
+        Ok(established) => established,
         Err(error) => {
             debug!(%error, "a preferred target is not well yet");
             return false;
         }
     };
+    let peer = established.peer();
     // Politely, where that is possible at once.
-    let closed = timeout(Backoff::FIRST, connection.stream.shutdown()).await;
-    debug!(peer = %connection.peer, ?closed, "a preferred target answers");
+    let closed = timeout(Backoff::FIRST, established.close()).await;
+    debug!(%peer, ?closed, "a preferred target answers");
     true
 }

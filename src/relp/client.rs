@@ -26,6 +26,8 @@ pub struct Client {
     sent: u64,
     /// Messages, from the first on, that the server has answered for.
     acknowledged: u64,
+    /// Messages that it took.
+    taken: u64,
     /// What is known of the messages from `acknowledged` on; empty while answers come in order.
     early: VecDeque<Answer>,
     deframer: Deframer,
@@ -145,6 +147,7 @@ impl Client {
             window: u64::from(window.clamp(1, WINDOW_MAX)),
             sent: 0,
             acknowledged: 0,
+            taken: 0,
             early: VecDeque::new(),
             // A server that sends messages ends the connection.
             deframer: Deframer::new(1),
@@ -185,6 +188,11 @@ impl Client {
         self.acknowledged
     }
 
+    /// How many messages the server has taken, those included that it took out of order.
+    pub const fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// How many messages were numbered and are not acknowledged.
     pub const fn outstanding(&self) -> u64 {
         self.sent - self.acknowledged
@@ -220,7 +228,12 @@ impl Client {
                         let response = response::parse(data).ok_or(ClientError::NoCode { txnr })?;
                         match self.state {
                             State::Opening => Some(opened(txnr, response).inspect(|_| self.state = State::Open)?),
-                            _ => answered(&mut self.early, &mut self.acknowledged, self.sent, txnr, response)?,
+                            _ => {
+                                let event =
+                                    answered(&mut self.early, &mut self.acknowledged, self.sent, txnr, response)?;
+                                self.taken += u64::from(event.is_none());
+                                event
+                            }
                         }
                     }
                 }

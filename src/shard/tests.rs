@@ -120,6 +120,7 @@ impl Shard {
             outputs: config.outputs.iter().cloned().map(Arc::new).collect(),
             connectors: vec![None],
             said: vec![Arc::default()],
+            files: config.outputs.iter().map(|_| None).collect(),
             targets: vec![Arc::new(targets)],
             names,
             meters: Arc::clone(&meters),

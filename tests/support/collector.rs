@@ -339,6 +339,10 @@ async fn listen(listener: std::net::TcpListener, mut task: Task) {
 
 async fn serve(task: &mut Task, stream: TcpStream) {
     let first = *task.orders.borrow();
+    // Accepted while the order to stop was on its way.
+    if !first.listening {
+        return;
+    }
     if first.manner == Manner::NeverShakesHands {
         ordered(&mut task.orders, first).await;
         return;

@@ -8,6 +8,7 @@ pub mod disk;
 pub mod load;
 pub mod records;
 pub mod relay;
+pub mod relp;
 pub mod rsyslogd;
 pub mod senders;
 pub mod waiting;

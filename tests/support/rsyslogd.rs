@@ -13,6 +13,7 @@ use super::waiting::eventually;
 /// A running rsyslogd; dropping it ends it.
 pub struct Rsyslogd {
     process: Child,
+    executable: PathBuf,
     directory: TempDir,
 }
 
@@ -57,16 +58,21 @@ impl Rsyslogd {
         Self::run(command, configuration)
     }
 
-    fn run(mut command: Command, configuration: &str) -> Self {
+    fn run(command: Command, configuration: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let configuration = configuration.replace("DIRECTORY", directory.path().to_str().unwrap());
         let global = format!("global(workDirectory=\"{}\" net.enableDNS=\"off\")\n", directory.path().display());
         std::fs::write(path("rsyslog.conf"), format!("{global}{configuration}")).unwrap();
-        let errors = std::fs::File::create(path("errors")).unwrap();
-        command.arg("-n").arg("-f").arg(path("rsyslog.conf")).arg("-i").arg(path("pid"));
-        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn().unwrap();
-        Self { process, directory }
+        let executable = command.get_program().into();
+        let process = Self::spawn(command, directory.path());
+        Self { process, executable, directory }
+    }
+
+    fn spawn(mut command: Command, directory: &Path) -> Child {
+        let errors = std::fs::OpenOptions::new().create(true).append(true).open(directory.join("errors")).unwrap();
+        command.arg("-n").arg("-f").arg(directory.join("rsyslog.conf")).arg("-i").arg(directory.join("pid"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn().unwrap()
     }
 
     /// Starts one that takes messages over a unix socket and hands them to `action`; sends it `messages`.
@@ -76,14 +82,17 @@ impl Rsyslogd {
              input(type=\"imuxsock\" Socket=\"DIRECTORY/log\" RateLimit.Interval=\"0\")\n{action}\n"
         );
         let rsyslogd = Self::start(executable, &configuration);
+        rsyslogd.send(messages);
+        rsyslogd
+    }
+
+    /// Sends more messages to one that [takes](Self::sending) them over a unix socket.
+    pub fn send(&self, messages: &[String]) {
         let socket = UnixDatagram::unbound().unwrap();
-        eventually("rsyslogd to take messages", || {
-            socket.connect(rsyslogd.path("log")).map_err(|error| error.to_string())
-        });
+        eventually("rsyslogd to take messages", || socket.connect(self.path("log")).map_err(|error| error.to_string()));
         for message in messages {
             socket.send(message.as_bytes()).unwrap();
         }
-        rsyslogd
     }
 
     /// A file of its directory.
@@ -130,8 +139,24 @@ impl Rsyslogd {
 
     /// Tells it to end in good order.
     pub fn terminate(&self) {
-        let status = Command::new("kill").arg(self.process.id().to_string()).status().unwrap();
+        self.signal("TERM");
+    }
+
+    /// Sends it a signal: `TERM`, `KILL`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.process.id().to_string()]).status().unwrap();
         assert!(status.success(), "{status}");
+    }
+
+    /// Ends it as a crash does, and starts it again on the same files once `from` is `to` in its configuration.
+    pub fn crash_and_start(&mut self, from: &str, to: &str) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        let file = self.path("rsyslog.conf");
+        let configuration = std::fs::read_to_string(&file).unwrap().replace(from, to);
+        std::fs::write(&file, configuration).unwrap();
+        drop(std::fs::remove_file(self.path("pid")));
+        self.process = Self::spawn(Command::new(&self.executable), self.directory.path());
     }
 
     /// Waits until it has ended.

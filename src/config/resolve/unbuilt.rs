@@ -7,13 +7,6 @@ impl Resolver<'_> {
     /// Refuses what is right and not built, so that nothing is taken and then not done.
     pub(super) fn not_built_yet(&mut self, config: &Config) {
         let mut found = Vec::new();
-        for input in &config.inputs {
-            let path = Path::root().key("inputs").key(&input.name).key("listen");
-            let relp = |listen: &Listen| matches!(listen, Listen::Relp(_) | Listen::RelpTls(_));
-            if let Some(index) = input.listen.iter().position(relp) {
-                found.push((self.item(&path, index), "RELP inputs are"));
-            }
-        }
         for output in &config.outputs {
             let path = Path::root().key("outputs").key(&output.name);
             let spoken = match self.node(&path.key("region")) {
@@ -21,10 +14,8 @@ impl Resolver<'_> {
                 None => path.key("to"),
             };
             match output.protocol {
-                Protocol::Syslog => {}
-                Protocol::Relp { .. } => found.push((spoken, "RELP outputs are")),
+                Protocol::Syslog | Protocol::Relp { .. } | Protocol::File(_) => {}
                 Protocol::Https(_) => found.push((spoken, "HTTPS outputs are")),
-                Protocol::File(_) => found.push((spoken, "file outputs are")),
             }
         }
         for (path, what) in found {

@@ -2,13 +2,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
 
-use crate::config::{self, Source};
+use crate::config::{self, Output, Source};
 use crate::metrics::OutputExpiries;
 use crate::names::Names;
 use crate::road::{Connector, Targets};
