@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::mem;
 
 use crate::batch::{BATCH_BYTES, Batch, Seq, charge_of};
+use crate::receipts::Receipts;
 use crate::syslog::Message;
 
 /// Memory for the queues of one shard: half of it is divided evenly among the lanes and guaranteed to each, the other
@@ -54,6 +55,8 @@ pub struct Lane {
     /// Of the batch that was sealed last.
     last: Seq,
     shard: usize,
+    /// Of messages that somebody waits to hear of.
+    receipts: Receipts,
 }
 
 impl Lane {
@@ -70,6 +73,7 @@ impl Lane {
             seal_at: BATCH_BYTES,
             last: Seq::default(),
             shard,
+            receipts: Receipts::default(),
         }
     }
 
@@ -107,6 +111,7 @@ impl Lane {
         // The last record's arrival is the turn's clock: nobody has to look at it again.
         self.last = self.last.next(batch.last_received_at_us().unwrap_or(0), self.shard);
         batch.seq = self.last;
+        self.receipts.seal(batch.seq);
         if self.detour {
             self.tail.push_back(batch);
         } else {
@@ -170,6 +175,11 @@ impl Lane {
     /// Whether everything that is charged waits here: nothing was sent that is not acknowledged.
     pub fn is_all_waiting(&self) -> bool {
         self.held == self.waiting
+    }
+
+    /// What senders wait to hear of.
+    pub fn receipts(&mut self) -> &mut Receipts {
+        &mut self.receipts
     }
 
     fn take_from(&mut self, budget: &mut Budget, charge: usize) {

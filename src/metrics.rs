@@ -127,6 +127,10 @@ meters! {
         refused_protocol: Count, "refused_connections_total" [("reason", "tls_on_plain_port")], Count, "Connections closed at once, by reason.";
         idle_closed: Count, "idle_closed_connections_total" [], Count, "Connections closed after idle_timeout.";
         partial_closed: Count, "partial_closed_connections_total" [], Count, "Connections closed because the unfinished messages of all connections took too much memory; what came of theirs is forwarded.";
+        relp_errors: Count, "relp_errors_total" [], Count, "RELP connections closed because the sender does not keep to the protocol.";
+        unread_closed: Count, "unread_closed_connections_total" [], Count, "RELP connections closed because the sender does not read what is answered.";
+        acknowledged: Count, "acknowledged_messages_total" [], Count, "Messages that a RELP sender was told to be safe, as acknowledge says.";
+        unacknowledged: Amount, "unacknowledged_messages" [], Count, "Messages taken over RELP connections that are open, and not acknowledged yet.";
         accept_errors: Count, "accept_errors_total" [], Count, "Failed accepts (open files exhausted, resets); accepting goes on.";
         blocked: Amount, "blocked_connections" [], Count, "Connections not read now because a route's queue is full.";
     }

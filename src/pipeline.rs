@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
-use crate::config::{Action, Config, Order, Oversize, Protocol, Route};
+use crate::config::{Acknowledge, Action, Config, Durability, Listen, Order, Oversize, Protocol, Route};
 use crate::lane::{Budget, Lane};
 use crate::metrics::Meters;
 use crate::route::{Matcher, Rule};
@@ -96,6 +96,8 @@ struct Shelf {
     touched: Vec<usize>,
     /// Lanes whose senders wait for room.
     blocked: Vec<usize>,
+    /// Receipts in lanes whose senders have gone, at most.
+    receipts_dead: usize,
 }
 
 impl Pipeline {
@@ -129,7 +131,11 @@ impl Pipeline {
         let rules: Vec<Rule> =
             rules.map(|route| Rule { conditions: route.conditions.clone(), continues: route.continues }).collect();
         let spooling = config.spool.as_ref().zip(port);
-        let spooling = spooling.map(|(spool, port)| Spooling::new(spool, port, of_spool, lives));
+        let spooling = spooling.map(|(spool, port)| {
+            let durabilities = lanes.iter().take(of_spool);
+            let durabilities = durabilities.map(|(route, _)| durability_of(config, *route, spool.durability)).collect();
+            Spooling::new(spool, port, durabilities, lives)
+        });
         let pipeline = Self {
             inner: RefCell::new(Inner {
                 matcher: Matcher::new(&rules),
@@ -143,6 +149,7 @@ impl Pipeline {
                     tallies: vec![Tally::default(); lanes.len()],
                     touched: Vec::new(),
                     blocked: Vec::new(),
+                    receipts_dead: 0,
                 },
                 discards: vec![0; config.routes.len()],
                 unmatched: Vec::new(),
@@ -240,6 +247,17 @@ fn live_lanes(
         pairs.push((live, own));
     }
     pairs
+}
+
+/// How a route's lane is stored: always, where it may have messages that are acknowledged when they are.
+fn durability_of(config: &Config, route: usize, usual: Durability) -> Durability {
+    let asks = config.inputs.iter().filter(|input| {
+        let is_relp = |listen: &Listen| matches!(listen, Listen::Relp(_) | Listen::RelpTls(_));
+        input.acknowledge == Acknowledge::Spooled && input.listen.iter().any(is_relp)
+    });
+    let only = config.routes.get(route).map(|route| route.conditions.input.as_slice()).unwrap_or_default();
+    let is_fed = asks.into_iter().any(|input| only.is_empty() || only.contains(&input.name));
+    if is_fed { Durability::Always } else { usual }
 }
 
 /// Which queue serves a route: a route stays on one connection, so that its order is kept. Those of one output take its

@@ -1,6 +1,7 @@
 //! In: sockets to frames. One set of receivers a shard; nothing is shared between shards but counts of connections.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::config::Input;
 use crate::metrics::{Amount, InputMeters};
@@ -23,6 +25,7 @@ mod accept;
 mod bind;
 mod datagram;
 mod gate;
+mod relp;
 mod stream;
 
 /// The receive buffer that all streams of a shard share: a read of several hundred messages, small enough to stay in
@@ -31,6 +34,15 @@ const STREAM_BUFFER_BYTES: usize = 64 * 1024;
 
 /// How long receivers go on taking what has arrived once the stop is ordered, at most.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// What is spoken on a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spoken {
+    /// Frames of syslog, and no answers.
+    Syslog,
+    /// RELP.
+    Relp,
+}
 
 /// What an input's receivers on one shard need.
 #[derive(Clone)]
@@ -49,8 +61,12 @@ pub struct Receivers {
     pub shared: Rc<Shared>,
     /// When to end.
     pub stop: Stop,
-    /// Held by every task that may still bring messages; the shard flushes once all are dropped.
-    pub alive: mpsc::Sender<()>,
+    /// Held, as long as it is there, by every task that may still bring messages; the shard flushes once all are dropped.
+    pub alive: Option<mpsc::Sender<()>>,
+    /// Held by connections that still have messages to acknowledge, also when they bring none any more.
+    pub settling: mpsc::Sender<()>,
+    /// When those end: nothing more will be settled.
+    pub closing: Stop,
 }
 
 /// What all partial frames of a shard's streams may take together, bytes: some 16,000 ordinary beginnings of messages, or
@@ -75,6 +91,8 @@ pub struct Shared {
     datagrams: RefCell<DatagramBatch>,
     /// Bytes of memory that the shard's streams own.
     owned: Cell<usize>,
+    /// Messages of the shard's RELP connections that are not settled.
+    unsettled: Cell<usize>,
     /// How many of the shard's streams wait for room.
     blocked: Cell<usize>,
     /// Until when all of them drain, once the stop is ordered.
@@ -87,6 +105,7 @@ impl Default for Shared {
             buffer: RefCell::new(vec![0; STREAM_BUFFER_BYTES].into_boxed_slice()),
             datagrams: RefCell::new(DatagramBatch::new(datagram::BATCH_MAX)),
             owned: Cell::new(0),
+            unsettled: Cell::new(0),
             blocked: Cell::new(0),
             drain_until: Cell::new(None),
         }
@@ -161,8 +180,10 @@ impl Receivers {
         match socket {
             Socket::Udp(socket) => datagram::spawn(self, socket.into(), datagram::UDP, tasks),
             Socket::UnixDatagram(socket) => datagram::spawn(self, socket.into(), datagram::UNIX, tasks),
-            Socket::Tcp(listener) => accept::spawn_tcp(self, listener, tasks),
-            Socket::Tls(listener) => accept::spawn_tls(self, listener, tasks),
+            Socket::Tcp(listener) => accept::spawn_tcp(self, listener, Spoken::Syslog, tasks),
+            Socket::Tls(listener) => accept::spawn_tls(self, listener, Spoken::Syslog, tasks),
+            Socket::Relp(listener) => accept::spawn_tcp(self, listener, Spoken::Relp, tasks),
+            Socket::RelpTls(listener) => accept::spawn_tls(self, listener, Spoken::Relp, tasks),
             Socket::Unix(listener) => accept::spawn_unix(self, listener, tasks),
         }
     }
@@ -179,6 +200,37 @@ impl Receivers {
         let shared = Rc::clone(&self.shared);
         shared.blocked.set(shared.blocked.get() + 1);
         Blocked { shared, _counted: self.counted(|meters| &meters.blocked) }
+    }
+
+    /// A TLS client has come to a plain port: its handshake is no message, and it would never send one.
+    fn refuse_tls(&self, peer: Option<IpAddr>) {
+        let mut refused = 0;
+        self.meters(|meters| {
+            meters.refused_protocol.add(1);
+            refused = meters.refused_protocol.value();
+        });
+        if refused.is_power_of_two() {
+            warn!(
+                input = %self.input.name, ?peer, refused,
+                "connection refused: the client speaks TLS to a plain port; give it a listener with TLS"
+            );
+        }
+    }
+
+    /// Unfinished messages of all connections take so much memory that this one is closed.
+    fn close_for_memory(&self, peer: Option<IpAddr>) {
+        let mut closed = 0;
+        self.meters(|meters| {
+            meters.partial_closed.add(1);
+            closed = meters.partial_closed.value();
+        });
+        if closed.is_power_of_two() {
+            warn!(
+                input = %self.input.name, ?peer, closed,
+                "connection closed: unfinished messages take too much memory; set idle_timeout, or a smaller \
+                 max_message_size"
+            );
+        }
     }
 
     fn meters(&self, update: impl FnOnce(&InputMeters)) {

@@ -84,6 +84,9 @@ fn receivers_deadline(deadline: Instant) -> Instant {
     now + (deadline.saturating_duration_since(now) / 2).min(Duration::from_secs(2))
 }
 
+/// How long a stop waits at its end until the last acknowledgements are with their senders' kernels.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
 /// How the memory is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shares {
@@ -153,8 +156,11 @@ async fn serve(
         forwarders.spawn_local(forwarder.run());
     }
     let (alive, mut all_ended) = mpsc::channel(1);
+    let (settling, mut all_settled) = mpsc::channel(1);
+    let (close, closing) = stop::channel();
     let mut receivers = JoinSet::new();
-    start_receivers(&common, &pipeline, bound, &stop, alive, &mut receivers)?;
+    let ends = Ends { stop: stop.clone(), alive, settling, closing };
+    start_receivers(&common, &pipeline, bound, ends, &mut receivers)?;
     started();
     let stopped = stop.clone();
     let flow = async {
@@ -185,7 +191,12 @@ async fn serve(
             spooler::empty(&pipeline, deadline).await;
         }
         // A receiver that was late may have brought something after its forwarder had gone.
-        Ok(left + spooler::drop_rest(&pipeline))
+        let left = left + spooler::drop_rest(&pipeline);
+        // Senders hear of what was settled last.
+        let now = Instant::now();
+        close.stop(now);
+        let _late = timeout_at(now + LAST_ANSWERS, all_settled.recv()).await;
+        Ok(left)
     };
     tokio::select! {
         left = flow => left,
@@ -206,12 +217,19 @@ async fn beat(common: &Common, index: usize) -> Infallible {
     }
 }
 
+/// What tells receivers to end, and when they have: see [`Receivers`].
+struct Ends {
+    stop: Stop,
+    alive: mpsc::Sender<()>,
+    settling: mpsc::Sender<()>,
+    closing: Stop,
+}
+
 fn start_receivers(
     common: &Common,
     pipeline: &Rc<Pipeline>,
     bound: Vec<Bound>,
-    stop: &Stop,
-    alive: mpsc::Sender<()>,
+    ends: Ends,
     tasks: &mut JoinSet<()>,
 ) -> std::io::Result<()> {
     let shared = Rc::new(Shared::default());
@@ -224,8 +242,10 @@ fn start_receivers(
             tls: common.acceptors.get(input).cloned().flatten(),
             pipeline: Rc::clone(pipeline),
             shared: Rc::clone(&shared),
-            stop: stop.clone(),
-            alive: alive.clone(),
+            stop: ends.stop.clone(),
+            alive: Some(ends.alive.clone()),
+            settling: ends.settling.clone(),
+            closing: ends.closing.clone(),
         };
         receivers.start(socket, tasks)?;
     }

@@ -40,6 +40,8 @@ pub enum Command {
         batch: Batch,
         /// It is given back once it is stored: the lane goes on to send it from memory, as it has nothing older on disk.
         keep: bool,
+        /// It counts as stored when it is safe from a power cut, whatever `sync` says: somebody waits for that.
+        durable: bool,
         /// Nothing else of the lane is on its way. Behind a batch that was refused, others that were on their way are
         /// refused as well, until one comes that is the first.
         first: bool,
@@ -80,7 +82,7 @@ pub enum Command {
 /// What the spool answers.
 #[derive(Debug)]
 pub enum Reply {
-    /// Written (with `sync: every_batch`, and safe from a power cut).
+    /// Written (with `sync: every_batch`, or where that was asked for, and safe from a power cut).
     Stored {
         /// Lane of the shard.
         lane: usize,

@@ -29,15 +29,16 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("route", &["syslog"]),
     ("template", &["syslog"]),
     ("batch", &["syslog"]),
-    ("lane", &["batch", "syslog"]),
+    ("receipts", &["batch"]),
+    ("lane", &["batch", "receipts", "syslog"]),
     ("config", &["route", "syslog", "template"]),
     ("metrics", &["config"]),
     ("tls", &["config", "metrics", "time"]),
     ("names", &[]),
     ("road", &["config", "metrics", "names", "sys", "tls"]),
     ("spool", &["batch", "config", "metrics", "sys", "syslog", "time"]),
-    ("pipeline", &["batch", "config", "lane", "metrics", "route", "spool", "syslog"]),
-    ("receive", &["config", "metrics", "pipeline", "stop", "sys", "syslog", "time", "tls"]),
+    ("pipeline", &["batch", "config", "lane", "metrics", "receipts", "route", "spool", "syslog"]),
+    ("receive", &["config", "metrics", "pipeline", "receipts", "relp", "stop", "sys", "syslog", "time", "tls"]),
     (
         "forward",
         &[
@@ -58,7 +59,7 @@ const BORDERS: &[(&str, &[&str])] = &[
 ];
 
 /// The modules that only compute: octets in, octets out.
-const PURE: &[&str] = &["syslog", "relp", "route", "template", "batch", "lane"];
+const PURE: &[&str] = &["syslog", "relp", "route", "template", "batch", "receipts", "lane"];
 
 /// Where alone a crate may be named.
 const CRATES: &[(&str, &[&str])] = &[

@@ -19,24 +19,19 @@ mod inputs;
 mod outputs;
 mod routes;
 mod spool;
-mod unbuilt;
 
 pub(crate) use spool::read_spool_key;
 
-/// Resolves everything, or reports everything. What this build cannot do is a mistake, unless `unbuilt`.
+/// Resolves everything, or reports everything.
 pub(crate) fn resolve(
     tree: &Node,
     raw: raw::File,
     refused: Vec<Path>,
     directory: &FilePath,
     mistakes: Mistakes,
-    unbuilt: bool,
 ) -> Result<Loaded, Report> {
     let mut resolver = Resolver { tree, refused, directory, mistakes, warnings: Mistakes::default() };
     let config = resolver.config(raw);
-    if !unbuilt && resolver.mistakes.0.is_empty() {
-        resolver.not_built_yet(&config);
-    }
     let Resolver { mistakes: Mistakes(mistakes), warnings: Mistakes(mut warnings), .. } = resolver;
     if mistakes.is_empty() {
         warnings.sort();

@@ -4,9 +4,13 @@ use tokio::time::timeout;
 
 use crate::batch::{Batch, Seq, Stub};
 use crate::lane::Lane;
+use crate::receipts::Account;
 
 use super::queue::Ring;
 use super::{PACE_MAX, Pipeline, Queue, Shelf};
+
+/// Receipts of senders that have gone, which may lie in lanes: 64 KiB of them.
+const RECEIPTS_DEAD_MAX: usize = 4096;
 
 impl Pipeline {
     /// Takes batches of the queue's lanes, one a lane in turn, until `bytes` are reached or nothing waits. Lanes that are sent
@@ -113,8 +117,24 @@ impl Pipeline {
             meters.released.add(stub.records.saturating_sub(refused) as u64);
             meters.dropped_refused.add(refused as u64);
         }
+        if let Some(lane) = self.inner.borrow_mut().shelf.lanes.get_mut(lane) {
+            lane.receipts().settle(stub.seq);
+        }
         if stub.stored {
             self.with_spool(|work| work.release(lane, stub.seq));
+        }
+    }
+
+    /// A sender has gone: nobody waits for what it is not told yet. Its receipts go when they are many, all at once.
+    pub fn forget(&self, account: &Account) {
+        let mut inner = self.inner.borrow_mut();
+        let shelf = &mut inner.shelf;
+        shelf.receipts_dead += account.outstanding();
+        account.close();
+        let receipts: usize = shelf.lanes.iter_mut().map(|lane| lane.receipts().len()).sum();
+        if shelf.receipts_dead > RECEIPTS_DEAD_MAX.max(receipts / 2) {
+            shelf.receipts_dead = 0;
+            shelf.lanes.iter_mut().for_each(|lane| lane.receipts().sweep());
         }
     }
 

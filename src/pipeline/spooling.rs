@@ -55,7 +55,8 @@ const RETRY_TICKS: u32 = 10;
 /// One shard's side of the spool.
 pub(super) struct Spooling {
     port: Port,
-    durability: Durability,
+    /// By lane.
+    durabilities: Vec<Durability>,
     /// A lane goes to the disk when its oldest waiting record is older, and on without the spool when that has not
     /// answered for so long.
     patience: Duration,
@@ -144,24 +145,34 @@ struct Transit {
 }
 
 impl Spooling {
-    /// For a shard with so many lanes that the spool knows, and these before some of them: see [`super::live_lanes`].
-    pub(super) fn new(spool: &config::Spool, port: Port, lanes: usize, lives: Vec<(usize, usize)>) -> Self {
+    /// For a shard with these lanes that the spool knows, and these before some of them: see [`super::live_lanes`].
+    pub(super) fn new(
+        spool: &config::Spool,
+        port: Port,
+        durabilities: Vec<Durability>,
+        lives: Vec<(usize, usize)>,
+    ) -> Self {
         Self {
             port,
-            durability: spool.durability,
             patience: spool.spill_after,
             lingering: Notify::new(),
             is_lingering: Cell::new(false),
             lives,
             places: RefCell::new(Places {
-                lanes: (0..lanes).map(|_| Place::new()).collect(),
+                lanes: durabilities.iter().map(|_| Place::new()).collect(),
                 unsent: VecDeque::new(),
                 silent_ticks: 0,
                 is_stalled: false,
                 is_gone: false,
                 phase: Phase::Running,
             }),
+            durabilities,
         }
+    }
+
+    /// Whether all of the lane is stored before it is sent.
+    fn is_always(&self, lane: usize) -> bool {
+        self.durabilities.get(lane) == Some(&Durability::Always)
     }
 
     /// Whether what is in front of the lane came from the disk, or is followed by what is there.
@@ -347,7 +358,7 @@ impl Work<'_> {
             };
             let (lane_state, place) = state;
             let must_be_stored = lane_state.is_on_detour() && lane_state.open_bytes() > 0;
-            if self.spooling.durability == Durability::Always && must_be_stored && !self.spooling.is_lingering.get() {
+            if self.spooling.is_always(*lane) && must_be_stored && !self.spooling.is_lingering.get() {
                 self.spooling.is_lingering.set(true);
                 self.spooling.lingering.notify_one();
             }
@@ -364,10 +375,7 @@ impl Work<'_> {
 
     fn seal_lingering(&mut self) {
         self.spooling.is_lingering.set(false);
-        if self.spooling.durability == Durability::Overflow {
-            return;
-        }
-        for lane in 0..self.shelf.lanes.len() {
+        for lane in (0..self.shelf.lanes.len()).filter(|lane| self.spooling.is_always(*lane)) {
             self.on(lane, |work, lane| {
                 if let Some(lane) = work.shelf.lanes.get_mut(lane).filter(|lane| lane.is_on_detour()) {
                     lane.seal();
@@ -528,11 +536,11 @@ impl Work<'_> {
     }
 
     /// What goes to the disk anyway is sealed at so many bytes.
-    fn block_bytes(&self) -> usize {
-        match self.spooling.durability {
-            Durability::Overflow => (self.shelf.budget.guaranteed() / 4).clamp(BATCH_BYTES, BLOCK_BYTES),
-            Durability::Always => BATCH_BYTES,
+    fn block_bytes(&self, lane: usize) -> usize {
+        if self.spooling.is_always(lane) {
+            return BATCH_BYTES;
         }
+        (self.shelf.budget.guaranteed() / 4).clamp(BATCH_BYTES, BLOCK_BYTES)
     }
 }
 

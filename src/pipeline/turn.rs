@@ -3,9 +3,11 @@
 use std::cell::RefMut;
 use std::mem;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use crate::batch::charge_of;
 use crate::config::Oversize;
+use crate::receipts::Account;
 use crate::syslog::frame::Flaw;
 use crate::syslog::{Frame, Message, parse, sanitize};
 
@@ -40,6 +42,9 @@ pub(super) struct InputTally {
     unfinished: u64,
 }
 
+/// Who waits to hear of a message: its account, the message's number, and how many lanes have taken it.
+type Sender<'a> = (&'a Rc<Account>, u32, &'a mut usize);
+
 /// What one read brought, on its way into the lanes. Dropping it updates the meters and wakes the forwarders.
 pub struct Turn<'a> {
     pub(super) pipeline: &'a Pipeline,
@@ -51,6 +56,33 @@ pub struct Turn<'a> {
 impl Turn<'_> {
     /// Takes one frame from `peer`: counts it, parses it, finds its routes and appends it to their lanes.
     pub fn offer(&mut self, frame: Frame<'_>, peer: Option<IpAddr>, when_full: WhenFull) -> Offer {
+        self.offer_from(frame, peer, when_full, None)
+    }
+
+    /// The same for a sender that waits to hear what becomes of the message, which it has given this number. Whatever was
+    /// [taken](Offer::Taken) is settled one day.
+    pub fn offer_for(
+        &mut self,
+        (account, txnr): (&Rc<Account>, u32),
+        frame: Frame<'_>,
+        peer: Option<IpAddr>,
+        when_full: WhenFull,
+    ) -> Offer {
+        let mut lanes = 0;
+        let offer = self.offer_from(frame, peer, when_full, Some((account, txnr, &mut lanes)));
+        if offer == Offer::Taken {
+            account.enter(txnr, lanes);
+        }
+        offer
+    }
+
+    fn offer_from(
+        &mut self,
+        frame: Frame<'_>,
+        peer: Option<IpAddr>,
+        when_full: WhenFull,
+        mut sender: Option<Sender<'_>>,
+    ) -> Offer {
         let oversize = frame.flaw == Some(Flaw::Oversize);
         if oversize && self.pipeline.oversize.get(self.input) == Some(&Oversize::Reject) {
             self.tally.rejected_oversize += 1;
@@ -77,8 +109,11 @@ impl Turn<'_> {
         }
         let mut forwarded = false;
         for lane in lanes_hit() {
-            shelf.push(lane, &message, self.input as u16, charge, when_full);
+            let is_taken = shelf.push(lane, &message, self.input as u16, charge, when_full, sender.as_ref());
             forwarded = true;
+            if let Some((_, _, lanes)) = sender.as_mut() {
+                **lanes += usize::from(is_taken);
+            }
         }
         if forwarded {
             self.tally.routed += 1;
@@ -180,18 +215,32 @@ impl Shelf {
         }
     }
 
-    /// Appends to the lane, or drops the message where it has no room.
-    fn push(&mut self, index: usize, message: &Message<'_>, input: u16, charge: usize, when_full: WhenFull) {
-        let (Some(lane), Some(tally)) = (self.lanes.get_mut(index), self.tallies.get_mut(index)) else { return };
+    /// Appends to the lane, or drops the message where it has no room: whether it was taken.
+    fn push(
+        &mut self,
+        index: usize,
+        message: &Message<'_>,
+        input: u16,
+        charge: usize,
+        when_full: WhenFull,
+        sender: Option<&Sender<'_>>,
+    ) -> bool {
+        let (Some(lane), Some(tally)) = (self.lanes.get_mut(index), self.tallies.get_mut(index)) else { return false };
         if tally.routed == 0 {
             self.touched.push(index);
         }
         tally.routed += 1;
         if when_full == WhenFull::Take || lane.has_room(&self.budget) {
+            if let Some((account, txnr, _)) = sender {
+                // First: the message may be the batch's last.
+                lane.receipts().add(account, *txnr);
+            }
             lane.push(message, input, &mut self.budget);
             tally.bytes += charge;
+            true
         } else {
             tally.dropped += 1;
+            false
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use super::gate::Place;
-use super::{Receivers, stream};
+use super::{Receivers, Spoken, relp, stream};
 
 /// A client that has not finished its TLS handshake by then is let go.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,15 +28,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const KEEPALIVE: Duration = Duration::from_secs(120);
 
 /// Starts accepting plain TCP.
-pub(super) fn spawn_tcp(receivers: Receivers, listener: StdTcpListener, tasks: &mut JoinSet<()>) -> io::Result<()> {
+pub(super) fn spawn_tcp(
+    receivers: Receivers,
+    listener: StdTcpListener,
+    spoken: Spoken,
+    tasks: &mut JoinSet<()>,
+) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     tasks.spawn_local(async move {
         accept_all(
             &receivers,
             |cx| listener.poll_accept(cx),
             |(tcp, peer)| {
-                let peer = keep_alive(&receivers, &tcp, peer);
-                admit(&receivers, Some(peer), |receivers, place| serve(receivers, place, Some(peer), tcp));
+                let peer = prepare(&receivers, &tcp, peer, spoken);
+                admit(&receivers, Some(peer), |receivers, place| serve(receivers, place, Some(peer), tcp, spoken));
             },
         )
         .await;
@@ -45,15 +50,20 @@ pub(super) fn spawn_tcp(receivers: Receivers, listener: StdTcpListener, tasks: &
 }
 
 /// Starts accepting TLS.
-pub(super) fn spawn_tls(receivers: Receivers, listener: StdTcpListener, tasks: &mut JoinSet<()>) -> io::Result<()> {
+pub(super) fn spawn_tls(
+    receivers: Receivers,
+    listener: StdTcpListener,
+    spoken: Spoken,
+    tasks: &mut JoinSet<()>,
+) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     tasks.spawn_local(async move {
         accept_all(
             &receivers,
             |cx| listener.poll_accept(cx),
             |(tcp, peer)| {
-                let peer = keep_alive(&receivers, &tcp, peer);
-                admit(&receivers, Some(peer), |receivers, place| handshake(receivers, place, peer, tcp));
+                let peer = prepare(&receivers, &tcp, peer, spoken);
+                admit(&receivers, Some(peer), |receivers, place| handshake(receivers, place, peer, tcp, spoken));
             },
         )
         .await;
@@ -70,7 +80,7 @@ pub(super) fn spawn_unix(receivers: Receivers, listener: StdUnixListener, tasks:
             &receivers,
             |cx| listener.poll_accept(cx),
             |(stream, _)| {
-                admit(&receivers, None, |receivers, place| serve(receivers, place, None, stream));
+                admit(&receivers, None, |receivers, place| serve(receivers, place, None, stream, Spoken::Syslog));
             },
         )
         .await;
@@ -118,12 +128,17 @@ async fn accept_all<C>(
     }
 }
 
-/// Asks for keepalive; returns the peer as `allow` knows it.
-fn keep_alive(receivers: &Receivers, tcp: &TcpStream, peer: SocketAddr) -> IpAddr {
+/// Asks for keepalive, and for answers to go out at once; returns the peer as `allow` knows it.
+fn prepare(receivers: &Receivers, tcp: &TcpStream, peer: SocketAddr, spoken: Spoken) -> IpAddr {
     let peer = peer.ip().to_canonical();
     let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 6);
     if let Err(error) = socket2::SockRef::from(tcp).set_tcp_keepalive(&keepalive) {
         debug!(input = %receivers.input.name, %peer, "cannot set keepalive: {error}");
+    }
+    if spoken == Spoken::Relp
+        && let Err(error) = tcp.set_nodelay(true)
+    {
+        debug!(input = %receivers.input.name, %peer, "cannot turn Nagle's algorithm off: {error}");
     }
     peer
 }
@@ -152,7 +167,7 @@ fn admit<F: Future<Output = ()> + 'static>(
     }
 }
 
-async fn handshake(receivers: Receivers, place: Place, peer: IpAddr, tcp: TcpStream) {
+async fn handshake(receivers: Receivers, place: Place, peer: IpAddr, tcp: TcpStream, spoken: Spoken) {
     let Some(server) = receivers.tls.clone() else { return };
     let acceptor = TlsAcceptor::from(server.config());
     let mut stop = receivers.stop.clone();
@@ -163,7 +178,7 @@ async fn handshake(receivers: Receivers, place: Place, peer: IpAddr, tcp: TcpStr
     };
     let accepted = accepted.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)));
     match accepted {
-        Ok(stream) => serve(receivers, place, Some(peer), stream).await,
+        Ok(stream) => serve(receivers, place, Some(peer), stream, spoken).await,
         Err(error) => {
             let mut failed = 0;
             receivers.meters(|meters| {
@@ -177,9 +192,18 @@ async fn handshake(receivers: Receivers, place: Place, peer: IpAddr, tcp: TcpStr
     }
 }
 
-async fn serve(receivers: Receivers, place: Place, peer: Option<IpAddr>, stream: impl AsyncRead + AsyncWrite + Unpin) {
+async fn serve(
+    receivers: Receivers,
+    place: Place,
+    peer: Option<IpAddr>,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    spoken: Spoken,
+) {
     let open = receivers.counted(|meters| &meters.connections);
-    stream::serve(receivers, peer, stream).await;
+    match spoken {
+        Spoken::Syslog => stream::serve(receivers, peer, stream).await,
+        Spoken::Relp => relp::serve(receivers, peer, stream).await,
+    }
     // Freed first: who sees fewer connections finds room for another.
     drop(place);
     drop(open);

@@ -33,6 +33,10 @@ pub enum Socket {
     Tcp(TcpListener),
     /// TLS over TCP.
     Tls(TcpListener),
+    /// RELP over plain TCP.
+    Relp(TcpListener),
+    /// RELP over TLS.
+    RelpTls(TcpListener),
     /// A unix stream.
     Unix(UnixListener),
     /// Unix datagrams.
@@ -177,6 +181,8 @@ fn bind_inet(input: &Input, listen: &Listen, address: SocketAddr) -> io::Result<
     let socket = match listen {
         Listen::Udp(_) => Socket::Udp(socket.into()),
         Listen::Tls(_) => Socket::Tls(socket.into()),
+        Listen::Relp(_) => Socket::Relp(socket.into()),
+        Listen::RelpTls(_) => Socket::RelpTls(socket.into()),
         _ => Socket::Tcp(socket.into()),
     };
     Ok((socket, actual))

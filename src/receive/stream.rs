@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::pipeline::{Offer, WhenFull};
 use crate::syslog::frame::{Flaw, looks_like_tls};
@@ -112,18 +112,7 @@ impl<S: AsyncRead + Unpin> Connection<S> {
     fn may_own_more(&mut self) -> bool {
         let may = self.account();
         if !may {
-            let mut closed = 0;
-            self.receivers.meters(|meters| {
-                meters.partial_closed.add(1);
-                closed = meters.partial_closed.value();
-            });
-            if closed.is_power_of_two() {
-                warn!(
-                    input = %self.receivers.input.name, peer = ?self.peer, closed,
-                    "connection closed: unfinished messages take too much memory; set idle_timeout, or a smaller \
-                     max_message_size"
-                );
-            }
+            self.receivers.close_for_memory(self.peer);
         }
         may
     }
@@ -149,7 +138,8 @@ impl<S: AsyncRead + Unpin> Connection<S> {
         if !self.started {
             self.started = true;
             if looks_like_tls(input) {
-                return Poll::Ready(self.refuse_tls());
+                self.receivers.refuse_tls(self.peer);
+                return Poll::Ready(Ok(Step::End));
             }
         }
         Poll::Ready(Ok(self.offer_all(input)))
@@ -240,22 +230,6 @@ impl<S: AsyncRead + Unpin> Connection<S> {
             };
             self.wait_for_room(full).await;
         }
-    }
-
-    /// A TLS client on a plain port: its handshake is no message, and it would never send one.
-    fn refuse_tls(&mut self) -> io::Result<Step> {
-        let mut refused = 0;
-        self.receivers.meters(|meters| {
-            meters.refused_protocol.add(1);
-            refused = meters.refused_protocol.value();
-        });
-        if refused.is_power_of_two() {
-            warn!(
-                input = %self.receivers.input.name, peer = ?self.peer, refused,
-                "connection refused: the client speaks TLS to a plain port; give it a tls:// listener"
-            );
-        }
-        Ok(Step::End)
     }
 }
 

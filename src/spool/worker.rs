@@ -322,7 +322,9 @@ impl Worker {
     fn handle_next(&mut self, shard: usize) {
         let Some(command) = self.desk.command(shard) else { return };
         match command {
-            Command::Append { lane, batch, keep, first } => self.append((shard, lane), batch, keep, first),
+            Command::Append { lane, batch, keep, durable, first } => {
+                self.append((shard, lane), batch, (keep, durable), first);
+            }
             Command::Read { lane, bytes } => {
                 self.in_hand = Some(InHand::Read { shard, lane });
                 self.given.clear();

@@ -82,14 +82,17 @@ impl Rsyslogd {
              input(type=\"imuxsock\" Socket=\"DIRECTORY/log\" RateLimit.Interval=\"0\")\n{action}\n"
         );
         let rsyslogd = Self::start(executable, &configuration);
+        rsyslogd.send(messages);
+        rsyslogd
+    }
+
+    /// Sends more messages to one that [takes](Self::sending) them over a unix socket.
+    pub fn send(&self, messages: &[String]) {
         let socket = UnixDatagram::unbound().unwrap();
-        eventually("rsyslogd to take messages", || {
-            socket.connect(rsyslogd.path("log")).map_err(|error| error.to_string())
-        });
+        eventually("rsyslogd to take messages", || socket.connect(self.path("log")).map_err(|error| error.to_string()));
         for message in messages {
             socket.send(message.as_bytes()).unwrap();
         }
-        rsyslogd
     }
 
     /// A file of its directory.
@@ -136,7 +139,12 @@ impl Rsyslogd {
 
     /// Tells it to end in good order.
     pub fn terminate(&self) {
-        let status = Command::new("kill").arg(self.process.id().to_string()).status().unwrap();
+        self.signal("TERM");
+    }
+
+    /// Sends it a signal: `TERM`, `KILL`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.process.id().to_string()]).status().unwrap();
         assert!(status.success(), "{status}");
     }
 

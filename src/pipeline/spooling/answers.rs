@@ -52,6 +52,7 @@ impl Work<'_> {
         let (seq, records, charge) = (batch.seq, batch.len(), batch.charge());
         place.transit.retain(|transit| transit.seq != seq);
         place.is_probing = false;
+        lane.receipts().stored(seq);
         // One that was refused, and is older, must not be overtaken.
         let is_next = lane.tail_seq().is_none_or(|tail| seq < tail);
         if kept && place.mode == Mode::Direct && is_next {
@@ -62,6 +63,8 @@ impl Work<'_> {
         }
         place.has_unread = true;
         let mode = place.mode;
+        // It may have been read back before this answer came.
+        lane.receipts().set_away(seq, seq > place.cursor);
         lane.forget(charge, &mut self.shelf.budget);
         if kept {
             place.forgotten = Some(place.forgotten.map_or(seq, |forgotten| forgotten.min(seq)));
@@ -91,6 +94,7 @@ impl Work<'_> {
         let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else { return };
         place.transit.retain(|transit| transit.seq != seq);
         place.is_probing = false;
+        lane.receipts().settle(seq);
         lane.forget(charge, &mut self.shelf.budget);
         if let Some(meters) = self.pipeline.meters.routes.get(self.pipeline.route_of(index)) {
             meters.waiting.add(-(records as i64));
@@ -131,8 +135,14 @@ impl Work<'_> {
                 lane.come_after(floor);
             }
         }
+        let newest = batches.last().map(|batch| batch.seq).unwrap_or_default();
         let refused = self.accept(index, batches);
-        let Some(place) = self.places.lanes.get_mut(index) else { return };
+        let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else { return };
+        // What was forgotten since was in memory when the spool looked.
+        let end = if rest == Rest::End { Seq(u64::MAX) } else { newest };
+        if refused.is_empty() {
+            lane.receipts().read_up_to(end.min(place.forgotten.unwrap_or(end)));
+        }
         place.is_unsure = false;
         place.is_later = false;
         if !refused.is_empty() {
@@ -194,6 +204,7 @@ impl Work<'_> {
             place.cursor = place.cursor.max(batch.seq);
             taken = (taken.0 + batch.len(), taken.1 + batch.charge());
             batch.stored = true;
+            lane.receipts().set_away(batch.seq, false);
             lane.push_read(batch, &mut self.shelf.budget);
         }
         self.count_spooled(index, -(taken.0 as i64), -(taken.1 as i64));
@@ -216,6 +227,11 @@ impl Work<'_> {
     }
 
     fn lose(&mut self, index: usize) -> usize {
+        // Senders that wait to hear of it, or of what only the next run can send, have it still.
+        if let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get(index)) {
+            place.transit.iter().for_each(|transit| lane.receipts().void(transit.seq));
+            lane.receipts().void_away();
+        }
         let (records, charge) = self.places.lanes.get_mut(index).map_or((0, 0), Place::give_up);
         if let Some(lane) = self.shelf.lanes.get_mut(index) {
             lane.forget(charge, &mut self.shelf.budget);

@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use crate::batch::{Batch, Seq};
 use crate::spool::Command;
 
-use super::{BATCH_BYTES, Durability, KEEP_BYTES, Mode, Phase, RETRY_TICKS, SMALL_BYTES, Transit, Work};
+use super::{BATCH_BYTES, KEEP_BYTES, Mode, Phase, RETRY_TICKS, SMALL_BYTES, Transit, Work};
 
 impl Work<'_> {
     /// New batches go behind what is on the disk.
     pub(super) fn go_behind(&mut self, index: usize) {
-        let block_bytes = self.block_bytes();
+        let block_bytes = self.block_bytes(index);
         let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else { return };
         place.mode = Mode::Behind;
         place.is_catching_up = false;
@@ -53,15 +53,16 @@ impl Work<'_> {
         place.is_unsure = false;
         place.is_later = false;
         place.is_catching_up = false;
-        match self.spooling.durability {
-            Durability::Overflow => lane.end_detour(),
-            Durability::Always => lane.leave_for_detour(BATCH_BYTES),
+        if self.spooling.is_always(index) {
+            lane.leave_for_detour(BATCH_BYTES);
+        } else {
+            lane.end_detour();
         }
     }
 
     /// The disk does not answer, or takes nothing: new batches go to the front, stored or not.
     pub(super) fn go_without(&mut self, index: usize) {
-        let is_always = self.spooling.durability == Durability::Always;
+        let is_always = self.spooling.is_always(index);
         let Some((lane, place)) = self.shelf.lanes.get_mut(index).zip(self.places.lanes.get_mut(index)) else { return };
         if place.mode == Mode::Direct && !is_always && !place.is_unsure {
             // It needs no disk, and is asked for one when it does.
@@ -106,7 +107,7 @@ impl Work<'_> {
             };
             place.is_catching_up &= has_slack && (is_flowing || place.is_unsure);
             let keep = match place.mode {
-                Mode::Direct if self.spooling.durability == Durability::Always && !place.is_unsure => has_slack,
+                Mode::Direct if self.spooling.is_always(index) && !place.is_unsure => has_slack,
                 Mode::Behind if !place.is_catching_up => false,
                 _ => return,
             };
@@ -116,10 +117,11 @@ impl Work<'_> {
             let Some(batch) = lane.pop_tail() else { return };
             let first = place.transit.is_empty();
             let transit = Transit { seq: batch.seq, records: batch.len(), charge: batch.charge() };
+            let durable = lane.receipts().wait_for_disk(batch.seq);
             if !keep && place.mode == Mode::Direct {
                 self.go_behind(index);
             }
-            match self.send(Command::Append { lane: index, batch, keep, first }) {
+            match self.send(Command::Append { lane: index, batch, keep, durable, first }) {
                 Ok(()) => {
                     let Some(place) = self.places.lanes.get_mut(index) else { return };
                     place.transit.push_back(transit);
@@ -148,13 +150,14 @@ impl Work<'_> {
             return;
         }
         let Some((_, own)) = self.spooling.lives.iter().find(|pair| pair.0 == live).copied() else { return };
-        let mut cut = VecDeque::new();
+        let (mut cut, mut receipts) = (VecDeque::new(), Vec::new());
         self.on(live, |work, live| {
             let Some(lane) = work.shelf.lanes.get_mut(live) else { return };
             if keep == 0 {
                 lane.seal();
             }
             cut = lane.cut_oldest(keep);
+            receipts.extend(cut.iter().filter_map(|batch| Some((batch.seq, lane.receipts().take(batch.seq)?))));
             lane.forget(cut.iter().map(Batch::charge).sum(), &mut work.shelf.budget);
         });
         if cut.is_empty() {
@@ -164,6 +167,7 @@ impl Work<'_> {
             work.go_behind(own);
             if let Some(lane) = work.shelf.lanes.get_mut(own) {
                 lane.adopt(cut.iter().map(Batch::charge).sum(), &mut work.shelf.budget);
+                receipts.into_iter().for_each(|(seq, receipts)| lane.receipts().put(seq, receipts));
             }
             work.put_away(own, cut);
             work.store_tail(own);
@@ -217,8 +221,16 @@ impl Work<'_> {
                 work.go_behind(index);
                 work.put_away(index, cut);
             }
+            work.is_away(index, seqs);
             work.forget_all(index, seqs.iter().copied());
         });
+    }
+
+    /// These are on the disk alone.
+    fn is_away(&mut self, index: usize, seqs: &[Seq]) {
+        if let Some(lane) = self.shelf.lanes.get_mut(index) {
+            seqs.iter().for_each(|seq| lane.receipts().set_away(*seq, true));
+        }
     }
 
     /// What was cut off the front goes to the disk: forgotten where that has it, else into the tail.
@@ -241,6 +253,7 @@ impl Work<'_> {
             // A read that is under way from the old cursor on will not be taken.
             place.cursor = place.cursor.min(lowest.before());
         }
+        self.is_away(index, &seqs);
         self.forget_all(index, seqs.into_iter());
         self.count_spooled(index, forgotten.0 as i64, forgotten.1 as i64);
         self.pipeline.wake_blocked(self.shelf);

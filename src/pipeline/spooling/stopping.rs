@@ -4,7 +4,7 @@ use crate::batch::Stub;
 use crate::lane::Lane;
 use crate::pipeline::Pipeline;
 
-use super::{Durability, Mode, Phase, Work};
+use super::{Mode, Phase, Work};
 
 impl Pipeline {
     /// Whether there is a spool, answering or not.
@@ -87,11 +87,11 @@ impl Work<'_> {
     }
 
     fn is_settling(&self) -> bool {
-        let is_always = self.spooling.durability == Durability::Always;
-        let is_waiting = |(lane, place): (&Lane, &super::Place)| {
-            place.mode == Mode::Direct && (lane.tail_seq().is_some() || !place.transit.is_empty())
+        let is_waiting = |(index, (lane, place)): (usize, (&Lane, &super::Place))| {
+            let waits = lane.tail_seq().is_some() || !place.transit.is_empty();
+            self.spooling.is_always(index) && place.mode == Mode::Direct && waits
         };
-        is_always && self.can_answer() && self.shelf.lanes.iter().zip(&self.places.lanes).any(is_waiting)
+        self.can_answer() && self.shelf.lanes.iter().zip(&self.places.lanes).enumerate().any(is_waiting)
     }
 
     fn is_done(&self) -> bool {

@@ -40,7 +40,7 @@ fn unopened(dir: &std::path::Path, settings: &str) -> (super::super::Port, Worke
 }
 
 fn send(port: &super::super::Port, seq: u64, first: bool) {
-    port.send(Command::Append { lane: 0, batch: batch(seq), keep: false, first }).unwrap();
+    port.send(Command::Append { lane: 0, batch: batch(seq), keep: false, durable: false, first }).unwrap();
 }
 
 /// Lets the worker do what waits; whether each batch was stored, in the order of the answers.
@@ -166,7 +166,7 @@ fn batches_whose_sync_fails_are_given_back_and_come_once_when_they_are_stored_ag
     let dir = tempfile::tempdir().unwrap();
     let (port, mut worker) = worker_with(dir.path(), ", sync: every_batch");
     send(&port, 1, true);
-    port.send(Command::Append { lane: 0, batch: batch(2), keep: true, first: false }).unwrap();
+    port.send(Command::Append { lane: 0, batch: batch(2), keep: true, durable: false, first: false }).unwrap();
     store::arm("segment.sync", 1, 5);
     for (reply, number) in replies(&port, &mut worker).into_iter().zip([1, 2]) {
         match reply {
@@ -204,7 +204,7 @@ fn what_shards_hold_is_not_given_again_when_the_store_is_opened_anew() {
     let dir = tempfile::tempdir().unwrap();
     let (port, mut worker) = worker(dir.path());
     (1..=3).for_each(|seq| send(&port, seq, seq == 1));
-    port.send(Command::Append { lane: 0, batch: batch(4), keep: true, first: false }).unwrap();
+    port.send(Command::Append { lane: 0, batch: batch(4), keep: true, durable: false, first: false }).unwrap();
     assert_eq!(answers(&port, &mut worker), [true; 4]);
     let (given, _) = worker.read(0, 0, 1);
     assert_eq!(given.len(), 1);

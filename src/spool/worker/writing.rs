@@ -13,7 +13,13 @@ use crate::spool::{Refusal, Reply, State, records};
 use super::{Commit, HOUSEKEEPING, InHand, Worker};
 
 impl Worker {
-    pub(super) fn append(&mut self, (shard, lane): (usize, usize), batch: Batch, keep: bool, first: bool) {
+    pub(super) fn append(
+        &mut self,
+        (shard, lane): (usize, usize),
+        batch: Batch,
+        (keep, durable): (bool, bool),
+        first: bool,
+    ) {
         let place = self.refused.get_mut(shard).and_then(|lanes| lanes.get_mut(lane));
         // What was on its way behind a batch that was refused is not taken, or that one would be overtaken.
         if let Some(refused) = place
@@ -34,7 +40,7 @@ impl Worker {
             Ok(records) => {
                 self.is_dirty = true;
                 self.written.add(records, self.plain.len());
-                self.stored(Commit { shard, lane, seq, kept: keep });
+                self.stored(Commit { shard, lane, seq, kept: keep }, durable);
             }
             Err(AppendError::Dropped) => {
                 let Some(batch) = self.desk.let_go(shard, lane, seq) else { return };
@@ -97,18 +103,20 @@ impl Worker {
         self.desk.answer(shard, Reply::Refused { lane, batch, why });
     }
 
-    fn stored(&mut self, commit: Commit) {
+    fn stored(&mut self, commit: Commit, durable: bool) {
+        // Answers keep the order in which they were asked for.
+        let waits = durable || !self.commits.is_empty();
         match self.sync {
-            SpoolSync::EveryBatch => {
+            SpoolSync::Interval(_) if !waits => {
+                self.reporter.written(&mut self.written);
+                self.answer_stored(&commit);
+                self.retract();
+            }
+            SpoolSync::EveryBatch | SpoolSync::Interval(_) => {
                 if self.commits.is_empty() {
                     self.failed_syncs = self.store.as_ref().map_or(0, Store::failed_syncs);
                 }
                 self.commits.push(commit);
-            }
-            SpoolSync::Interval(_) => {
-                self.reporter.written(&mut self.written);
-                self.answer_stored(&commit);
-                self.retract();
             }
         }
     }

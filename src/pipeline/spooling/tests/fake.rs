@@ -1,6 +1,6 @@
 //! A spool in memory that answers when it is told to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use crate::batch::{Batch, Seq};
@@ -38,6 +38,8 @@ pub(super) struct Fake {
     pub(super) commands: Counts,
     /// Messages that `drop_newest` dropped, by lane.
     pub(super) dropped: Vec<(usize, u64)>,
+    /// Messages that it has said to be stored, by lane.
+    pub(super) stored: HashSet<(usize, u64)>,
     pub(super) meters: Option<Arc<Meters>>,
     disk: BTreeMap<(usize, Seq), Batch>,
     /// Of those, what lanes have in memory: not given again, nor evicted.
@@ -58,7 +60,16 @@ impl Fake {
     pub(super) fn new(desk: Desk) -> Self {
         let commands = Counts::default();
         let (disk, out) = (BTreeMap::new(), BTreeSet::new());
-        Self { desk, condition: Condition::Works, commands, dropped: Vec::new(), meters: None, disk, out }
+        Self {
+            desk,
+            condition: Condition::Works,
+            commands,
+            dropped: Vec::new(),
+            stored: HashSet::new(),
+            meters: None,
+            disk,
+            out,
+        }
     }
 
     /// Messages on the disk.
@@ -148,6 +159,7 @@ impl Fake {
         }
         let before = self.disk.insert((lane, seq), copy(&batch));
         assert!(before.is_none(), "stored twice: {seq:?}");
+        self.stored.extend(ids_of(&batch).into_iter().map(|id| (lane, id)));
         if keep {
             self.out.insert((lane, seq));
         }

@@ -1,4 +1,5 @@
-//! Anything in any order: nothing is lost, nothing comes twice but after a break, order holds.
+//! Anything in any order: nothing is lost, nothing comes twice but after a break, order holds, and senders
+//! are told the truth.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -81,6 +82,7 @@ fn play(mut rig: Rig, steps: &[Step]) {
             }
         }
         rig.check_counts();
+        rig.check_receipts();
     }
     rig.fake.condition = Condition::Works;
     rig.exchange();
@@ -88,6 +90,7 @@ fn play(mut rig: Rig, steps: &[Step]) {
     rig.flow(true);
     rig.drain();
     rig.assert_all_delivered();
+    rig.assert_all_told();
     assert_eq!(rig.fake.on_disk(), 0, "all of it was released");
     for lane in 0..rig.lanes() {
         assert!(!rig.is_behind(lane), "lane {lane} is still behind the disk");

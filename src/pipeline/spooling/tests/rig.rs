@@ -1,10 +1,12 @@
 //! The pipeline with a fake at either end.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::rc::Rc;
 
 use crate::batch::{Batch, Stub};
 use crate::config::{self, Source};
 use crate::metrics::Meters;
+use crate::receipts::{Account, When};
 use crate::spool;
 use crate::syslog::{Fields, Frame, Message};
 
@@ -33,6 +35,12 @@ pub(super) struct Rig {
     expected: Vec<u64>,
     flight: VecDeque<Sent>,
     passed: Duration,
+    /// Two senders: messages with an even number wait to be stored, the others to be released.
+    senders: [Rc<Account>; 2],
+    /// By number: the messages that are not acknowledged.
+    unacknowledged: HashMap<u32, (usize, u64)>,
+    released: HashSet<(usize, u64)>,
+    next_txnr: u32,
 }
 
 /// A message that says which it is, with as many octets.
@@ -97,6 +105,10 @@ impl Rig {
             expected: none(),
             flight: VecDeque::new(),
             passed: Duration::ZERO,
+            senders: [When::Stored, When::Released].map(Account::new),
+            unacknowledged: HashMap::new(),
+            released: HashSet::new(),
+            next_txnr: 0,
         };
         rig.pipeline.spool_tick(SystemTime::now());
         rig
@@ -120,9 +132,14 @@ impl Rig {
         let mut turn = self.pipeline.turn(0);
         for taken in 0..count {
             let bytes = text(self.offered[lane], octets);
-            if turn.offer(Frame { bytes: &bytes, flaw: None }, peer, WhenFull::Wait) != Offer::Taken {
+            let (id, txnr) = (self.offered[lane], self.next_txnr);
+            let sender = &self.senders[(id % 2) as usize];
+            let frame = Frame { bytes: &bytes, flaw: None };
+            if turn.offer_for((sender, txnr), frame, peer, WhenFull::Wait) != Offer::Taken {
                 return taken;
             }
+            self.unacknowledged.insert(txnr, (lane, id));
+            self.next_txnr += 1;
             self.offered[lane] += 1;
         }
         count
@@ -216,8 +233,34 @@ impl Rig {
     pub(super) fn release(&mut self, count: usize) {
         for _ in 0..count {
             let Some(sent) = self.flight.pop_front_if(|sent| sent.is_acknowledged) else { return };
+            let lane = self.pipeline.route_of(sent.lane);
+            self.released.extend(ids_of(&sent.batch).into_iter().map(|id| (lane, id)));
             self.pipeline.release(sent.lane, Stub::of(&sent.batch), 0);
         }
+    }
+
+    /// What senders were told since the last look is true, and news.
+    pub(super) fn check_receipts(&mut self) {
+        for sender in &self.senders {
+            let mut settled = Vec::new();
+            sender.take_settled(&mut settled);
+            for txnr in settled {
+                let message = self.unacknowledged.remove(&txnr).expect("told of once");
+                let is_stored = message.1 % 2 == 0 && self.fake.stored.contains(&message);
+                let is_over = self.released.contains(&message) || self.fake.dropped.contains(&message);
+                assert!(is_stored || is_over, "told too early: lane {}, message {}", message.0, message.1);
+            }
+        }
+        let waiting: usize = self.senders.iter().map(|sender| sender.outstanding()).sum();
+        assert_eq!(waiting, self.unacknowledged.len());
+    }
+
+    /// Every sender was told of every message.
+    pub(super) fn assert_all_told(&mut self) {
+        self.check_receipts();
+        assert!(self.unacknowledged.is_empty(), "never told of: {:?}", self.unacknowledged);
+        let mut inner = self.pipeline.inner.borrow_mut();
+        assert!(inner.shelf.lanes.iter_mut().all(|lane| lane.receipts().is_empty()));
     }
 
     pub(super) fn release_all(&mut self) {
