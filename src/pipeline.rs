@@ -132,8 +132,12 @@ impl Pipeline {
             rules.map(|route| Rule { conditions: route.conditions.clone(), continues: route.continues }).collect();
         let spooling = config.spool.as_ref().zip(port);
         let spooling = spooling.map(|(spool, port)| {
-            let durabilities = lanes.iter().take(of_spool);
-            let durabilities = durabilities.map(|(route, _)| durability_of(config, *route, spool.durability)).collect();
+            let durabilities = lanes.iter().take(of_spool).enumerate().map(|(own, (route, _))| {
+                // Where new messages go first they go past the disk.
+                let has_live = lives.iter().any(|pair| pair.1 == own);
+                if has_live { spool.durability } else { durability_of(config, *route, spool.durability) }
+            });
+            let durabilities = durabilities.collect();
             Spooling::new(spool, port, durabilities, lives)
         });
         let pipeline = Self {
