@@ -1,4 +1,4 @@
-//! What outputs and RELP inputs become, also outputs that are not in this build yet.
+//! What outputs and RELP inputs become.
 
 use std::net::IpAddr;
 
