@@ -53,6 +53,9 @@ const SHORT_TIMEOUTS: &str = "stall_timeout: 2s, user_timeout: 2s, connect_timeo
 /// As it stands there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// So many messages more than wait at a fault's end, of 3 s.
+const FLOWS: usize = 20_000;
+
 /// Nothing gets through.
 const HOLE: Weather = Weather { loss_percent: 0, delay: Duration::ZERO, swallows: true };
 
@@ -141,6 +144,8 @@ fn is_partitioned(run: &mut Run) {
     run.weather_for(HOLE, Duration::from_secs(3));
     // The kernel's, which doubles its time to the next attempt: as long again as the partition at most.
     run.is_back_within(BACK_MAX);
+    // What has waited, and more: the connection is whole, not just its first packets.
+    run.flows_on(FLOWS);
     assert_eq!(run.breaks(), 0, "a partition shorter than the timeouts breaks no connection");
 }
 
