@@ -22,6 +22,8 @@ use clap::Parser;
 use relays::Relay;
 use run::{Load, Outcome, Scenario};
 
+#[path = "relay/durable.rs"]
+mod durable;
 #[path = "relay/floor.rs"]
 mod floor;
 #[path = "relay/generator.rs"]
@@ -84,8 +86,8 @@ struct Arguments {
     /// Messages a second of the latency scenario.
     #[arg(long, default_value_t = 1_000)]
     latency_rate: u64,
-    /// What the outage scenario sends, as 170 MB or 5 GB: messages of all octets together. The others' queues take up to
-    /// four times as much disk.
+    /// What the outage and durable scenarios send, as 170 MB or 5 GB: messages of all octets together. The others' queues
+    /// take up to four times as much disk.
     #[arg(long, default_value = "340MB", value_parser = outage::parse_bytes)]
     backlog: u64,
     /// Ends with 1 where a target is missed or a run of ours failed.
@@ -132,12 +134,22 @@ fn compare(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let home = tempfile::tempdir()?;
     let identity = sink::Identity::new(home.path())?;
     let mut lines = Vec::new();
+    let mut durable = Vec::new();
     let mut failed = false;
     for &scenario in &arguments.scenario {
-        for relay in &relays {
+        for relay in relays.iter().filter(|relay| relay.takes(scenario)) {
+            if scenario == Scenario::Durable {
+                match durable::compare(relay, &load(arguments), arguments.runs, &identity, home.path()) {
+                    Ok(comparison) => durable.push(comparison),
+                    Err(error) => {
+                        failed = true;
+                        eprintln!("{}, {}: {error:#}", scenario.name(), relay.name);
+                    }
+                }
+                continue;
+            }
             match repeat(arguments, scenario, relay, &identity, home.path()) {
-                Ok(Some(line)) => lines.push(line),
-                Ok(None) => {}
+                Ok(line) => lines.push(line),
                 Err(error) => {
                     failed |= matches!(relay.kind, relays::Kind::Forebay(_) | relays::Kind::Floor);
                     eprintln!("{}, {}: {error:#}", scenario.name(), relay.name);
@@ -145,20 +157,14 @@ fn compare(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    let missed = print(&lines)?;
+    let missed = print(&lines, &durable)?;
     let bad = arguments.check && (failed || missed);
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// All runs of one relay and scenario; `None` where it cannot do such a thing.
-fn repeat(
-    arguments: &Arguments,
-    scenario: Scenario,
-    relay: &Relay,
-    identity: &sink::Identity,
-    home: &std::path::Path,
-) -> anyhow::Result<Option<report::Line>> {
-    let load = Load {
+/// What every run sends.
+fn load(arguments: &Arguments) -> Load {
+    Load {
         seconds: arguments.seconds,
         messages_max: arguments.messages,
         connections: arguments.connections.clamp(1, message::SOURCES_MAX),
@@ -166,10 +172,18 @@ fn repeat(
         udp_rate: arguments.udp_rate,
         latency_rate: arguments.latency_rate,
         backlog: arguments.backlog / message::MESSAGE_LEN as u64,
-    };
-    if !relay.takes(scenario) {
-        return Ok(None);
     }
+}
+
+/// All runs of one relay and scenario.
+fn repeat(
+    arguments: &Arguments,
+    scenario: Scenario,
+    relay: &Relay,
+    identity: &sink::Identity,
+    home: &std::path::Path,
+) -> anyhow::Result<report::Line> {
+    let load = load(arguments);
     let mut outcomes: Vec<Outcome> = Vec::new();
     for count in 0..arguments.runs.max(1) {
         let dir = tempfile::tempdir_in(home)?;
@@ -188,20 +202,28 @@ fn repeat(
     let rate = match scenario {
         Scenario::Udp => Some(load.udp_rate),
         Scenario::Latency => Some(load.latency_rate),
-        Scenario::Tcp | Scenario::Relp | Scenario::Crowd | Scenario::Outage | Scenario::Idle => None,
+        Scenario::Tcp | Scenario::Relp | Scenario::Crowd | Scenario::Outage | Scenario::Durable | Scenario::Idle => {
+            None
+        }
     };
-    Ok(Some(report::Line { scenario, relay: relay.clone(), outcome: report::summarize(&outcomes), rate }))
+    Ok(report::Line { scenario, relay: relay.clone(), outcome: report::summarize(&outcomes), rate })
 }
 
 /// Prints the result. Returns whether a target was missed.
-fn print(lines: &[report::Line]) -> anyhow::Result<bool> {
+fn print(lines: &[report::Line], durable: &[durable::Comparison]) -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "\n{}", report::table(lines))?;
+    if !lines.is_empty() {
+        writeln!(out, "\n{}", report::table(lines))?;
+    }
+    for comparison in durable {
+        writeln!(out, "\n{}", comparison.table())?;
+    }
     for doubt in report::doubts(lines) {
         writeln!(out, "DOUBT {doubt}")?;
     }
     let mut missed = false;
-    for verdict in report::verdicts(lines) {
+    let of_durable = durable.iter().flat_map(durable::Comparison::verdicts);
+    for verdict in report::verdicts(lines).into_iter().chain(of_durable) {
         missed |= !verdict.met;
         writeln!(out, "{} {}", if verdict.met { "PASS" } else { "FAIL" }, verdict.text)?;
     }

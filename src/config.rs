@@ -53,16 +53,6 @@ pub struct Loaded {
 ///
 /// A syntax error or an unreadable file is reported alone; all other mistakes are reported together.
 pub fn load(source: &Source, environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Report> {
-    load_as(source, environment, false)
-}
-
-/// As [`load`], and takes what this build cannot do yet as well: for tests of the configuration.
-#[doc(hidden)]
-pub fn load_unbuilt(source: &Source, environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Report> {
-    load_as(source, environment, true)
-}
-
-fn load_as(source: &Source, environment: expand::Environment<'_>, unbuilt: bool) -> Result<Loaded, Report> {
     let mut mistakes = report::Mistakes::default();
     let mut tree = match source.read(environment, &mut mistakes) {
         Ok(tree) => tree,
@@ -82,7 +72,7 @@ fn load_as(source: &Source, environment: expand::Environment<'_>, unbuilt: bool)
             raw::File::default()
         }
     };
-    resolve::resolve(&tree, raw, refused, &source.directory(), mistakes, unbuilt)
+    resolve::resolve(&tree, raw, refused, &source.directory(), mistakes)
 }
 
 /// A whole configuration. Indices (`Route::action`'s output) point into these vectors.

@@ -5,6 +5,7 @@
 //! the replay window; after any end of a connection that was not our own orderly close, all of that is sent again.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -29,6 +30,7 @@ use connection::End;
 use establish::{Established, Failure};
 pub use file::FileWriter;
 pub use flight::WINDOW_MEMORY;
+pub use https::Web;
 
 use flight::Flight;
 use leave::Place;
@@ -39,6 +41,7 @@ mod connection;
 mod establish;
 mod file;
 mod flight;
+mod https;
 mod leave;
 mod ramp;
 mod relp;
@@ -113,6 +116,10 @@ pub struct Forwarder {
     pub zone: TimeZone,
     /// Bytes of the replay window: the output's, or less where the memory does not allow it.
     pub replay_window: usize,
+    /// What HTTPS forwarders know together.
+    pub web: Arc<Web>,
+    /// Bytes of memory that an HTTPS request may be made of.
+    pub request_share: usize,
     /// Who writes the file, where the output is one.
     pub file: Option<FileWriter>,
     /// When to end.
@@ -127,8 +134,9 @@ impl Forwarder {
     /// Runs until the stop; returns how many messages could not be delivered by its deadline. Never returns early:
     /// whatever happens to the far end, it tries again.
     pub async fn run(self) -> u64 {
-        match self.output.protocol {
+        match self.output.protocol.clone() {
             Protocol::File(_) => file::run(self).await,
+            Protocol::Https(http) => https::run(self, &http).await,
             _ => self.run_connections().await,
         }
     }
@@ -164,7 +172,7 @@ impl Forwarder {
                     continue;
                 }
             };
-            self.connected(&established);
+            self.connected(established.peer());
             let began = Instant::now();
             pipeline.set_flowing(queue, true);
             let place = Place { number, target, peer: established.peer(), connector: &connector };
@@ -239,16 +247,16 @@ impl Forwarder {
         }
     }
 
-    fn connected(&self, established: &Established) {
+    fn connected(&self, peer: SocketAddr) {
         self.meters(|meters| {
             meters.connects.add(1);
             meters.connections.add(1);
         });
         let failed_before = self.said.failures.swap(0, Relaxed);
         if failed_before > 0 {
-            info!(output = %self.output.name, peer = %established.peer(), failed_before, "connected again");
+            info!(output = %self.output.name, peer = %peer, failed_before, "connected again");
         } else {
-            debug!(output = %self.output.name, peer = %established.peer(), "connected");
+            debug!(output = %self.output.name, peer = %peer, "connected");
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use metrics::{Counter, Gauge, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use crate::config::Config;
+use crate::config::{Config, Protocol};
 
 pub use expiry::{Expiries, Expiry, OutputExpiries};
 use histogram::Histogram;
@@ -142,12 +142,13 @@ meters! {
         routed: Count, "routed_messages_total" [], Count, "Messages that this route took.";
         discarded: Count, "discarded_messages_total" [], Count, "Messages that this route discarded (discard: true).";
         released: Count, "released_messages_total" [], Count, "Messages that the far end has: acknowledged by its kernel and out of the replay window, or by itself.";
-        dropped_full: Count, "dropped_messages_total" [("reason", "queue_full")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused.";
-        dropped_spool_full: Count, "dropped_messages_total" [("reason", "spool_full")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused.";
-        dropped_spool_damaged: Count, "dropped_messages_total" [("reason", "spool_damaged")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused.";
-        dropped_operator: Count, "dropped_messages_total" [("reason", "operator")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused.";
-        dropped_shutdown: Count, "dropped_messages_total" [("reason", "shutdown")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused.";
-        dropped_refused: Count, "dropped_messages_total" [("reason", "refused")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused.";
+        dropped_full: Count, "dropped_messages_total" [("reason", "queue_full")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused, what had no text to send over HTTPS.";
+        dropped_spool_full: Count, "dropped_messages_total" [("reason", "spool_full")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused, what had no text to send over HTTPS.";
+        dropped_spool_damaged: Count, "dropped_messages_total" [("reason", "spool_damaged")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused, what had no text to send over HTTPS.";
+        dropped_operator: Count, "dropped_messages_total" [("reason", "operator")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused, what had no text to send over HTTPS.";
+        dropped_shutdown: Count, "dropped_messages_total" [("reason", "shutdown")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused, what had no text to send over HTTPS.";
+        dropped_refused: Count, "dropped_messages_total" [("reason", "refused")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused, what had no text to send over HTTPS.";
+        dropped_empty: Count, "dropped_messages_total" [("reason", "empty")], Count, "Messages lost, by reason: datagrams that met a full queue, what was left when shutdown_timeout ended, what a full spool evicted or refused, what a damaged spool no longer holds, what an operator dropped from it, what the far end refused, what had no text to send over HTTPS.";
         spooled: Amount, "spooled_messages" [], Count, "Messages on the disk and not in memory.";
         recovered: Count, "recovered_messages_total" [], Count, "Messages that an earlier run left in the spool, or that were imported into it.";
         spool_bytes: Amount, "spool_bytes" [], Bytes, "Octets of the blocks in the spool.";
@@ -157,6 +158,8 @@ meters! {
         waiting_bytes: Amount, "waiting_bytes" [], Bytes, "Memory that the waiting messages take.";
         in_flight: Amount, "in_flight_messages" [], Count, "Messages written and not released yet: unacknowledged, or in the replay window.";
         resent: Count, "resent_messages_total" [], Count, "Messages sent again after a connection broke: possible duplicates.";
+        cut: Count, "cut_messages_total" [], Count, "Messages cut at what an HTTPS intake takes, and sent.";
+        parked: Amount, "parked" [], Count, "1 while the HTTPS intake does not take the route's key: its messages wait; /status says why.";
     }
 }
 
@@ -170,6 +173,7 @@ impl RouteMeters {
             &self.dropped_operator,
             &self.dropped_shutdown,
             &self.dropped_refused,
+            &self.dropped_empty,
         ];
         reasons.iter().map(|reason| reason.value()).sum()
     }
@@ -182,6 +186,7 @@ meters! {
         connects: Count, "connects_total" [], Count, "Connections established.";
         failed_resolve: Count, "connect_failures_total" [("reason", "resolve")], Count, "Failed attempts to connect, by reason.";
         failed_connect: Count, "connect_failures_total" [("reason", "connect")], Count, "Failed attempts to connect, by reason.";
+        failed_proxy: Count, "connect_failures_total" [("reason", "proxy")], Count, "Failed attempts to connect, by reason.";
         failed_handshake: Count, "connect_failures_total" [("reason", "tls_handshake")], Count, "Failed attempts to connect, by reason.";
         failed_open: Count, "connect_failures_total" [("reason", "relp_open")], Count, "Failed attempts to connect, by reason.";
         resolved_dns: Count, "resolutions_total" [("source", "dns")], Count, "Addresses found for a new connection, by source: the name servers, the last good answer because they failed, fallback_addresses because there is none.";
@@ -197,7 +202,8 @@ meters! {
 impl OutputMeters {
     /// Failed attempts to connect, for any reason.
     pub fn failed_connects(&self) -> u64 {
-        let reasons = [&self.failed_resolve, &self.failed_connect, &self.failed_handshake, &self.failed_open];
+        let reasons =
+            [&self.failed_resolve, &self.failed_connect, &self.failed_proxy, &self.failed_handshake, &self.failed_open];
         reasons.iter().map(|reason| reason.value()).sum()
     }
 }
@@ -226,6 +232,31 @@ meters! {
         errors: Count, "errors_total" [], Count, "Calls to the disk that failed.";
     }
 }
+
+meters! {
+    /// What all HTTPS outputs do together.
+    HttpMeters, "http_" {
+        succeeded: Count, "requests_total" [("status", "2xx")], Count, "Requests by the class of their answer's status; none: no whole answer came.";
+        redirected: Count, "requests_total" [("status", "3xx")], Count, "Requests by the class of their answer's status; none: no whole answer came.";
+        refused: Count, "requests_total" [("status", "4xx")], Count, "Requests by the class of their answer's status; none: no whole answer came.";
+        failed: Count, "requests_total" [("status", "5xx")], Count, "Requests by the class of their answer's status; none: no whole answer came.";
+        unanswered: Count, "requests_total" [("status", "none")], Count, "Requests by the class of their answer's status; none: no whole answer came.";
+        plain_bytes: Count, "plain_bytes_total" [], Bytes, "Octets of requests' bodies before compression.";
+        queued: Amount, "queued_requests" [], Count, "Requests that wait for the limiter now.";
+        held_up: Count, "held_up_requests_total" [], Count, "Requests that the limiter made wait.";
+        paused: Amount, "paused" [], Count, "1 from the second error within 10 s until the next request may go.";
+        pauses: Count, "pauses_total" [], Count, "Pauses after two errors within 10 s.";
+        miscounted: Count, "miscounted_requests_total" [], Count, "Answers whose event_ids are more or less than the events that were sent.";
+    }
+}
+
+/// Seconds that a request took.
+const REQUEST_SECONDS: Described = Described {
+    name: "forebay_http_request_seconds",
+    kind: Kind::Histogram,
+    unit: Unit::Seconds,
+    help: "Time from a request's first octet to its whole answer.",
+};
 
 /// Seconds that making the spool's octets safe took.
 const SYNC_SECONDS: Described = Described {
@@ -281,11 +312,13 @@ const SHARDS: Described = Described {
 
 /// Every metric that is exported, in the order of docs/METRICS.md.
 pub fn described() -> impl Iterator<Item = Described> {
-    let single = [RELEASE_SECONDS, ACKNOWLEDGE_SECONDS, SYNC_SECONDS, CERTIFICATE_EXPIRY, READY, BUILD, SHARDS];
+    let single =
+        [RELEASE_SECONDS, ACKNOWLEDGE_SECONDS, SYNC_SECONDS, REQUEST_SECONDS, CERTIFICATE_EXPIRY, READY, BUILD, SHARDS];
     let all = InputMeters::METRICS
         .iter()
         .chain(RouteMeters::METRICS)
         .chain(OutputMeters::METRICS)
+        .chain(HttpMeters::METRICS)
         .chain(SpoolMeters::METRICS);
     let mut seen: Vec<&'static str> = Vec::new();
     let mut listed = Vec::new();
@@ -311,6 +344,9 @@ pub struct Meters {
     /// The spool, where there is one.
     pub spool: Option<SpoolMeters>,
     spool_sync: Histogram,
+    /// HTTPS, where an output speaks it.
+    pub http: Option<HttpMeters>,
+    http_request: Histogram,
     /// Programs that no route takes.
     pub unmatched_programs: UnmatchedPrograms,
     /// When certificates end.
@@ -353,6 +389,7 @@ impl Meters {
                 Kind::Histogram => {}
             }
         }
+        let is_http = config.outputs.iter().any(|output| matches!(output.protocol, Protocol::Https(_)));
         let names = Names {
             inputs: config.inputs.iter().map(|input| Label::new("input", input.name.clone())).collect(),
             routes: config.routes.iter().map(|route| Label::new("route", route.name.clone())).collect(),
@@ -369,6 +406,8 @@ impl Meters {
                 meters
             }),
             spool_sync: Histogram::default(),
+            http: is_http.then(HttpMeters::default),
+            http_request: Histogram::default(),
             unmatched_programs: UnmatchedPrograms::default(),
             expiries: Expiries {
                 inputs: config.inputs.iter().map(|_| Arc::default()).collect(),
@@ -401,6 +440,11 @@ impl Meters {
         self.spool_sync.record(seconds, 1);
     }
 
+    /// A request took `seconds` to be answered.
+    pub fn http_answered(&self, seconds: f64) {
+        self.http_request.record(seconds, 1);
+    }
+
     /// The Prometheus text format of everything.
     pub fn render(&self) -> String {
         let recorder = &self.recorder;
@@ -409,6 +453,9 @@ impl Meters {
         export_all(&self.outputs, &self.names.outputs, |meters, label| meters.export(recorder, Some(label)));
         if let Some(spool) = &self.spool {
             spool.export(recorder, None);
+        }
+        if let Some(http) = &self.http {
+            http.export(recorder, None);
         }
         let version = Label::new("version", env!("CARGO_PKG_VERSION"));
         let gauge = |name: &'static str, labels: Vec<Label>, value: f64| {
@@ -424,6 +471,11 @@ impl Meters {
         if self.spool.is_some() {
             head_of_histogram(SYNC_SECONDS, &mut text);
             self.spool_sync.render(SYNC_SECONDS.name, None, &mut text);
+            text.push('\n');
+        }
+        if self.http.is_some() {
+            head_of_histogram(REQUEST_SECONDS, &mut text);
+            self.http_request.render(REQUEST_SECONDS.name, None, &mut text);
             text.push('\n');
         }
         text

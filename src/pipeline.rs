@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
-use crate::config::{Acknowledge, Action, Config, Durability, Listen, Order, Oversize};
+use crate::config::{Acknowledge, Action, Config, Durability, Listen, Order, Oversize, Protocol, Route};
 use crate::lane::{Budget, Lane};
 use crate::metrics::Meters;
 use crate::route::{Matcher, Rule};
@@ -109,7 +109,9 @@ impl Pipeline {
         let mut lane_of = Vec::new();
         let mut queues: Vec<Queue> = Vec::new();
         for output in &config.outputs {
-            queues.extend((0..output.connections_per_shard.max(1)).map(|_| Queue::new()));
+            // A request takes megabytes; there is no hurry to hold them in a core's cache.
+            let plenty = if matches!(output.protocol, Protocol::Https(_)) { usize::MAX } else { PLENTY_BYTES };
+            queues.extend((0..output.connections_per_shard.max(1)).map(|_| Queue::new(plenty)));
         }
         for (route_index, route) in config.routes.iter().enumerate() {
             let Action::Forward { output, .. } = &route.action else {
@@ -130,8 +132,12 @@ impl Pipeline {
             rules.map(|route| Rule { conditions: route.conditions.clone(), continues: route.continues }).collect();
         let spooling = config.spool.as_ref().zip(port);
         let spooling = spooling.map(|(spool, port)| {
-            let durabilities = lanes.iter().take(of_spool);
-            let durabilities = durabilities.map(|(route, _)| durability_of(config, *route, spool.durability)).collect();
+            let durabilities = lanes.iter().take(of_spool).enumerate().map(|(own, (route, _))| {
+                // Where new messages go first they go past the disk.
+                let has_live = lives.iter().any(|pair| pair.1 == own);
+                if has_live { spool.durability } else { durability_of(config, *route, spool.durability) }
+            });
+            let durabilities = durabilities.collect();
             Spooling::new(spool, port, durabilities, lives)
         });
         let pipeline = Self {
@@ -258,9 +264,12 @@ fn durability_of(config: &Config, route: usize, usual: Durability) -> Durability
     if is_fed { Durability::Always } else { usual }
 }
 
-/// Which queue serves a route: a route stays on one connection, so that its order is kept.
+/// Which queue serves a route: a route stays on one connection, so that its order is kept. Those of one output take its
+/// queues in turn; with HTTPS there are as many queues as routes.
 fn queue_for(config: &Config, output: usize, route: usize) -> usize {
     let per_shard = |output: &crate::config::Output| output.connections_per_shard.max(1);
     let before: usize = config.outputs.iter().take(output).map(per_shard).sum();
-    before + route % config.outputs.get(output).map_or(1, per_shard)
+    let leads_there = |route: &&Route| matches!(route.action, Action::Forward { output: to, .. } if to == output);
+    let nth = config.routes.iter().take(route).filter(leads_there).count();
+    before + nth % config.outputs.get(output).map_or(1, per_shard)
 }

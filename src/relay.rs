@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::admin::{self, Admin};
 use crate::config::{Config, Listen, Output, Protocol};
-use crate::forward::FileWriter;
+use crate::forward::{FileWriter, Web};
 use crate::metrics::{Expiries, Meters};
 use crate::names::Names;
 use crate::receive::{self, BindError, Bound, Gate};
@@ -255,6 +255,7 @@ fn common(config: Config) -> Result<Common, StartError> {
     let folder = config.spool.as_ref().map(|spool| spool.dir.clone());
     Ok(Common {
         names: Names::start(folder).map_err(StartError::Thread)?,
+        web: Arc::new(Web::new(&config, &meters)),
         files: start_files(&config).map_err(StartError::Thread)?,
         targets: config.outputs.iter().map(|output| Arc::new(Targets::of(output))).collect(),
         acceptors,

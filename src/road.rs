@@ -4,5 +4,6 @@ pub use connect::{ConnectError, Connection, Connector, Stream};
 pub use targets::Targets;
 
 mod connect;
+mod proxy;
 mod race;
 mod targets;

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use crate::config::{Action, Config, Input, Output, Protocol};
-use crate::forward::{FileWriter, Forwarder, Rendering, Said, WINDOW_MEMORY};
+use crate::forward::{FileWriter, Forwarder, Rendering, Said, WINDOW_MEMORY, Web};
 use crate::metrics::Meters;
 use crate::names::Names;
 use crate::pipeline::Pipeline;
@@ -44,6 +44,8 @@ pub struct Common {
     pub connectors: Vec<Option<Arc<tls::Client>>>,
     /// By output: what the log was told of it.
     pub said: Vec<Arc<Said>>,
+    /// What HTTPS outputs know together.
+    pub web: Arc<Web>,
     /// By output: who writes its file, where it is one.
     pub files: Vec<Option<FileWriter>>,
     /// By output: how its targets are.
@@ -71,6 +73,9 @@ const MEMORY_OF_THE_SPOOL: usize = 12 * 1024 * 1024;
 
 /// A shard's queues and windows have this at least, whatever `memory.max` says.
 const SHARE_MIN: usize = 1024 * 1024;
+
+/// Of a shard's queues, a request over HTTPS takes a part at most: one of so many.
+const REQUEST_PARTS: usize = 4;
 
 /// How long receivers may go on reading what has arrived, of all the time for the stop: half of it, and no longer
 /// than their own drain time (1 s) and a moment. Most of the stop belongs to the far end.
@@ -286,6 +291,8 @@ fn forwarders_of(common: &Common, pipeline: &Rc<Pipeline>, shares: Shares, stop:
                 file: common.files.get(output_index).cloned().flatten(),
                 zone: TimeZone::system(),
                 replay_window: output.replay_window.min(shares.window_max),
+                web: Arc::clone(&common.web),
+                request_share: shares.queues / REQUEST_PARTS,
                 stop: stop.clone(),
                 close_unanswered: Cell::new(false),
                 said: common.said.get(output_index).cloned().unwrap_or_default(),

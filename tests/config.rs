@@ -36,7 +36,7 @@ fn load_with(source: &str, variables: &[(&str, &str)]) -> Result<Loaded, Report>
 /// As [`load_with`], and takes what this build cannot do yet as well.
 fn load_all(source: &str, variables: &[(&str, &str)]) -> Result<Loaded, Report> {
     let variables: HashMap<&str, &str> = variables.iter().copied().collect();
-    config::load_unbuilt(&text(source), &|name| variables.get(name).map(|value| (*value).to_owned()))
+    config::load(&text(source), &|name| variables.get(name).map(|value| (*value).to_owned()))
 }
 
 #[test]

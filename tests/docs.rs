@@ -184,7 +184,7 @@ struct Metric {
 
 /// The rows of docs/METRICS.md, in order.
 fn documented() -> Vec<(String, Metric)> {
-    let name = Regex::new("`([a-z_]+)`").expect("a regex");
+    let name = Regex::new("`([a-z0-9_]+)`").expect("a regex");
     let names = |text: &str| -> Vec<String> { name.captures_iter(text).map(|found| found[1].to_owned()).collect() };
     let (_, prose) = blocks(&read(&root().join("docs/METRICS.md")));
     let row = |line: &str| {
@@ -212,10 +212,11 @@ fn exported() -> BTreeMap<String, Metric> {
     let (cert, key) = (cert.display(), key.display());
     let tls = format!(
         "inputs: {{in: {{listen: ['udp://127.0.0.1:0', 'tls://127.0.0.1:0'], receive_buffer: 64KiB, tls: {{cert: {cert}, key: {key}}}}}}}\n\
-         outputs: {{out: {{to: 'tls://127.0.0.1:9', tls: {{client_cert: {cert}, client_key: {key}}}}}}}\n"
+         outputs: {{out: {{to: 'tls://127.0.0.1:9', tls: {{client_cert: {cert}, client_key: {key}}}}}, \
+         web: {{to: 'http://127.0.0.1:9'}}}}\n"
     );
     let text = "\
-         routes: [{program: noise, discard: true}, {name: all, intake_key: '${TEST_INTAKE_KEY}'}]\n\
+         routes: [{program: noise, discard: true}, {name: all, output: out, intake_key: '${TEST_INTAKE_KEY}'}]\n\
          admin: {listen: '127.0.0.1:0'}\ncores: 1\n";
     let config = load("the test's configuration", &format!("{tls}{text}{spool}"));
     let relay = Relay::start(config).expect("it starts");
@@ -245,7 +246,7 @@ fn series(body: &str) -> BTreeMap<String, Metric> {
         let name = if metrics.contains_key(name) { name } else { of_histogram.unwrap_or(name) };
         let metric = metrics.get_mut(name).unwrap_or_else(|| panic!("no # TYPE of {name}"));
         for found in label.captures_iter(line) {
-            if ["reason", "source", "state"].contains(&&found[1]) {
+            if ["reason", "source", "state", "status"].contains(&&found[1]) {
                 metric.reasons.push(found[2].to_owned());
             }
             if &found[1] != "le" {

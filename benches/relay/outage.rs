@@ -25,7 +25,7 @@ const RETURN_MAX: Duration = Duration::from_secs(70);
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
 /// Nothing sends for as long as this.
-const SENDING_MAX_S: f64 = 3_600.0;
+pub const SENDING_MAX_S: f64 = 3_600.0;
 
 /// Reads `340MB`, `5GB`.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
@@ -46,6 +46,7 @@ pub fn run(relay: &Relay, load: &Load, identity: &Identity, dir: &Path) -> anyho
         ca: &identity.ca,
         crowded: false,
         spools: true,
+        always: false,
         relp: false,
     };
     let expectation = Expectation { keys: relay.routes(), untimed: 0, time_all: false, relp: false };
@@ -99,6 +100,11 @@ fn spool(relay: &Running, order: &Order) -> anyhow::Result<(Sent, Duration)> {
             break sent;
         }
     };
+    Ok((sent, rest(pid)?.saturating_sub(before)))
+}
+
+/// Waits until a relay is at rest. Returns the CPU time that it has used by then.
+pub fn rest(pid: u32) -> anyhow::Result<Duration> {
     let until = Instant::now() + REST_MAX;
     let mut last = system::cpu_time(pid)?;
     loop {
@@ -106,14 +112,14 @@ fn spool(relay: &Running, order: &Order) -> anyhow::Result<(Sent, Duration)> {
         let now = system::cpu_time(pid).context("the relay has died")?;
         let rests = now.saturating_sub(last) < REST.mul_f64(REST_SHARE);
         if rests || Instant::now() >= until {
-            return Ok((sent, now.saturating_sub(before)));
+            return Ok(now);
         }
         last = now;
     }
 }
 
 /// Waits until all has arrived, or nothing does any more. Returns when the first did, microseconds since the Unix epoch.
-fn drain(sink: &Sink, messages: u64) -> anyhow::Result<u64> {
+pub fn drain(sink: &Sink, messages: u64) -> anyhow::Result<u64> {
     let (mut received, mut progress, mut first_us) = (0, Instant::now(), None);
     loop {
         thread::sleep(POLL);

@@ -64,6 +64,8 @@ pub struct Setting<'a> {
     pub crowded: bool,
     /// It keeps on disk what memory does not hold: the collector is away.
     pub spools: bool,
+    /// Every message goes to the disk and is synced before it is sent. Only forebay is told so.
+    pub always: bool,
     /// The collector speaks RELP.
     pub relp: bool,
 }
@@ -103,6 +105,7 @@ impl Relay {
     /// Whether it can do such a thing at all, and there is a reason to ask.
     pub fn takes(&self, scenario: Scenario) -> bool {
         match self.kind {
+            _ if scenario == Scenario::Durable => matches!(self.kind, Kind::Forebay(_)),
             Kind::Floor => !matches!(scenario, Scenario::Udp | Scenario::Crowd | Scenario::Outage | Scenario::Relp),
             // Its accept queue is short: opening thousands of connections takes it minutes. And while its action queues
             // go to disk it takes so little that the generator gives up.
@@ -206,7 +209,9 @@ fn forebay(setting: &Setting<'_>) -> anyhow::Result<String> {
         writeln!(text, "    max_connections: {CONNECTIONS_MAX}\n    max_connections_per_peer: {CONNECTIONS_MAX}")?;
     }
     if setting.spools {
-        writeln!(text, "spool: {{dir: {}, max_size: {}GiB}}", setting.dir.join("spool").display(), SPOOL_MAX >> 30)?;
+        let (dir, size) = (setting.dir.join("spool"), SPOOL_MAX >> 30);
+        let always = if setting.always { ", durability: always, sync: every_batch" } else { "" };
+        writeln!(text, "spool: {{dir: {}, max_size: {size}GiB{always}}}", dir.display())?;
     }
     let ca = ca.display();
     let scheme = if setting.relp { "relp+tls" } else { "tls" };

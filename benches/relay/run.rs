@@ -44,13 +44,16 @@ pub enum Scenario {
     Latency,
     /// Streams at full speed while the destination is down, which then comes up.
     Outage,
+    /// Streams at full speed with all of it synced to disk before it is sent, and beside it with what memory does not hold.
+    Durable,
     /// Started, nothing sent.
     Idle,
 }
 
 impl Scenario {
     /// All, in the order of the table.
-    pub const ALL: [Self; 7] = [Self::Tcp, Self::Relp, Self::Crowd, Self::Udp, Self::Latency, Self::Outage, Self::Idle];
+    pub const ALL: [Self; 8] =
+        [Self::Tcp, Self::Relp, Self::Crowd, Self::Udp, Self::Latency, Self::Outage, Self::Durable, Self::Idle];
 
     /// As it is written in the table and on the command line.
     pub fn name(self) -> &'static str {
@@ -61,6 +64,7 @@ impl Scenario {
             Self::Udp => "udp",
             Self::Latency => "latency",
             Self::Outage => "outage",
+            Self::Durable => "durable",
             Self::Idle => "idle",
         }
     }
@@ -81,7 +85,7 @@ pub struct Load {
     pub udp_rate: u64,
     /// Messages a second of [`Scenario::Latency`].
     pub latency_rate: u64,
-    /// Messages of [`Scenario::Outage`].
+    /// Messages of [`Scenario::Outage`] and [`Scenario::Durable`].
     pub backlog: u64,
 }
 
@@ -182,6 +186,7 @@ pub fn run(relay: &Relay, scenario: Scenario, load: &Load, identity: &Identity, 
         ca: &identity.ca,
         crowded: scenario == Scenario::Crowd,
         spools: false,
+        always: false,
         relp: scenario == Scenario::Relp,
     };
     let relay = start(relay, &setting)?;

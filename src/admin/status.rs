@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde_json::{Value, json};
 
 use crate::config::{Action, Input, Output, Route};
-use crate::metrics::{InputMeters, OutputMeters, RouteMeters};
+use crate::metrics::{HttpMeters, InputMeters, OutputMeters, RouteMeters};
 use crate::spool::{Orphan, Shared};
 
 use super::Admin;
@@ -20,7 +20,8 @@ pub(super) fn render(admin: &Admin) -> String {
     let inputs = common.inputs.iter().zip(&meters.inputs).enumerate();
     let inputs: Vec<Value> = inputs.map(|(index, (input, meters))| input_status(admin, index, input, meters)).collect();
     let routes = common.config.routes.iter().zip(&meters.routes);
-    let routes: Vec<Value> = routes.map(|(route, meters)| route_status(admin, route, meters)).collect();
+    let routes = routes.enumerate();
+    let routes: Vec<Value> = routes.map(|(index, (route, meters))| route_status(admin, index, route, meters)).collect();
     let outputs = common.outputs.iter().zip(&meters.outputs);
     let outputs: Vec<Value> = outputs.map(|(output, meters)| output_status(output, meters)).collect();
     let unmatched = meters.unmatched_programs.top(UNMATCHED_SHOWN);
@@ -33,6 +34,7 @@ pub(super) fn render(admin: &Admin) -> String {
         "inputs": inputs,
         "routes": routes,
         "outputs": outputs,
+        "http": meters.http.as_ref().map(|meters| http_status(admin, meters)),
         "spool": admin.spool.as_ref().map(|spool| spool_status(admin, spool)),
         "unmatched_programs": unmatched,
     });
@@ -57,10 +59,11 @@ fn input_status(admin: &Admin, index: usize, input: &Input, meters: &InputMeters
     })
 }
 
-fn route_status(admin: &Admin, route: &Route, meters: &RouteMeters) -> Value {
+fn route_status(admin: &Admin, index: usize, route: &Route, meters: &RouteMeters) -> Value {
     let Action::Forward { output, .. } = &route.action else {
         return json!({ "name": route.name, "discard": true, "discarded": meters.discarded.value() });
     };
+    let parked = admin.common.web.parked(index);
     json!({
         "name": route.name,
         "output": admin.common.outputs.get(*output).map(|output| output.name.as_str()),
@@ -73,6 +76,18 @@ fn route_status(admin: &Admin, route: &Route, meters: &RouteMeters) -> Value {
         "recovered": meters.recovered.value(),
         "dropped": meters.dropped(),
         "resent": meters.resent.value(),
+        "parked": parked.map(|(why, seconds)| json!({ "why": why, "tried_again_in_seconds": seconds })),
+    })
+}
+
+fn http_status(admin: &Admin, meters: &HttpMeters) -> Value {
+    json!({
+        "requests_per_second": admin.common.config.http.requests_per_second,
+        "paused_for_seconds": admin.common.web.paused_for(),
+        "queued": meters.queued.value(),
+        "succeeded": meters.succeeded.value(),
+        "refused": meters.redirected.value() + meters.refused.value() + meters.failed.value(),
+        "unanswered": meters.unanswered.value(),
     })
 }
 

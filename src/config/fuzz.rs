@@ -1,7 +1,7 @@
 //! What holds for any text that is given for a configuration: for the fuzzer and for the property tests. Panics where it
 //! does not hold.
 
-use super::{Source, load_unbuilt};
+use super::{Source, load};
 
 /// What every variable holds. Long and odd enough to stand in no text by chance.
 const SECRET: &str = "zQ7hV2mXw9Lr4TbK";
@@ -12,7 +12,7 @@ pub fn fuzz(data: &[u8]) {
     let text = String::from_utf8_lossy(data).into_owned();
     let told_by_text = text.contains(SECRET);
     let source = Source::Text { name: "fuzz.yaml".to_owned(), text };
-    match load_unbuilt(&source, &|_| Some(SECRET.to_owned())) {
+    match load(&source, &|_| Some(SECRET.to_owned())) {
         Ok(loaded) => {
             assert!(loaded.config.cores > 0, "no shard");
             assert!(!loaded.config.inputs.is_empty() && !loaded.config.routes.is_empty(), "nothing to do");

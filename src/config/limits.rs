@@ -99,6 +99,8 @@ pub const BODY_MIN: u64 = 64 * KIB;
 pub const BODY_MAX: u64 = 10 * MIB;
 /// As patient as [`STALL_TIMEOUT`]: an intake that stores 9 MB answers within seconds.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// An intake in the cloud hangs up after a minute or more; a request that meets its close is sent twice.
+pub const HTTPS_IDLE: Duration = Duration::from_secs(60);
 /// What Sekoia's FAQ on its firewall advises.
 pub const REQUESTS_PER_SECOND: u32 = 5;
 /// Twenty times what Sekoia advises: for intakes of one's own.

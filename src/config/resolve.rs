@@ -10,31 +10,28 @@ use super::leaf::{Is, Or, Span};
 use super::path::{Path, Step};
 use super::report::{Mistakes, Position, Report};
 use super::tree::{Node, Value};
-use super::{Config, HttpLimits, Listen, Loaded, Log, LogFormat, limits, raw};
-use super::{Durability, Input, Order, Output, Spool};
+use super::{
+    Action, Config, Durability, HttpLimits, Input, Listen, Loaded, Log, LogFormat, Order, Output, Protocol, Route,
+};
+use super::{Spool, limits, raw};
 
 mod inputs;
 mod outputs;
 mod routes;
 mod spool;
-mod unbuilt;
 
 pub(crate) use spool::read_spool_key;
 
-/// Resolves everything, or reports everything. What this build cannot do is a mistake, unless `unbuilt`.
+/// Resolves everything, or reports everything.
 pub(crate) fn resolve(
     tree: &Node,
     raw: raw::File,
     refused: Vec<Path>,
     directory: &FilePath,
     mistakes: Mistakes,
-    unbuilt: bool,
 ) -> Result<Loaded, Report> {
     let mut resolver = Resolver { tree, refused, directory, mistakes, warnings: Mistakes::default() };
     let config = resolver.config(raw);
-    if !unbuilt && resolver.mistakes.0.is_empty() {
-        resolver.not_built_yet(&config);
-    }
     let Resolver { mistakes: Mistakes(mistakes), warnings: Mistakes(mut warnings), .. } = resolver;
     if mistakes.is_empty() {
         warnings.sort();
@@ -84,6 +81,7 @@ impl Resolver<'_> {
         let admin = self.admin(raw.admin);
         self.distinct_addresses(&inputs, admin);
         let routes = self.routes(raw.routes, &inputs, &outputs, spool.as_ref());
+        give_each_route_a_connection(&mut outputs, &routes);
         Config {
             inputs,
             outputs,
@@ -266,5 +264,15 @@ fn or_default<W, T>(given: Option<Is<Or<W, T>>>, default: T) -> Option<T> {
     match given {
         Some(Is(given)) => value(given),
         None => Some(default),
+    }
+}
+
+/// A request carries one key: routes to HTTPS do not share connections, so that one with a bad key holds up no other.
+fn give_each_route_a_connection(outputs: &mut [Output], routes: &[Route]) {
+    for (index, output) in outputs.iter_mut().enumerate() {
+        if matches!(output.protocol, Protocol::Https(_)) {
+            let leads_here = |route: &&Route| matches!(route.action, Action::Forward { output, .. } if output == index);
+            output.connections_per_shard = routes.iter().filter(leads_here).count().max(1);
+        }
     }
 }

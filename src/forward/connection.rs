@@ -53,6 +53,12 @@ pub(super) struct Leaving {
 }
 
 impl Leaving {
+    /// It is, from now on.
+    pub(super) fn begin(&self) {
+        self.has_begun.set(true);
+        self.wake.notify_one();
+    }
+
     /// Whether it is.
     pub(super) fn has_begun(&self) -> bool {
         self.has_begun.get()
@@ -75,8 +81,7 @@ impl Leaving {
         let mut stop = forwarder.stop.clone();
         let look_around = async {
             leave::reason(forwarder, place).await;
-            self.has_begun.set(true);
-            self.wake.notify_one();
+            self.begin();
             pending::<Infallible>().await
         };
         tokio::select! {

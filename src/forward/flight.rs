@@ -368,7 +368,7 @@ fn release(lane: usize, stub: Stub, refused: usize, pipeline: &Pipeline) {
 }
 
 /// Seconds since the batch's first message arrived.
-fn age_seconds(stub: Stub) -> f64 {
+pub(super) fn age_seconds(stub: Stub) -> f64 {
     let received = Duration::from_micros(stub.received_at_us.and_then(|us| u64::try_from(us).ok()).unwrap_or(0));
     since_epoch().saturating_sub(received).as_secs_f64()
 }

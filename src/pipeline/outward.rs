@@ -7,7 +7,7 @@ use crate::lane::Lane;
 use crate::receipts::Account;
 
 use super::queue::Ring;
-use super::{PACE_MAX, PLENTY_BYTES, Pipeline, Queue, Shelf};
+use super::{PACE_MAX, Pipeline, Queue, Shelf};
 
 /// Receipts of senders that have gone, which may lie in lanes: 64 KiB of them.
 const RECEIPTS_DEAD_MAX: usize = 4096;
@@ -22,7 +22,7 @@ impl Pipeline {
         let mut taken = self.take_of(shelf, queue, &queue.first, bytes - kept, &mut to);
         taken += self.take_of(shelf, queue, &queue.second, bytes.saturating_sub(taken), &mut to);
         self.take_of(shelf, queue, &queue.first, bytes.saturating_sub(taken), &mut to);
-        if self.live_bytes(shelf, queue) <= PLENTY_BYTES / 2 {
+        if self.live_bytes(shelf, queue) <= queue.plenty / 2 {
             queue.thinned.notify_waiters();
         }
         if let Some(spooling) = &self.spooling {

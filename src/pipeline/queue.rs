@@ -15,6 +15,8 @@ pub struct Queue {
     pub(super) second: Ring,
     /// What the second may take of each write while the first have something, in percent.
     pub(super) second_share: usize,
+    /// Once more bytes wait its senders are slowed down, see [`PLENTY_BYTES`](super::PLENTY_BYTES).
+    pub(super) plenty: usize,
     waiting: Cell<usize>,
     /// Lanes that have something on the disk which may be read.
     backlog: Cell<usize>,
@@ -49,8 +51,9 @@ impl Ring {
 }
 
 impl Queue {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(plenty: usize) -> Self {
         Self {
+            plenty,
             lanes: Vec::new(),
             first: Ring::default(),
             second: Ring::default(),
@@ -68,6 +71,11 @@ impl Queue {
     /// Whether a connection is up.
     pub fn is_flowing(&self) -> bool {
         self.flowing.get()
+    }
+
+    /// One of its lanes: with HTTPS all are of one route.
+    pub fn any_lane(&self) -> Option<usize> {
+        self.lanes.first().copied()
     }
 
     pub(super) fn set_flowing(&self, flowing: bool) {

@@ -11,7 +11,7 @@ use crate::receipts::Account;
 use crate::syslog::frame::Flaw;
 use crate::syslog::{Frame, Message, parse, sanitize};
 
-use super::{Inner, Offer, PLENTY_BYTES, Pipeline, Shelf, WhenFull};
+use super::{Inner, Offer, Pipeline, Shelf, WhenFull};
 
 /// Names that one turn counts: a turn has a few hundred messages of a few programs. A sender who makes up more must not
 /// make the search long; frequent names come again in the next turn.
@@ -196,8 +196,8 @@ impl Pipeline {
         let is_sendable = shelf.lanes.get(lane).is_some_and(|lane| !lane.is_on_detour());
         if let Some(wakes) = self.queues.get(*queue).filter(|_| is_sendable) {
             wakes.grow(tally.bytes);
-            let plenty = tally.bytes > 0 && wakes.is_flowing() && wakes.waiting() > PLENTY_BYTES;
-            if plenty && self.live_bytes(shelf, wakes) > PLENTY_BYTES {
+            let plenty = tally.bytes > 0 && wakes.is_flowing() && wakes.waiting() > wakes.plenty;
+            if plenty && self.live_bytes(shelf, wakes) > wakes.plenty {
                 self.plenty.set(Some(*queue));
             }
         }

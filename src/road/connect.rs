@@ -20,6 +20,7 @@ use crate::metrics::{Count, OutputMeters};
 use crate::names::{LookupError, Names, Question, Source};
 use crate::tls;
 
+use super::proxy::{Refusal, Via};
 use super::race::Race;
 use super::targets::Targets;
 
@@ -48,6 +49,14 @@ pub enum ConnectError {
         /// Why not.
         source: io::Error,
     },
+    /// The proxy is there, and there is no way through it.
+    #[error("proxy {peer}: {source}")]
+    Proxy {
+        /// The proxy's address.
+        peer: SocketAddr,
+        /// Why not.
+        source: Refusal,
+    },
     /// TCP works, TLS does not.
     #[error("TLS handshake with {peer} as {server_name} failed: {source}")]
     Handshake {
@@ -66,6 +75,7 @@ impl ConnectError {
         match self {
             Self::Resolve { .. } => &meters.failed_resolve,
             Self::Connect { .. } => &meters.failed_connect,
+            Self::Proxy { .. } => &meters.failed_proxy,
             Self::Handshake { .. } => &meters.failed_handshake,
         }
     }
@@ -78,6 +88,8 @@ pub struct Connector<'a> {
     targets: &'a Targets,
     names: &'a Names,
     meters: Option<&'a OutputMeters>,
+    /// By target: the proxy on the way there.
+    via: Vec<Option<Via>>,
     /// The last attempt failed: its addresses may be out of date.
     is_in_doubt: AtomicBool,
 }
@@ -107,12 +119,22 @@ impl<'a> Connector<'a> {
         names: &'a Names,
         meters: Option<&'a OutputMeters>,
     ) -> Self {
-        Self { output, tls, targets, names, meters, is_in_doubt: AtomicBool::new(false) }
+        let via = output.targets.iter().map(|target| Via::to(target, output)).collect();
+        Self { output, tls, targets, names, meters, via, is_in_doubt: AtomicBool::new(false) }
     }
 
     /// Name and port of a target, by its index.
     fn place(&self, target: usize) -> (&'a str, u16) {
         self.targets.get(target).map_or(("", 0), |target| (&target.host, target.port))
+    }
+
+    fn via(&self, target: usize) -> Option<&Via> {
+        self.via.get(target).and_then(Option::as_ref)
+    }
+
+    /// Where TCP goes: the target, or the proxy on the way there.
+    fn next_hop(&self, target: usize) -> (&str, u16) {
+        self.via(target).map_or(self.place(target), Via::place)
     }
 
     /// Resolves, connects to the address that answers first, does the handshake; where that fails, with the next.
@@ -148,7 +170,7 @@ impl<'a> Connector<'a> {
                 None => None,
             };
             return Err(refused.or(failed).unwrap_or_else(|| ConnectError::Resolve {
-                host: self.place(target).0.to_owned(),
+                host: self.next_hop(target).0.to_owned(),
                 source: LookupError::Failed("it has no address".into()),
             }));
         }
@@ -156,7 +178,7 @@ impl<'a> Connector<'a> {
 
     /// Completes when the name of a target has moved away from `peer`; see [`Names::moved`]. An address never does.
     pub async fn moved(&self, target: usize, peer: SocketAddr) {
-        let (host, _) = self.place(target);
+        let (host, _) = self.next_hop(target);
         if host.parse::<IpAddr>().is_ok() {
             return std::future::pending().await;
         }
@@ -164,13 +186,14 @@ impl<'a> Connector<'a> {
     }
 
     async fn resolve(&self, target: usize) -> Result<Vec<SocketAddr>, ConnectError> {
-        let (host, port) = self.place(target);
+        let (host, port) = self.next_hop(target);
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
         let is_doubted = self.is_in_doubt.load(Relaxed);
-        let question =
-            Question { host, port, fallback: self.targets.fallback(), limit: self.output.connect_timeout, is_doubted };
+        // They are the target's, and no proxy's.
+        let fallback = if self.via(target).is_some() { &[] } else { self.targets.fallback() };
+        let question = Question { host, port, fallback, limit: self.output.connect_timeout, is_doubted };
         let answer = self.names.lookup(question).await;
         let answer = answer.map_err(|source| ConnectError::Resolve { host: host.to_owned(), source })?;
         if let Some(meters) = self.meters {
@@ -186,7 +209,13 @@ impl<'a> Connector<'a> {
 
     async fn established(&self, target: usize, peer: SocketAddr, tcp: TcpStream) -> Result<Connection, ConnectError> {
         self.set_options(&tcp).map_err(|source| ConnectError::Connect { peer, source })?;
-        let counted = Counted { tcp, written: 0 };
+        let mut counted = Counted { tcp, written: 0 };
+        if let Some(via) = self.via(target) {
+            let (host, port) = self.place(target);
+            let opened = timeout(self.output.handshake_timeout, via.open(&mut counted, host, port)).await;
+            let opened = opened.unwrap_or(Err(Refusal::Late));
+            opened.map_err(|source| ConnectError::Proxy { peer, source })?;
+        }
         let (Some(client), Some(tls)) = (&self.tls, &self.output.tls) else {
             return Ok(Connection { peer, stream: Stream::Plain(counted) });
         };

@@ -117,6 +117,7 @@ impl Shard {
             inputs: config.inputs.iter().cloned().map(Arc::new).collect(),
             acceptors: vec![None],
             gates: vec![Arc::default()],
+            web: Arc::new(crate::forward::Web::new(&config, &meters)),
             outputs: config.outputs.iter().cloned().map(Arc::new).collect(),
             connectors: vec![None],
             said: vec![Arc::default()],

@@ -1,4 +1,4 @@
-//! What outputs and RELP inputs become, also outputs that are not in this build yet.
+//! What outputs and RELP inputs become.
 
 use std::net::IpAddr;
 
@@ -60,6 +60,8 @@ fn an_output_has_defaults_for_everything_but_its_place() {
     let web = output("to: 'http://127.0.0.1'");
     let http = Http { proxy: Proxy::FromEnvironment, max_body: 9_000_000, request_timeout: Duration::from_secs(30) };
     assert_eq!((web.protocol, web.replay_window, web.tls.is_some()), (Protocol::Https(http), 0, false));
+    assert_eq!((syslog.idle_timeout, web.idle_timeout), (None, Some(Duration::from_secs(60))));
+    assert_eq!(output("to: 'http://127.0.0.1', idle_timeout: off").idle_timeout, None);
     let file = output("to: 'file:///var/log/out.log'");
     let rotate = Rotate { size: Some(100 << 20), age: None, keep: 7, compress: true };
     let expected = FileOutput { path: PathBuf::from("/var/log/out.log"), rotate, reveal_keys: false };
@@ -120,6 +122,26 @@ routes: [{{intake_key: abcdefgh12345678}}]
 }
 
 #[test]
+fn https_has_a_connection_for_each_route() {
+    let text = "\
+inputs: {lan: {listen: 'udp://127.0.0.1:0'}}
+outputs: {web: {to: https://a.example}, lone: {to: http://b.example}, log: {to: 'tcp://c.example:1', connections: 4}}
+routes:
+  - {program: a, intake_key: abcdefgh12345678, output: web, continue: true}
+  - {program: b, intake_key: abcdefgh12345678, output: log}
+  - {program: c, intake_key: abcdefgh12345678, output: web}
+  - {program: d, discard: true}
+cores: 2
+";
+    let loaded = load_with(text, &[]).unwrap_or_else(|report| panic!("{report}"));
+    let connections: Vec<usize> = loaded.config.outputs.iter().map(|output| output.connections_per_shard).collect();
+    assert_eq!(connections, [2, 1, 2]);
+    let report = load_with(&text.replace("b.example}", "b.example, connections: 2}"), &[]).unwrap_err().to_string();
+    let expected = "outputs.lone.connections: given, but with HTTPS each route has a connection of its own, a shard";
+    assert!(report.ends_with(expected), "{report}");
+}
+
+#[test]
 fn a_route_to_https_has_a_template_of_its_own_and_always_a_key() {
     let load = |keys: &str| {
         let text = format!(
@@ -150,7 +172,7 @@ http: {{requests_per_second: 100}}
 fn the_environment_may_name_any_destination() {
     let urls = ["tls://a.example:1", "relp+tls://a.example:1", "https://a.example", "http://a.example", "file:///a"];
     for (url, name) in urls.into_iter().zip(["syslog", "relp", "https", "https", "file"]) {
-        let loaded = config::load_unbuilt(&Source::Environment, &|name| match name {
+        let loaded = config::load(&Source::Environment, &|name| match name {
             "FOREBAY_INTAKE_KEY" => Some("abcdefgh12345678".to_owned()),
             "FOREBAY_OUTPUT" => Some(url.to_owned()),
             _ => None,
@@ -180,16 +202,6 @@ routes: [{intake_key: abcdefgh12345678, output: newest}]
 spool: {dir: /var/lib/forebay}
 cores: 1
 ";
-
-#[test]
-fn what_is_not_built_yet_is_refused() {
-    let report = load_with(TO_COME, &[]).expect_err("much that is not built").to_string();
-    let expected = "\
-forebay.yaml:7:13: outputs.web.to: HTTPS outputs are not in this build yet
-forebay.yaml:8:14: outputs.web2.to: HTTPS outputs are not in this build yet
-forebay.yaml:9:34: outputs.web3.protocol: HTTPS outputs are not in this build yet";
-    assert_eq!(report, expected);
-}
 
 #[test]
 fn a_summary_says_how_each_output_sends() {

@@ -5,6 +5,7 @@
 pub mod certificates;
 pub mod collector;
 pub mod disk;
+pub mod intake;
 pub mod load;
 pub mod records;
 pub mod relay;

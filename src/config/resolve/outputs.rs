@@ -45,9 +45,12 @@ impl Resolver<'_> {
             _ => 0,
         };
         let connections_per_shard = match protocol {
-            Protocol::File(_) => 1,
+            // HTTPS has as many as there are routes to it, which are not known yet.
+            Protocol::File(_) | Protocol::Https(_) => 1,
             _ => raw.connections.map_or(1, |count| count.0.0.div_ceil(cores.max(1))),
         };
+        let idle_default = matches!(protocol, Protocol::Https(_)).then_some(limits::HTTPS_IDLE);
+        let idle_timeout = raw.idle_timeout.map_or(idle_default, |idle| value(idle.0).map(|Span(time)| time));
         let targets = to.into_iter().filter(|to| to.scheme != Scheme::File);
         Output {
             name: name.to_owned(),
@@ -61,7 +64,7 @@ impl Resolver<'_> {
             connect_timeout: raw.connect_timeout.map_or(limits::CONNECT_TIMEOUT, |time| time.0.0),
             handshake_timeout: raw.handshake_timeout.map_or(limits::HANDSHAKE_TIMEOUT, |time| time.0.0),
             stall_timeout: raw.stall_timeout.map_or(limits::STALL_TIMEOUT, |time| time.0.0),
-            idle_timeout: raw.idle_timeout.and_then(|idle| value(idle.0)).map(|Span(time)| time),
+            idle_timeout,
             keepalive: or_default(raw.keepalive, Span(limits::KEEPALIVE)).map(|Span(time)| time),
             user_timeout: or_default(raw.user_timeout, Span(limits::USER_TIMEOUT)).map(|Span(time)| time),
             replay_window,
@@ -135,6 +138,10 @@ impl Resolver<'_> {
                 (false, _) => format!("given, but \"to\" is {needed}"),
             };
             self.refuse_keys(keys, &message, path);
+        }
+        if matches!(scheme, Scheme::Https | Scheme::Http) {
+            let message = "given, but with HTTPS each route has a connection of its own, a shard";
+            self.refuse_keys(&["connections"], message, path);
         }
         if scheme == Scheme::File {
             let message = "given, but \"to\" is a file:// URL, which has no connections";
@@ -243,8 +250,10 @@ impl Resolver<'_> {
     }
 }
 
+/// Over HTTPS they are cut, and that is counted.
 fn sekoias(output: &Output) -> bool {
-    output.targets.iter().any(|target| target.host.ends_with(".sekoia.io"))
+    !matches!(output.protocol, Protocol::Https(_))
+        && output.targets.iter().any(|target| target.host.ends_with(".sekoia.io"))
 }
 
 fn of_region(region: Region, spoken: Spoken) -> To {

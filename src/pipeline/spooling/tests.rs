@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::config::{Compression, Durability, SpoolFull, SpoolSync};
+use crate::config::{self, Acknowledge, Compression, Durability, Source, SpoolFull, SpoolSync};
 use crate::spool;
 
 use super::super::{Pipeline, WhenFull};
@@ -117,6 +117,24 @@ fn a_broken_connection_gives_back_what_was_read_and_order_holds() {
     rig.drain();
     rig.assert_all_delivered();
     assert_eq!(rig.fake.on_disk(), 0);
+}
+
+/// What is acknowledged once it is stored must not wait in memory for a reason to be.
+#[test]
+fn a_lane_is_stored_always_where_a_sender_may_wait_for_that() {
+    let yaml = "inputs:\n  lan: {listen: 'tcp://127.0.0.1:1'}\n  relay: {listen: 'relp+tcp://127.0.0.1:2'}\n\
+                outputs: {o: {to: 'tcp://127.0.0.1:3'}}\nspool: {dir: /nonexistent}\nroutes:\n\
+                - {name: lan, input: lan, template: '%msg%', output: o}\n\
+                - {name: both, input: [lan, relay], program: a, template: '%msg%', output: o}\n\
+                - {name: all, template: '%msg%', output: o}\n";
+    let source = Source::Text { name: "test".into(), text: yaml.to_owned() };
+    let mut config = config::load(&source, &|_| None).unwrap().config;
+    let of_each = |config: &config::Config| -> Vec<Durability> {
+        (0..3).map(|route| super::super::durability_of(config, route, Durability::Overflow)).collect()
+    };
+    assert_eq!(of_each(&config), [Durability::Overflow, Durability::Always, Durability::Always]);
+    config.inputs[1].acknowledge = Acknowledge::Released;
+    assert_eq!(of_each(&config), [Durability::Overflow; 3]);
 }
 
 #[test]

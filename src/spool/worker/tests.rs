@@ -161,6 +161,31 @@ fn read(port: &super::super::Port, worker: &mut Worker) -> (Vec<u64>, Rest) {
     }
 }
 
+/// Whatever `sync` says of the others.
+#[test]
+fn a_batch_that_somebody_waits_for_is_stored_when_it_is_synced_and_those_behind_it_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, mut worker) = worker_with(dir.path(), ", sync: {interval: 10s}");
+    let durable = |seq, first| {
+        port.send(Command::Append { lane: 0, batch: batch(seq), keep: false, durable: true, first }).unwrap();
+    };
+    send(&port, 1, true);
+    assert_eq!(answers(&port, &mut worker), [true]);
+    store::arm("segment.sync", 1, 5);
+    send(&port, 2, true);
+    assert_eq!(answers(&port, &mut worker), [true], "nobody syncs for this one");
+    durable(3, true);
+    send(&port, 4, false);
+    assert_eq!(answers(&port, &mut worker), [false, false]);
+    retry(&mut worker);
+    durable(3, true);
+    send(&port, 4, false);
+    durable(5, false);
+    assert_eq!(answers(&port, &mut worker), [true, true, true]);
+    let lanes = worker.store.as_mut().unwrap().lanes();
+    assert_eq!(lanes.iter().map(|lane| lane.blocks).sum::<u64>(), 5, "those that were refused are there once");
+}
+
 #[test]
 fn batches_whose_sync_fails_are_given_back_and_come_once_when_they_are_stored_again() {
     let dir = tempfile::tempdir().unwrap();

@@ -246,7 +246,7 @@ impl Rig {
             sender.take_settled(&mut settled);
             for txnr in settled {
                 let message = self.unacknowledged.remove(&txnr).expect("told of once");
-                let is_stored = message.1 % 2 == 0 && self.fake.stored.contains(&message);
+                let is_stored = message.1.is_multiple_of(2) && self.fake.stored.contains(&message);
                 let is_over = self.released.contains(&message) || self.fake.dropped.contains(&message);
                 assert!(is_stored || is_over, "told too early: lane {}, message {}", message.0, message.1);
             }
