@@ -180,7 +180,9 @@ impl Forwarder {
                 Established::Syslog(connection) => {
                     syslog::run(&self, queue, connection, &place, &mut flight, outage.ramp(began)).await
                 }
-                Established::Relp(opened) => relp::run(&self, queue, opened, &place, &mut flight).await,
+                Established::Relp(opened) => {
+                    relp::run(&self, queue, opened, &place, &mut flight, outage.ramp(began)).await
+                }
             };
             pipeline.set_flowing(queue, false);
             self.meters(|meters| meters.connections.add(-1));

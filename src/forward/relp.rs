@@ -29,6 +29,7 @@ use super::Forwarder;
 use super::connection::{CLOSE_WAIT, ENOUGH_BYTES, End, LAST_WORD_WAIT, LINGER, Leaving, WRITE_BYTES, closing_time};
 use super::flight::Flight;
 use super::leave::Place;
+use super::ramp::Ramp;
 use super::render::{Numbering, Renderer};
 
 /// So many refusals in a row, without a message taken between them, are a server that is not well: the connection is broken
@@ -126,13 +127,14 @@ pub(super) async fn shut(stream: &mut Stream) {
     }
 }
 
-/// Forwards until the connection ends, or has a reason to leave its `place`.
+/// Forwards until the connection ends, or has a reason to leave its `place`; no faster than `ramp` allows, where there is one.
 pub(super) async fn run(
     forwarder: &Forwarder,
     queue: &Queue,
     opened: Opened,
     place: &Place<'_>,
     flight: &mut Flight,
+    ramp: Option<Ramp>,
 ) -> End {
     let leaving = Leaving::default();
     let now = Instant::now();
@@ -154,6 +156,7 @@ pub(super) async fn run(
         progress_at: now,
         octets: 0,
         server: Server::default(),
+        ramp,
     };
     leaving.beside(forwarder, place, session.run()).await
 }
@@ -200,6 +203,8 @@ struct Session<'a> {
     /// Octets on the wire that the peer's kernel has acknowledged.
     octets: u64,
     server: Server,
+    /// How fast it may send; `None`: as fast as it can.
+    ramp: Option<Ramp>,
 }
 
 /// What moved.
@@ -248,7 +253,7 @@ impl Session<'_> {
     }
 
     fn is_time_to_gather(&mut self) -> bool {
-        if !self.is_written() || !self.has_room() {
+        if !self.is_written() || !self.has_room() || self.held_until().is_some() {
             return false;
         }
         if self.flight.rest().is_some() {
@@ -265,6 +270,13 @@ impl Session<'_> {
         *self.linger_until.get_or_insert(now + LINGER) <= now
     }
 
+    /// When the ramp lets the next write begin; `None` where it may at once, as always in a stop, whose time is short.
+    fn held_until(&mut self) -> Option<Instant> {
+        self.ramp.take_if(|ramp| ramp.is_over(Instant::now()));
+        let until = self.ramp.as_ref().map(Ramp::next_write)?;
+        (until > Instant::now() && !self.is_stopping()).then_some(until)
+    }
+
     /// Renders what waits, up to one write's worth, and as far as the window has room.
     fn gather(&mut self) {
         let pipeline = &self.forwarder.pipeline;
@@ -272,8 +284,9 @@ impl Session<'_> {
         self.linger_until = None;
         (self.written, self.is_flushed) = (0, false);
         let was_idle = self.client.outstanding() == 0;
+        let bytes = if self.ramp.is_some() { Ramp::WRITE_BYTES } else { WRITE_BYTES };
         let mut messages = 0;
-        while self.client.room() > 0 && self.renderer.octets().len() < WRITE_BYTES {
+        while self.client.room() > 0 && self.renderer.octets().len() < bytes {
             let Some((lane, batch, from)) = self.flight.rest() else {
                 let (flight, mut has_more) = (&mut *self.flight, false);
                 if !self.is_ending && !self.leaving.has_begun() {
@@ -291,12 +304,15 @@ impl Session<'_> {
             let Some(rendering) = self.forwarder.renderings.get(lane) else { break };
             let mut framing = Numbering { client: &mut self.client, encoder: &mut self.encoder };
             let names = pipeline.input_names();
-            let count = self.renderer.render((batch, from), rendering, names, &mut framing, WRITE_BYTES);
+            let count = self.renderer.render((batch, from), rendering, names, &mut framing, bytes);
             self.flight.wrote(count);
             messages += count as u64;
         }
         if was_idle {
             self.progress_at = Instant::now();
+        }
+        if let Some(ramp) = &mut self.ramp {
+            ramp.wrote(self.renderer.octets().len(), Instant::now());
         }
         let octets = self.renderer.octets().len() as u64;
         self.forwarder.meters(|meters| {
@@ -319,7 +335,9 @@ impl Session<'_> {
         // What is on the disk is being read.
         let is_idle = !is_busy && self.flight.is_empty() && !self.queue.has_backlog() && self.queue.waiting() == 0;
         let idle = output.idle_timeout.filter(|_| is_idle).map(|idle| self.used_at + idle);
-        let wants_more = self.is_written() && self.has_room() && !self.takes_no_more() && self.flight.rest().is_none();
+        let held = self.held_until();
+        let is_free = self.is_written() && self.has_room() && held.is_none();
+        let wants_more = is_free && !self.takes_no_more() && self.flight.rest().is_none();
         let enough = if self.linger_until.is_some() { ENOUGH_BYTES - 1 } else { 0 };
         let is_leaving = self.leaving.has_begun();
         let is_stopping = self.is_stopping();
@@ -330,6 +348,7 @@ impl Session<'_> {
             moved = exchange(&mut self.stream, rest, self.is_flushed, &mut self.answers) => return self.moved(moved).await,
             () = self.queue.more_than(enough), if wants_more => {}
             () = sleep_until_some(self.linger_until), if wants_more => {}
+            () = sleep_until_some(held) => {}
             () = sleep_until_some(stall) => {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, self.stalled()));
             }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::namespaces::Namespace;
+use crate::run::KERNEL_MAX;
 use crate::support::certificates::Certificates;
 use crate::support::collector::{Collector, Fault, Manner, number_of};
 use crate::support::rsyslogd::{Rsyslogd, with_driver};
@@ -16,6 +17,13 @@ use crate::support::waiting::pause;
 
 /// Where every far end listens: as Sekoia does, and nobody else in a namespace of ours.
 pub const PORT: u16 = 10514;
+
+/// The relay's over syslog, bytes on the wire: above what the far end's kernel may hold unread.
+const REPLAY_WINDOW: u64 = 2 << 20;
+/// What the relay writes at once, and up to a batch more than its window asks for, bytes.
+const WRITE: u64 = 512 << 10;
+/// The relay's over RELP, messages: as it is by default.
+const RELP_WINDOW: u64 = 4096;
 
 /// What a far end is made to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +65,8 @@ pub enum Speaks {
     Tcp,
     /// A real rsyslogd: imtcp over TLS with this driver.
     Rsyslogd(&'static str),
+    /// A real rsyslogd: imrelp over TLS.
+    Relp,
 }
 
 impl Display for Speaks {
@@ -65,6 +75,7 @@ impl Display for Speaks {
             Self::Tls => write!(to, "TLS"),
             Self::Tcp => write!(to, "TCP"),
             Self::Rsyslogd(driver) => write!(to, "TLS, rsyslogd ({driver})"),
+            Self::Relp => write!(to, "RELP over TLS, rsyslogd"),
         }
     }
 }
@@ -80,7 +91,27 @@ impl Speaks {
                 let certificates = ca.is_some().then_some(certificates);
                 Box::new(Syslog { collector: inside.inside(|| Collector::start_at(address, certificates)), ca })
             }
-            Self::Rsyslogd(driver) => Box::new(Imtcp::new(inside, address, driver, certificates)),
+            Self::Rsyslogd(driver) => {
+                let scheme = "tls";
+                Box::new(RealRsyslogd::new(inside, scheme, &imtcp(address, driver, certificates), certificates))
+            }
+            Self::Relp => {
+                let scheme = "relp+tls";
+                Box::new(RealRsyslogd::new(inside, scheme, &imrelp(address, certificates), certificates))
+            }
+        }
+    }
+
+    /// Whether the far end says which messages it has, so that the relay has to have released all of them at the end.
+    pub fn acknowledges(self) -> bool {
+        matches!(self, Self::Relp)
+    }
+
+    /// How many messages of so many octets each the relay may send again after so many breaks.
+    pub fn again_max(self, breaks: u64, octets: u64) -> u64 {
+        match self {
+            Self::Tls | Self::Tcp | Self::Rsyslogd(_) => breaks * (REPLAY_WINDOW + KERNEL_MAX + WRITE) / octets,
+            Self::Relp => breaks * RELP_WINDOW,
         }
     }
 }
@@ -95,8 +126,14 @@ struct Syslog {
 /// The names in the certificates of all far ends; addresses are not among them.
 const SERVER_NAME: &str = "localhost";
 
-fn tls_output(host: &str, ca: &Path) -> String {
-    format!("to: 'tls://{host}:{PORT}', tls: {{ca: {}, server_name: {SERVER_NAME}}}", ca.display())
+/// How the relay's output over this scheme leads to `host`; with a certificate authority over TLS.
+fn output(scheme: &str, host: &str, ca: Option<&Path>) -> String {
+    let tls = ca.map_or_else(String::new, |ca| format!(", tls: {{ca: {}, server_name: {SERVER_NAME}}}", ca.display()));
+    let window = match scheme {
+        "relp+tls" => format!("relp_window: {RELP_WINDOW}"),
+        _ => format!("replay_window: {REPLAY_WINDOW}"),
+    };
+    format!("to: '{scheme}://{host}:{PORT}'{tls}, {window}")
 }
 
 /// As Sekoia's pages have customers write it.
@@ -111,10 +148,8 @@ fn tls_action(host: &str, ca: &Path) -> (String, String) {
 
 impl FarEnd for Syslog {
     fn output(&self, host: &str) -> String {
-        match &self.ca {
-            Some(ca) => tls_output(host, ca),
-            None => format!("to: 'tcp://{host}:{PORT}'"),
-        }
+        let scheme = if self.ca.is_some() { "tls" } else { "tcp" };
+        output(scheme, host, self.ca.as_deref())
     }
 
     fn action(&self, host: &str) -> Option<(String, String)> {
@@ -151,8 +186,10 @@ impl FarEnd for Syslog {
 }
 
 /// A real rsyslogd, which is killed with SIGKILL.
-struct Imtcp {
+struct RealRsyslogd {
     namespace: String,
+    /// Of the relay's output.
+    scheme: &'static str,
     ca: PathBuf,
     configuration: String,
     /// What it receives, a file for each of its lives: a line that its death cut short stays alone.
@@ -169,40 +206,59 @@ struct Life {
     before: Vec<u64>,
 }
 
-impl Imtcp {
-    fn new(inside: &Namespace, address: SocketAddr, driver: &str, certificates: &Certificates) -> Self {
+/// Its input for syslog over TLS.
+fn imtcp(address: SocketAddr, driver: &str, certificates: &Certificates) -> String {
+    format!(
+        "{}module(load=\"imtcp\" StreamDriver.Name=\"{driver}\" StreamDriver.Mode=\"1\" StreamDriver.AuthMode=\"anon\")\n\
+         input(type=\"imtcp\" address=\"{}\" port=\"{}\")\n",
+        with_driver(driver, certificates),
+        address.ip(),
+        address.port(),
+    )
+}
+
+/// Its input for RELP over TLS. Without a queue it writes each message to its file before it acknowledges it: what a queue in
+/// memory held would be gone with the process, acknowledged or not.
+fn imrelp(address: SocketAddr, certificates: &Certificates) -> String {
+    format!(
+        "main_queue(queue.type=\"Direct\")\nmodule(load=\"imrelp\" tls.tlslib=\"openssl\")\n\
+         input(type=\"imrelp\" address=\"{}\" port=\"{}\" tls=\"on\" tls.caCert=\"{}\" tls.myCert=\"{}\" \
+         tls.myPrivKey=\"{}\")\n",
+        address.ip(),
+        address.port(),
+        certificates.ca.display(),
+        certificates.server.cert.display(),
+        certificates.server.key.display()
+    )
+}
+
+impl RealRsyslogd {
+    fn new(inside: &Namespace, scheme: &'static str, input: &str, certificates: &Certificates) -> Self {
         let received = tempfile::tempdir().unwrap();
         let configuration = format!(
-            "{}module(load=\"imtcp\" StreamDriver.Name=\"{driver}\" StreamDriver.Mode=\"1\" StreamDriver.AuthMode=\"anon\")\n\
-             input(type=\"imtcp\" address=\"{}\" port=\"{}\")\n\
-             template(name=\"all\" type=\"string\" string=\"%msg%\\n\")\n\
-             if $inputname == 'imtcp' then action(type=\"omfile\" file=\"{}/LIFE\" template=\"all\")\n",
-            with_driver(driver, certificates),
-            address.ip(),
-            address.port(),
+            "{input}template(name=\"all\" type=\"string\" string=\"%msg%\\n\")\n\
+             if $inputname startswith 'im' then action(type=\"omfile\" file=\"{}/LIFE\" template=\"all\")\n",
             received.path().display(),
         );
-        let namespace = inside.name().to_owned();
-        let started = Self { namespace, ca: certificates.ca.clone(), configuration, received, life: Mutex::default() };
+        let (namespace, ca) = (inside.name().to_owned(), certificates.ca.clone());
+        let started = Self { namespace, scheme, ca, configuration, received, life: Mutex::default() };
         started.act(Act::Returns);
         started
     }
-}
 
-impl Imtcp {
     fn received_in(&self, life: usize) -> Vec<u64> {
         let text = std::fs::read(self.received.path().join(life.to_string())).unwrap_or_default();
         text.split(|octet| *octet == b'\n').filter_map(number_of).collect()
     }
 }
 
-impl FarEnd for Imtcp {
+impl FarEnd for RealRsyslogd {
     fn output(&self, host: &str) -> String {
-        tls_output(host, &self.ca)
+        output(self.scheme, host, Some(&self.ca))
     }
 
     fn action(&self, host: &str) -> Option<(String, String)> {
-        Some(tls_action(host, &self.ca))
+        (self.scheme == "tls").then(|| tls_action(host, &self.ca))
     }
 
     fn act(&self, act: Act) {

@@ -31,7 +31,8 @@ use far_end::{Act, Speaks};
 use link::Weather;
 use run::{CALM, OTHER, Run, Scenario, play};
 use support::collector::Fault;
-use support::rsyslogd::drivers;
+use support::installed;
+use support::rsyslogd::{drivers, has_module};
 use support::waiting::{pause, within};
 
 /// What the relay may take from a fault's end to the first message: a wait between two attempts (3 s at most), and what
@@ -43,14 +44,17 @@ const MOVED_MAX: Duration = Duration::from_secs(30);
 
 /// How often a far end is killed.
 const KILLS: usize = 50;
-/// How often a real one is, which takes longer to start.
-const RSYSLOGD_KILLS: usize = 10;
+/// How often one is that takes longer to start or to find again.
+const FEW_KILLS: usize = 10;
 
 /// Of an output in place of 30 s, so that a black hole can last longer.
 const SHORT_TIMEOUTS: &str = "stall_timeout: 2s, user_timeout: 2s, connect_timeout: 2s";
 
 /// As it stands there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// So many messages more than wait at a fault's end, of 3 s.
+const FLOWS: usize = 20_000;
 
 /// Nothing gets through.
 const HOLE: Weather = Weather { loss_percent: 0, delay: Duration::ZERO, swallows: true };
@@ -78,9 +82,11 @@ fn one_percent_of_lost_packets_costs_no_message_over_tcp() {
     play(Speaks::Tcp, ONE_PERCENT);
 }
 
+const TEN_PERCENT: Scenario = Scenario { name: "10 % of packets lost", weather: loss(10), fault: loses, ..CALM };
+
 #[test]
 fn ten_percent_of_lost_packets_cost_no_message() {
-    play(Speaks::Tls, Scenario { name: "10 % of packets lost", weather: loss(10), fault: loses, ..CALM });
+    play(Speaks::Tls, TEN_PERCENT);
 }
 
 #[test]
@@ -121,25 +127,33 @@ fn is_forgotten(run: &mut Run) {
     run.is_back_within(2 * BACK_MAX);
 }
 
+const FORGOTTEN: Scenario = Scenario {
+    name: "connection forgotten, timeouts of 2 s",
+    output: SHORT_TIMEOUTS,
+    messages: 40_000,
+    fault: is_forgotten,
+    ..CALM
+};
+
 #[test]
 fn a_connection_that_a_firewall_has_forgotten_is_found_and_replaced() {
-    let (output, fault) = (SHORT_TIMEOUTS, is_forgotten);
-    play(
-        Speaks::Tls,
-        Scenario { name: "connection forgotten, timeouts of 2 s", output, messages: 40_000, fault, ..CALM },
-    );
+    play(Speaks::Tls, FORGOTTEN);
 }
 
 fn is_partitioned(run: &mut Run) {
     run.weather_for(HOLE, Duration::from_secs(3));
     // The kernel's, which doubles its time to the next attempt: as long again as the partition at most.
     run.is_back_within(BACK_MAX);
+    // What has waited, and more: the connection is whole, not just its first packets.
+    run.flows_on(FLOWS);
     assert_eq!(run.breaks(), 0, "a partition shorter than the timeouts breaks no connection");
 }
 
+const PARTITION: Scenario = Scenario { name: "partition of 3 s", messages: 40_000, fault: is_partitioned, ..CALM };
+
 #[test]
 fn a_partition_that_heals_in_time_breaks_nothing() {
-    play(Speaks::Tls, Scenario { name: "partition of 3 s", messages: 40_000, fault: is_partitioned, ..CALM });
+    play(Speaks::Tls, PARTITION);
 }
 
 /// Kills the far end while messages flow, again and again: some lives carry less than the replay window, some more.
@@ -161,11 +175,12 @@ fn a_collector_killed_fifty_times_under_load_costs_no_message() {
     play(Speaks::Tls, Scenario { name: "killed 50 times (rsyslogd: 5)", fault, ..CALM });
 }
 
+const KILLED_TEN_TIMES: Scenario = Scenario { name: "killed 10 times", fault: |run| is_killed(run, FEW_KILLS), ..CALM };
+
 #[test]
 fn a_real_rsyslogd_killed_under_load_finds_every_message_on_its_return() {
     for driver in drivers() {
-        let fault = |run: &mut Run| is_killed(run, RSYSLOGD_KILLS);
-        play(Speaks::Rsyslogd(driver), Scenario { name: "killed 10 times", fault, ..CALM });
+        play(Speaks::Rsyslogd(driver), KILLED_TEN_TIMES);
     }
 }
 
@@ -254,4 +269,41 @@ fn certificate_is_swapped(run: &mut Run) {
 fn a_certificate_swapped_for_a_strangers_and_back_costs_no_message() {
     let fault = certificate_is_swapped;
     play(Speaks::Tls, Scenario { name: "stranger's certificate for 3 s", messages: 40_000, fault, ..CALM });
+}
+
+/// Plays it over RELP to a real imrelp.
+fn play_relp(scenario: Scenario) {
+    if installed("rsyslogd").is_some() && has_module("imrelp") {
+        play(Speaks::Relp, scenario);
+    }
+}
+
+#[test]
+fn one_percent_of_lost_packets_costs_no_message_over_relp() {
+    play_relp(ONE_PERCENT);
+}
+
+#[test]
+fn ten_percent_of_lost_packets_cost_no_message_over_relp() {
+    play_relp(TEN_PERCENT);
+}
+
+#[test]
+fn a_black_hole_that_lasts_longer_than_the_timeouts_is_found_and_left_over_relp() {
+    play_relp(BLACK_HOLE);
+}
+
+#[test]
+fn a_partition_that_heals_in_time_breaks_nothing_over_relp() {
+    play_relp(PARTITION);
+}
+
+#[test]
+fn a_connection_that_a_firewall_has_forgotten_is_found_and_replaced_over_relp() {
+    play_relp(FORGOTTEN);
+}
+
+#[test]
+fn a_real_imrelp_killed_under_load_gets_every_message() {
+    play_relp(KILLED_TEN_TIMES);
 }

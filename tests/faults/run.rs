@@ -23,13 +23,9 @@ pub const FAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// Of the second far end, where there is one.
 pub const OTHER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 3);
 
-/// The relay's, bytes on the wire: above what the far end's kernel may hold unread.
-const WINDOW: u64 = 2 << 20;
 /// What a kernel of either side buffers of one connection, bytes: the bound on what is under way, the same on every
 /// machine.
-const KERNEL_MAX: u64 = 1 << 20;
-/// What the relay writes at once, and up to a batch more than its window asks for, bytes.
-const WRITE: u64 = 512 << 10;
+pub const KERNEL_MAX: u64 = 1 << 20;
 
 /// Messages that fill the window, of some 147 octets: from then on the relay releases, and a break has it send a window again.
 const FULL_WINDOW: usize = 16_000;
@@ -163,7 +159,7 @@ fn play_once(speaks: Speaks, scenario: Scenario, with_rsyslogd: bool) {
 fn relay(road: &Road, output: &str, more: &str) -> (Sender, SocketAddr) {
     let comma = if more.is_empty() { "" } else { ", " };
     let configuration = format!(
-        "outputs: {{sekoia: {{{output}, replay_window: {WINDOW}{comma}{more}}}}}\n\
+        "outputs: {{sekoia: {{{output}{comma}{more}}}}}\n\
          inputs: {{lan: {{listen: 'tcp://127.0.0.1:0'}}}}\n{ROUTE_ALL}"
     );
     let relay = Relay::start_as(&configuration, |program| {
@@ -289,7 +285,7 @@ impl Run<'_> {
             self.last_arrival(sent).saturating_duration_since(ended)
         };
         let breaks = self.breaks();
-        let bound = self.settle(sent);
+        let bound = self.settle(speaks, sent);
         let numbers = self.numbers();
         let arrived: BTreeSet<u64> = numbers.iter().copied().collect();
         let twice = numbers.len() - arrived.len();
@@ -323,12 +319,14 @@ impl Run<'_> {
     /// Holds the relay's books to what was sent and what arrived. Returns how many messages may have arrived twice; `None`
     /// in the comparison.
     #[track_caller]
-    fn settle(&mut self, sent: u64) -> Option<u64> {
+    fn settle(&mut self, speaks: Speaks, sent: u64) -> Option<u64> {
         let numbers = self.numbers();
         let (breaks, times) = (self.breaks(), self.far_ends.len());
         let Sender::Relay(relay) = &mut self.sender else { return None };
         let status = relay.status_when("the queue to be empty", |status| {
-            count(status.route("all"), "waiting") == 0 && count(status.input("lan"), "received") == sent
+            let of_route = |name| count(status.route("all"), name);
+            let is_answered = !speaks.acknowledges() || of_route("in_flight") == 0;
+            of_route("waiting") == 0 && is_answered && count(status.input("lan"), "received") == sent
         });
         status.assert_balanced();
         let route = status.route("all");
@@ -341,7 +339,7 @@ impl Run<'_> {
         let written = of_output("forebay_output_written_messages_total");
         let resent = of_route("resent");
         assert!(written <= sent + resent, "{written} written of {sent}, {resent} of them again");
-        let bound = breaks * (WINDOW + KERNEL_MAX + WRITE) / (octets / written);
+        let bound = speaks.again_max(breaks, octets / written);
         assert!(resent <= bound, "{resent} sent again after {breaks} breaks: more than the window holds ({bound})");
         let mut seen = BTreeSet::new();
         let firsts: Vec<u64> = numbers.iter().copied().filter(|number| seen.insert(*number)).collect();
