@@ -187,8 +187,11 @@ impl Forwarder {
             pipeline.set_flowing(queue, false);
             self.meters(|meters| meters.connections.add(-1));
             self.disconnected(&end, &mut flight);
-            // A peer that accepts and at once hangs up must not be hammered: only a connection that worked resets it.
-            if began.elapsed() > Backoff::PROVEN_AFTER || matches!(end, End::Orderly) {
+            // A peer that accepts and at once hangs up must not be hammered: only a connection that worked resets it. One that
+            // stalled did not, however long it lasted.
+            let has_stalled = matches!(&end, End::Broken(error) if error.kind() == std::io::ErrorKind::TimedOut);
+            let has_lasted = began.elapsed() > Backoff::PROVEN_AFTER && !has_stalled;
+            if has_lasted || matches!(end, End::Orderly) {
                 self.targets.works(target);
                 backoff = Backoff::default();
                 outage.ended();

@@ -261,6 +261,7 @@ impl Session<'_> {
         }
         let waiting = self.queue.waiting();
         if self.takes_no_more() || waiting == 0 {
+            self.linger_until = None;
             return false;
         }
         if waiting >= ENOUGH_BYTES || self.is_stopping() {

@@ -12,16 +12,22 @@ use super::{PACE_MAX, Pipeline, Queue, Shelf};
 /// Receipts of senders that have gone, which may lie in lanes: 64 KiB of them.
 const RECEIPTS_DEAD_MAX: usize = 4096;
 
+/// Lanes that are sent second are owed no more than this, and have had no more in advance.
+const OWED_MAX: isize = 512 * 1024;
+
 impl Pipeline {
     /// Takes batches of the queue's lanes, one a lane in turn, until `bytes` are reached or nothing waits. Lanes that are sent
     /// second have their share of the bytes, and what the first leave.
     pub fn take(&self, queue: &Queue, bytes: usize, mut to: impl FnMut(usize, Batch)) {
         let mut inner = self.inner.borrow_mut();
         let shelf = &mut inner.shelf;
-        let kept = bytes / 100 * queue.second_share;
-        let mut taken = self.take_of(shelf, queue, &queue.first, bytes - kept, &mut to);
-        taken += self.take_of(shelf, queue, &queue.second, bytes.saturating_sub(taken), &mut to);
-        self.take_of(shelf, queue, &queue.first, bytes.saturating_sub(taken), &mut to);
+        let mut owed = queue.owed.get();
+        let due = self.take_of(shelf, queue, &queue.second, bytes.min(owed.max(0) as usize), &mut to);
+        let first = self.take_of(shelf, queue, &queue.first, bytes.saturating_sub(due), &mut to);
+        let spare = self.take_of(shelf, queue, &queue.second, bytes.saturating_sub(due + first), &mut to);
+        // Batches are larger than some writes, and than some shares of them: what one write cannot give, a later one does.
+        owed += (first * queue.second_share / (100 - queue.second_share).max(1)) as isize - (due + spare) as isize;
+        queue.owed.set(owed.clamp(-OWED_MAX, OWED_MAX));
         if self.live_bytes(shelf, queue) <= queue.plenty / 2 {
             queue.thinned.notify_waiters();
         }

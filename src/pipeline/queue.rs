@@ -13,8 +13,10 @@ pub struct Queue {
     pub(super) first: Ring,
     /// With `order: newest_first`, the lanes that hold what is on the disk.
     pub(super) second: Ring,
-    /// What the second may take of each write while the first have something, in percent.
+    /// What the second may take at least while the first have something, in percent.
     pub(super) second_share: usize,
+    /// Bytes by which they are behind that; below zero: ahead of it.
+    pub(super) owed: Cell<isize>,
     /// Once more bytes wait its senders are slowed down, see [`PLENTY_BYTES`](super::PLENTY_BYTES).
     pub(super) plenty: usize,
     waiting: Cell<usize>,
@@ -58,6 +60,7 @@ impl Queue {
             first: Ring::default(),
             second: Ring::default(),
             second_share: 0,
+            owed: Cell::new(0),
             waiting: Cell::new(0),
             backlog: Cell::new(0),
             wake_above: Cell::new(usize::MAX),

@@ -15,8 +15,9 @@ use super::store::Store;
 pub(super) const APART: u16 = 1024;
 
 /// Lanes for one shard's route, elders included: as many times in a row may a connection break and give back older
-/// batches while younger ones wait on the disk. Beyond that they stay in memory.
-const LANES: u16 = 3;
+/// batches while younger ones wait on the disk, or a disk hang or fail with the same batch in hand. Beyond that they stay
+/// in memory.
+const LANES: u16 = 16;
 
 /// What is where, of one run.
 #[derive(Debug, Default)]

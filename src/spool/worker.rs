@@ -327,6 +327,10 @@ impl Worker {
                 self.append((shard, lane), batch, (keep, durable), first);
             }
             Command::Read { lane, bytes } => {
+                // What is not safe yet may still be given back: it is not to be read before.
+                if self.commits.iter().any(|commit| (commit.shard, commit.lane) == (shard, lane)) {
+                    self.commit();
+                }
                 self.in_hand = Some(InHand::Read { shard, lane });
                 self.given.clear();
                 let (batches, rest) = self.read(shard, lane, bytes);

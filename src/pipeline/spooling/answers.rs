@@ -156,7 +156,8 @@ impl Work<'_> {
                 place.is_paused = is_empty;
                 self.go_behind(index);
             }
-            Rest::End if place.has_appended => {
+            // As far as the spool knew: of what was on its way, and of what was forgotten since, it did not.
+            Rest::End if place.has_appended || place.forgotten.is_some() => {
                 let was_behind = place.mode == Mode::Behind;
                 place.has_unread = true;
                 self.go_behind(index);

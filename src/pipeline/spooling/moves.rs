@@ -150,6 +150,10 @@ impl Work<'_> {
             return;
         }
         let Some((_, own)) = self.spooling.lives.iter().find(|pair| pair.0 == live).copied() else { return };
+        // What the disk does not take stays here, and senders wait.
+        if self.places.phase != Phase::Emptying && !self.has_slack(own) {
+            return;
+        }
         let (mut cut, mut receipts) = (VecDeque::new(), Vec::new());
         self.on(live, |work, live| {
             let Some(lane) = work.shelf.lanes.get_mut(live) else { return };
@@ -214,8 +218,9 @@ impl Work<'_> {
             if let Some(place) = work.places.lanes.get_mut(index) {
                 place.has_unread = true;
                 place.cursor = place.cursor.min(lowest.before());
+                // Where the disk does not answer, it is asked when it does.
+                place.is_unsure |= !is_reachable;
             }
-            // Where the disk does not answer, it is asked when it does.
             if is_reachable && let Some(lane) = work.shelf.lanes.get_mut(index) {
                 let cut = lane.cut_front_after(*lowest);
                 work.go_behind(index);

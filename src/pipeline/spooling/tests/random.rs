@@ -156,3 +156,13 @@ fn what_was_kept_and_forgotten_while_a_read_was_under_way_goes_first() {
     steps.extend([offer(0, 61, 20_000), Step::Pass(17), Step::Serve(9), Step::Answers, Step::Serve(29)]);
     run(Durability::Always, true, &steps);
 }
+
+/// The spool said that nothing was left, as what was kept and then forgotten was in memory when it looked.
+#[test]
+fn what_was_forgotten_while_a_read_was_under_way_that_found_nothing_goes_first() {
+    let offer = |lane, count, octets| Step::Offer { lane, count, octets };
+    let mut steps = vec![Step::Serve(1), Step::Resume(0), offer(0, 1, 200), Step::Break, offer(0, 15, 20_000)];
+    steps.extend([Step::Pass(10), Step::Serve(2), Step::Answers, Step::Resume(0), offer(1, 67, 20_000)]);
+    steps.extend([Step::Pass(1), Step::Serve(20), Step::Pass(1), offer(0, 31, 2000)]);
+    run(Durability::Always, true, &steps);
+}
