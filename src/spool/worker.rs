@@ -29,8 +29,9 @@ mod reading;
 mod tests;
 mod writing;
 
-/// Commands that are handled before the disk is synced and others get their turn: one `fdatasync` for all of them.
-const BURST: usize = 64;
+/// Commands that are handled before the disk is synced and others get their turn: one `fdatasync` for all of them. As many
+/// as a shard may wait for; with `durability: always` that is some 4 MB, as most of its batches are small.
+const BURST: usize = 256;
 
 /// How often counts are brought up to date; and how often the index is flushed where each batch's octets are synced.
 const HOUSEKEEPING: Duration = Duration::from_millis(200);
