@@ -3,7 +3,8 @@
 use std::fmt::{Display, Formatter};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -12,6 +13,7 @@ use crate::namespaces::Namespace;
 use crate::run::KERNEL_MAX;
 use crate::support::certificates::Certificates;
 use crate::support::collector::{Collector, Fault, Manner, number_of};
+use crate::support::intake::{Answer, Intake};
 use crate::support::rsyslogd::{Rsyslogd, with_driver};
 use crate::support::waiting::pause;
 
@@ -22,8 +24,15 @@ pub const PORT: u16 = 10514;
 const REPLAY_WINDOW: u64 = 2 << 20;
 /// What the relay writes at once, and up to a batch more than its window asks for, bytes.
 const WRITE: u64 = 512 << 10;
-/// The relay's over RELP, messages: as it is by default.
-const RELP_WINDOW: u64 = 4096;
+/// The relay's over RELP, messages. No more than whose answers the far end's kernel holds while the road is bad: where it takes
+/// no more of them, librelp (1.11, OpenSSL) may read nothing any more, for ever.
+const RELP_WINDOW: u64 = 512;
+
+/// The relay's over HTTPS, octets of a request's body, and of the shortest event in one.
+const BODY_MAX: u64 = 256 << 10;
+const EVENT_MIN: u64 = 48;
+/// From a request to its answer where that is late: long enough for deaths to fall between them.
+const ANSWER_DELAY: Duration = Duration::from_millis(100);
 
 /// What a far end is made to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +45,8 @@ pub enum Act {
     Resets,
     /// As [`Fault`] says.
     Commits(Fault),
+    /// Takes what comes, and says so late, from now on.
+    AnswersLate,
     /// Presents a certificate that nobody has a reason to trust, to whoever connects from now on.
     TakesAStrangersCertificate,
     /// Presents its own again.
@@ -67,6 +78,8 @@ pub enum Speaks {
     Rsyslogd(&'static str),
     /// A real rsyslogd: imrelp over TLS.
     Relp,
+    /// An intake in Sekoia's place.
+    Https,
 }
 
 impl Display for Speaks {
@@ -76,6 +89,7 @@ impl Display for Speaks {
             Self::Tcp => write!(to, "TCP"),
             Self::Rsyslogd(driver) => write!(to, "TLS, rsyslogd ({driver})"),
             Self::Relp => write!(to, "RELP over TLS, rsyslogd"),
+            Self::Https => write!(to, "HTTPS"),
         }
     }
 }
@@ -99,12 +113,22 @@ impl Speaks {
                 let scheme = "relp+tls";
                 Box::new(RealRsyslogd::new(inside, scheme, &imrelp(address, certificates), certificates))
             }
+            Self::Https => {
+                let is_late = Arc::new(AtomicBool::new(false));
+                let asked = Arc::clone(&is_late);
+                let script = move |_: &_| match asked.load(Relaxed) {
+                    true => Answer::TakeAndSayLate(ANSWER_DELAY),
+                    false => Answer::Take,
+                };
+                let intake = inside.inside(|| Intake::start_at(address, certificates, script));
+                Box::new(Https { intake, is_late, ca })
+            }
         }
     }
 
     /// Whether the far end says which messages it has, so that the relay has to have released all of them at the end.
     pub fn acknowledges(self) -> bool {
-        matches!(self, Self::Relp)
+        matches!(self, Self::Relp | Self::Https)
     }
 
     /// How many messages of so many octets each the relay may send again after so many breaks.
@@ -112,6 +136,8 @@ impl Speaks {
         match self {
             Self::Tls | Self::Tcp | Self::Rsyslogd(_) => breaks * (REPLAY_WINDOW + KERNEL_MAX + WRITE) / octets,
             Self::Relp => breaks * RELP_WINDOW,
+            // The request that had no answer yet.
+            Self::Https => breaks * BODY_MAX / EVENT_MIN,
         }
     }
 }
@@ -131,6 +157,7 @@ fn output(scheme: &str, host: &str, ca: Option<&Path>) -> String {
     let tls = ca.map_or_else(String::new, |ca| format!(", tls: {{ca: {}, server_name: {SERVER_NAME}}}", ca.display()));
     let window = match scheme {
         "relp+tls" => format!("relp_window: {RELP_WINDOW}"),
+        "https" => format!("max_body: {BODY_MAX}"),
         _ => format!("replay_window: {REPLAY_WINDOW}"),
     };
     format!("to: '{scheme}://{host}:{PORT}'{tls}, {window}")
@@ -173,6 +200,7 @@ impl FarEnd for Syslog {
             }
             Act::TakesAStrangersCertificate => self.collector.behave(Manner::PresentsAStrangersCertificate),
             Act::TakesItsOwnCertificate => self.collector.behave(Manner::Reads),
+            Act::AnswersLate => panic!("syslog has no answers"),
         }
     }
 
@@ -289,5 +317,39 @@ impl FarEnd for RealRsyslogd {
         let life = self.life.lock().unwrap();
         let now = life.process.as_ref().map_or_else(Vec::new, |_| self.received_in(life.number));
         [life.before.as_slice(), &now].concat()
+    }
+}
+
+/// An intake that takes everything.
+struct Https {
+    intake: Intake,
+    is_late: Arc<AtomicBool>,
+    ca: PathBuf,
+}
+
+impl FarEnd for Https {
+    fn output(&self, host: &str) -> String {
+        output("https", host, Some(&self.ca))
+    }
+
+    fn action(&self, _host: &str) -> Option<(String, String)> {
+        None
+    }
+
+    fn act(&self, act: Act) {
+        match act {
+            Act::Dies => self.intake.stop(),
+            Act::Returns => self.intake.restart(),
+            Act::AnswersLate => self.is_late.store(true, Relaxed),
+            _ => panic!("this intake does no such thing: {act:?}"),
+        }
+    }
+
+    fn arrived(&self) -> usize {
+        self.intake.look(|seen| seen.taken.len())
+    }
+
+    fn numbers(&self) -> Vec<u64> {
+        self.intake.look(|seen| seen.taken.iter().filter_map(|(_, event)| number_of(event.as_bytes())).collect())
     }
 }

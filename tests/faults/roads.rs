@@ -56,6 +56,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// So many messages more than wait at a fault's end, of 3 s.
 const FLOWS: usize = 20_000;
 
+/// Of an intake that is quick; a fifth of a second is between two requests.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(50);
+
 /// Nothing gets through.
 const HOLE: Weather = Weather { loss_percent: 0, delay: Duration::ZERO, swallows: true };
 
@@ -156,8 +159,13 @@ fn a_partition_that_heals_in_time_breaks_nothing() {
     play(Speaks::Tls, PARTITION);
 }
 
-/// Kills the far end while messages flow, again and again: some lives carry less than the replay window, some more.
+/// Kills the far end while messages flow, again and again: some lives carry less than a window, some more.
 fn is_killed(run: &mut Run, times: usize) {
+    dies_and_returns(run, times);
+    assert!(run.relay().is_none() || run.breaks() >= times as u64, "a death breaks a connection");
+}
+
+fn dies_and_returns(run: &mut Run, times: usize) {
     for _ in 0..times {
         run.flows_on(fastrand::usize(200..15_000));
         run.act(Act::Dies);
@@ -165,7 +173,6 @@ fn is_killed(run: &mut Run, times: usize) {
         run.act(Act::Returns);
         run.is_back_within(BACK_MAX);
     }
-    assert!(run.relay().is_none() || run.breaks() >= times as u64, "a death breaks a connection");
 }
 
 #[test]
@@ -306,4 +313,54 @@ fn a_connection_that_a_firewall_has_forgotten_is_found_and_replaced_over_relp() 
 #[test]
 fn a_real_imrelp_killed_under_load_gets_every_message() {
     play_relp(KILLED_TEN_TIMES);
+}
+
+#[test]
+fn one_percent_of_lost_packets_costs_no_message_over_https() {
+    play(Speaks::Https, ONE_PERCENT);
+}
+
+#[test]
+fn ten_percent_of_lost_packets_cost_no_message_over_https() {
+    play(Speaks::Https, TEN_PERCENT);
+}
+
+/// Waits until one request is answered and the next not yet made. A road that breaks while an answer is waited for has
+/// nothing to be acknowledged, which `request_timeout` bounds.
+fn is_between_requests(run: &Run) {
+    run.flows_on(1);
+    pause(ANSWERED_WITHIN);
+}
+
+#[test]
+fn a_black_hole_that_lasts_longer_than_the_timeouts_is_found_and_left_over_https() {
+    let fault = |run: &mut Run| {
+        is_between_requests(run);
+        falls_into_a_black_hole(run);
+    };
+    play(Speaks::Https, Scenario { fault, ..BLACK_HOLE });
+}
+
+#[test]
+fn a_partition_that_heals_in_time_breaks_nothing_over_https() {
+    play(Speaks::Https, PARTITION);
+}
+
+#[test]
+fn a_connection_that_a_firewall_has_forgotten_is_found_and_replaced_over_https() {
+    let fault = |run: &mut Run| {
+        is_between_requests(run);
+        is_forgotten(run);
+    };
+    play(Speaks::Https, Scenario { fault, ..FORGOTTEN });
+}
+
+#[test]
+fn an_intake_killed_under_load_gets_every_message() {
+    // Between two requests a death breaks nothing.
+    let fault = |run: &mut Run| {
+        run.act(Act::AnswersLate);
+        dies_and_returns(run, FEW_KILLS);
+    };
+    play(Speaks::Https, Scenario { fault, ..KILLED_TEN_TIMES });
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io::Read;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -50,6 +50,8 @@ pub enum Answer {
     Some(fn(usize) -> bool, String),
     /// Takes it after this time.
     Late(Duration),
+    /// Takes it, and says so after this time.
+    TakeAndSayLate(Duration),
     /// Resets the connection.
     Reset,
 }
@@ -68,7 +70,7 @@ pub struct Intake {
     pub address: SocketAddr,
     is_tls: bool,
     state: Arc<State>,
-    stop: Option<oneshot::Sender<()>>,
+    listens: Option<watch::Sender<bool>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -84,38 +86,63 @@ pub struct Seen {
     /// Events that were taken, with their key, in order of arrival.
     pub taken: Vec<(String, String)>,
     pub accepted: u64,
+    listening: bool,
 }
+
+/// Any port.
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 impl Intake {
     /// Over TLS, with the certificates' server.
     pub fn start(certificates: &Certificates, script: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+        Self::start_at(LOOPBACK, certificates, script)
+    }
+
+    /// The same at this address.
+    pub fn start_at(
+        address: SocketAddr,
+        certificates: &Certificates,
+        script: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let acceptor = TlsAcceptor::from(certificates.server_config(&certificates.server));
-        Self::run(Some(acceptor), Box::new(script))
+        Self::run(address, Some(acceptor), Box::new(script))
     }
 
     /// Over plain TCP.
     pub fn start_plain(script: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
-        Self::run(None, Box::new(script))
+        Self::run(LOOPBACK, None, Box::new(script))
     }
 
-    fn run(acceptor: Option<TlsAcceptor>, script: Box<Script>) -> Self {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    fn run(address: SocketAddr, acceptor: Option<TlsAcceptor>, script: Box<Script>) -> Self {
+        let listener = std::net::TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(State { script, seen: Mutex::default() });
+        let state = Arc::new(State { script, seen: Mutex::new(Seen { listening: true, ..Seen::default() }) });
         let (is_tls, shared) = (acceptor.is_some(), Arc::clone(&state));
-        let (stop, stopped) = oneshot::channel();
+        let (listens_tx, listens) = watch::channel(true);
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let listener = TcpListener::from_std(listener).unwrap();
-                tokio::select! {
-                    () = accept(listener, acceptor, shared) => {}
-                    _ = stopped => {}
-                }
-            });
+            runtime.block_on(live(listener, acceptor, shared, listens));
         });
-        Self { address, is_tls, state, stop: Some(stop), thread: Some(thread) }
+        Self { address, is_tls, state, listens: Some(listens_tx), thread: Some(thread) }
+    }
+
+    /// Ends as a killed process does, with its connections; what was seen stays.
+    pub fn stop(&self) {
+        self.listen(false);
+    }
+
+    /// Listens again.
+    pub fn restart(&self) {
+        self.listen(true);
+    }
+
+    fn listen(&self, listens: bool) {
+        self.listens.as_ref().unwrap().send_replace(listens);
+        eventually("the intake to do as told", || {
+            let listening = self.look(|seen| seen.listening);
+            if listening == listens { Ok(()) } else { Err(format!("listening: {listening}")) }
+        });
     }
 
     /// The keys of an `outputs:` entry that leads here, in flow style, and `more`.
@@ -157,10 +184,33 @@ impl Intake {
 
 impl Drop for Intake {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        drop(self.listens.take());
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();
         }
+    }
+}
+
+/// One life after another, until nobody has a say in it any more.
+async fn live(
+    first: std::net::TcpListener,
+    acceptor: Option<TlsAcceptor>,
+    state: Arc<State>,
+    mut listens: watch::Receiver<bool>,
+) {
+    let address = first.local_addr().unwrap();
+    let mut listener = TcpListener::from_std(first).unwrap();
+    loop {
+        tokio::select! {
+            () = accept(listener, acceptor.clone(), Arc::clone(&state)) => {}
+            stopped = listens.wait_for(|listens| !listens) => if stopped.is_err() { return },
+        }
+        state.seen.lock().unwrap().listening = false;
+        if listens.wait_for(|listens| *listens).await.is_err() {
+            return;
+        }
+        listener = TcpListener::bind(address).await.unwrap();
+        state.seen.lock().unwrap().listening = true;
     }
 }
 
@@ -235,6 +285,11 @@ async fn answer(request: Request<Incoming>, state: &State) -> Option<Response<Fu
         Answer::Late(time) => {
             tokio::time::sleep(time).await;
             take(&|_| true);
+            (202, None, ids)
+        }
+        Answer::TakeAndSayLate(time) => {
+            take(&|_| true);
+            tokio::time::sleep(time).await;
             (202, None, ids)
         }
         Answer::Some(taken, body) => {
