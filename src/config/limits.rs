@@ -87,8 +87,9 @@ pub const REPLAY_QUIET: Duration = Duration::from_secs(30);
 pub const PREFER_AFTER: Duration = Duration::from_secs(30);
 /// Half for each: the backlog shrinks at any load, and live messages find at least as much room.
 pub const BACKLOG_SHARE: u8 = 50;
-/// 200 ms of distance at 20,000 messages a second; a break sends no more than these again.
-pub const RELP_WINDOW: usize = 4_096;
+/// What a real imrelp takes on any road: with 4,096 one fell silent now and then after a partition. A break sends no more than
+/// these again.
+pub const RELP_WINDOW: usize = 512;
 /// Beyond it a break would send minutes of duplicates.
 pub const RELP_WINDOW_MAX: u64 = 1_000_000;
 /// A little less than the nine tenths of [`BODY_MAX`] that Sekoia's own clients send at most.

@@ -416,8 +416,9 @@ impl<'a> Line<'a> {
             Err(fault) => {
                 self.http_meters(|meters| meters.unanswered.add(1));
                 match fault {
-                    // As bad as a 504: whoever is slow gets no more work at once.
-                    Fault::Unanswered => {
+                    // As bad as a 504: whoever is slow gets no more work at once. On a connection that has carried answers it
+                    // may be the road that is dead: another is tried first.
+                    Fault::Unanswered if !self.has_spoken => {
                         self.failed();
                         self.say_refused(&fault.to_string(), None)
                     }

@@ -209,7 +209,7 @@ fn a_summary_says_how_each_output_sends() {
     let summary = loaded.config.summary();
     let expected = "\
 outputs
-  relp: relp+tls://intake.sekoia.io:11514; at most 4096 messages unacknowledged
+  relp: relp+tls://intake.sekoia.io:11514; at most 512 messages unacknowledged
   relp2: relp+tls://relp.example:11514; at most 1 message unacknowledged
   web: https://a.example:443; proxy [::1]:3128; bodies of at most 9MB
   web2: http://a.example:80/b; no proxy; bodies of at most 9MB; the newest first, 20% kept for the backlog
