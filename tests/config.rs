@@ -33,12 +33,6 @@ fn load_with(source: &str, variables: &[(&str, &str)]) -> Result<Loaded, Report>
     config::load(&text(source), &|name| variables.get(name).map(|value| (*value).to_owned()))
 }
 
-/// As [`load_with`], and takes what this build cannot do yet as well.
-fn load_all(source: &str, variables: &[(&str, &str)]) -> Result<Loaded, Report> {
-    let variables: HashMap<&str, &str> = variables.iter().copied().collect();
-    config::load(&text(source), &|name| variables.get(name).map(|value| (*value).to_owned()))
-}
-
 #[test]
 fn the_smallest_configuration_of_the_style_guide_loads() {
     let loaded = load_with(

@@ -17,7 +17,7 @@ spool: {{dir: /var/lib/forebay}}
 cores: 2
 "
     );
-    let loaded = load_all(&text, &[]).unwrap_or_else(|report| panic!("{report}"));
+    let loaded = load_with(&text, &[]).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(loaded.warnings, []);
     loaded.config.outputs.into_iter().next().expect("an output")
 }
@@ -114,7 +114,7 @@ routes: [{{intake_key: abcdefgh12345678}}]
 {spool}
 "
         );
-        let loaded = load_all(&text, &[]).unwrap_or_else(|report| panic!("{report}"));
+        let loaded = load_with(&text, &[]).unwrap_or_else(|report| panic!("{report}"));
         let input = &loaded.config.inputs[0];
         assert_eq!(input.listen, [Listen::Relp("127.0.0.1:2514".parse().expect("an address"))]);
         assert_eq!(input.acknowledge, expected, "{key} {spool}");
@@ -151,7 +151,7 @@ routes: [{{intake_key: abcdefgh12345678{keys}}}]
 http: {{requests_per_second: 100}}
 "
         );
-        load_all(&text, &[]).unwrap_or_else(|report| panic!("{report}"))
+        load_with(&text, &[]).unwrap_or_else(|report| panic!("{report}"))
     };
     for (keys, expected) in [("", Template::MESSAGE), (", http_template: '%rawmsg%'", "%rawmsg%")] {
         let loaded = load(keys);
@@ -205,7 +205,7 @@ cores: 1
 
 #[test]
 fn a_summary_says_how_each_output_sends() {
-    let loaded = load_all(TO_COME, &[]).unwrap_or_else(|report| panic!("{report}"));
+    let loaded = load_with(TO_COME, &[]).unwrap_or_else(|report| panic!("{report}"));
     let summary = loaded.config.summary();
     let expected = "\
 outputs
