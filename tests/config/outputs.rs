@@ -56,7 +56,7 @@ fn an_output_has_defaults_for_everything_but_its_place() {
     assert_eq!((syslog.order, syslog.stall_timeout), (Order::OldestFirst, Duration::from_secs(30)));
     assert_eq!((syslog.address(), syslog.fallback_addresses.len()), ("[::1]:601".to_owned(), 0));
     let relp = output("to: 'relp+tls://relp.example:11514'");
-    assert_eq!((relp.protocol, relp.replay_window, relp.tls.is_some()), (Protocol::Relp { window: 4_096 }, 0, true));
+    assert_eq!((relp.protocol, relp.replay_window, relp.tls.is_some()), (Protocol::Relp { window: 512 }, 0, true));
     let web = output("to: 'http://127.0.0.1'");
     let http = Http { proxy: Proxy::FromEnvironment, max_body: 9_000_000, request_timeout: Duration::from_secs(30) };
     assert_eq!((web.protocol, web.replay_window, web.tls.is_some()), (Protocol::Https(http), 0, false));
