@@ -20,7 +20,7 @@ use super::taken::Taken;
 /// Octets that are compressed at a time: a fraction of a millisecond, after which this core's receivers have their turn.
 const SLICE: usize = 32 * 1024;
 
-/// How hard it is tried: logs shrink to a tenth already, and a higher level takes twice the time for a tenth of that.
+/// How hard it is tried: the least. Logs shrink to a quarter already (docs/PERFORMANCE.md), and the line is seldom what is short.
 const LEVEL: u32 = 1;
 
 /// A request's body.
