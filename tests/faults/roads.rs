@@ -186,7 +186,8 @@ const KILLED_TEN_TIMES: Scenario = Scenario { name: "killed 10 times", fault: |r
 
 #[test]
 fn a_real_rsyslogd_killed_under_load_finds_every_message_on_its_return() {
-    for driver in drivers() {
+    // One of them: the other's TLS differs, what becomes of messages does not.
+    for driver in drivers().into_iter().take(1) {
         play(Speaks::Rsyslogd(driver), KILLED_TEN_TIMES);
     }
 }
