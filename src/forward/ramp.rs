@@ -55,6 +55,14 @@ pub(super) struct Ramp {
 }
 
 impl Ramp {
+    /// When the next write may begin; `None` where it may at once, as always in a stop, whose time is short. A ramp that is
+    /// over goes.
+    pub(super) fn held_until(ramp: &mut Option<Self>, now: Instant, is_stopping: bool) -> Option<Instant> {
+        ramp.take_if(|ramp| ramp.is_over(now));
+        let until = ramp.as_ref()?.next_write();
+        (until > now && !is_stopping).then_some(until)
+    }
+
     /// Octets of one write: small, so that lanes without a backlog are not far behind one that has one.
     pub(super) const WRITE_BYTES: usize = 64 * 1024;
 
@@ -73,7 +81,7 @@ impl Ramp {
     }
 
     /// Whether it binds no more.
-    pub(super) fn is_over(&self, now: Instant) -> bool {
+    fn is_over(&self, now: Instant) -> bool {
         self.age(now) >= DOUBLINGS
     }
 
@@ -85,7 +93,7 @@ impl Ramp {
     }
 
     /// When the next write may begin; in the past where it may at once.
-    pub(super) fn next_write(&self) -> Instant {
+    fn next_write(&self) -> Instant {
         let part = self.spent / (FIRST_RATE * self.doubling_s / std::f64::consts::LN_2);
         let age = (1.0 + part).log2().min(DOUBLINGS);
         self.began + Duration::from_secs_f64(age * self.doubling_s)

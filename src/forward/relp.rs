@@ -271,11 +271,9 @@ impl Session<'_> {
         *self.linger_until.get_or_insert(now + LINGER) <= now
     }
 
-    /// When the ramp lets the next write begin; `None` where it may at once, as always in a stop, whose time is short.
     fn held_until(&mut self) -> Option<Instant> {
-        self.ramp.take_if(|ramp| ramp.is_over(Instant::now()));
-        let until = self.ramp.as_ref().map(Ramp::next_write)?;
-        (until > Instant::now() && !self.is_stopping()).then_some(until)
+        let is_stopping = self.is_stopping();
+        Ramp::held_until(&mut self.ramp, Instant::now(), is_stopping)
     }
 
     /// Renders what waits, up to one write's worth, and as far as the window has room.

@@ -126,7 +126,8 @@ impl Session<'_> {
                 _ = stop.ordered() => return Ok(Wake::Work),
             }
         }
-        if let Some(until) = self.held_until() {
+        let is_stopping = self.forwarder.stop.deadline().is_some();
+        if let Some(until) = Ramp::held_until(&mut self.ramp, Instant::now(), is_stopping) {
             let look = self.next_look(poll_every);
             let until = look.map_or(until, |look| look.min(until));
             tokio::select! {
@@ -145,17 +146,6 @@ impl Session<'_> {
             }
         }
         Ok(Wake::Work)
-    }
-
-    /// When the ramp lets the next write begin; `None` where it may at once, as always in a stop, whose time is short.
-    fn held_until(&mut self) -> Option<Instant> {
-        let (ramp, now) = (self.ramp.as_ref()?, Instant::now());
-        if ramp.is_over(now) {
-            self.ramp = None;
-            return None;
-        }
-        let until = ramp.next_write();
-        (until > now && self.forwarder.stop.deadline().is_none()).then_some(until)
     }
 
     /// When to look at what is acknowledged: soon while something is outstanding, else when the window next releases.

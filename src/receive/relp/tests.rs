@@ -170,15 +170,21 @@ fn a_connection_with_too_much_unsettled_is_not_read_until_that_is_settled() {
     });
 }
 
+/// A stop has begun, and ten messages are not settled.
+async fn stopping_with_ten() -> (Rig, Client) {
+    let mut rig = Rig::new("acknowledge: released");
+    let mut client = rig.open().await;
+    let octets = messages(&mut client, 10);
+    rig.sender.write_all(&octets).await.unwrap();
+    rig.until(|meters| meters.unacknowledged.value() == 10).await;
+    rig.stopper.stop(Instant::now() + Duration::from_secs(30));
+    (rig, client)
+}
+
 #[test]
 fn a_stop_waits_for_what_is_not_settled_and_says_goodbye() {
     on_a_shard(async || {
-        let mut rig = Rig::new("acknowledge: released");
-        let mut client = rig.open().await;
-        let octets = messages(&mut client, 10);
-        rig.sender.write_all(&octets).await.unwrap();
-        rig.until(|meters| meters.unacknowledged.value() == 10).await;
-        rig.stopper.stop(Instant::now() + Duration::from_secs(30));
+        let (mut rig, mut client) = stopping_with_ten().await;
         // It brings no more messages, and waits all the same.
         assert!(rig.all_ended.recv().await.is_none());
         assert!(!rig.ended.is_finished());
@@ -192,12 +198,7 @@ fn a_stop_waits_for_what_is_not_settled_and_says_goodbye() {
 #[test]
 fn a_stop_that_ends_leaves_to_the_sender_what_is_not_settled() {
     on_a_shard(async || {
-        let mut rig = Rig::new("acknowledge: released");
-        let mut client = rig.open().await;
-        let octets = messages(&mut client, 10);
-        rig.sender.write_all(&octets).await.unwrap();
-        rig.until(|meters| meters.unacknowledged.value() == 10).await;
-        rig.stopper.stop(Instant::now() + Duration::from_secs(30));
+        let (mut rig, mut client) = stopping_with_ten().await;
         rig.closer.stop(Instant::now());
         assert_eq!(rig.rest(&mut client).await, [client::Event::ServerClosing]);
         assert_eq!((client.acknowledged(), rig.meters().unacknowledged.value()), (0, 0));
