@@ -373,6 +373,7 @@ fn a_disk_that_takes_writes_and_loses_them_is_not_believed() {
         let folder = tempfile::tempdir_in(below.path()).unwrap();
         let made = Disk::ext4_with(folder, 256 << 20, &["-O", "^has_journal", "-E", "lazy_itable_init=1"]);
         let Some(disk) = or_skip(made) else { return };
+        disk.write_by_pages();
         let mut subject = Subject::open(&spool_of(&disk));
         let started = Instant::now();
         subject.write_until_refused();
