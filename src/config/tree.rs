@@ -69,6 +69,29 @@ pub(crate) struct Entry {
 }
 
 impl Node {
+    /// A text that stands at `at` in a file of another kind: a report says where, and names no column inside it.
+    pub(crate) fn text(at: &Position, text: impl Into<String>) -> Self {
+        let scalar = Scalar { text: text.into(), variables: Vec::new(), one_line: true, text_column: None };
+        Self { at: at.clone(), value: Value::Scalar(scalar) }
+    }
+
+    /// A list.
+    pub(crate) fn list(at: &Position, items: Vec<Self>) -> Self {
+        Self { at: at.clone(), value: Value::List(items) }
+    }
+
+    /// An empty map; see [`Self::set`].
+    pub(crate) fn map(at: &Position) -> Self {
+        Self { at: at.clone(), value: Value::Map(Vec::new()) }
+    }
+
+    /// Adds an entry to a map that has no such key yet; its key stands where its value does.
+    pub(crate) fn set(&mut self, key: impl Into<String>, node: Self) {
+        if let Value::Map(entries) = &mut self.value {
+            entries.push(Entry { key: key.into(), key_at: node.at.clone(), node });
+        }
+    }
+
     /// What a report calls it. Does not show scalars: a key in the wrong place is still a key.
     pub(crate) fn kind(&self) -> &'static str {
         match self.value {
