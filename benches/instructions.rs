@@ -21,8 +21,11 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, bail};
 
+use routing::Routing;
 use workload::{MESSAGES, STAGES, Workload};
 
+#[path = "stages/routing.rs"]
+mod routing;
 #[path = "stages/workload.rs"]
 mod workload;
 
@@ -30,6 +33,8 @@ mod workload;
 const ROLE: &str = "role-pass";
 /// Two counts of passes: their difference is free of what starting costs.
 const PASSES: (u64, u64) = (2, 10);
+/// A message to one of 1,000 routes costs at most so much of what one to the only route does.
+const ROUTES_RATIO_MAX: f64 = 1.5;
 /// A rise over this share fails.
 const RISE_MAX: f64 = 0.05;
 /// A fall over this share is worth writing down.
@@ -44,8 +49,14 @@ fn main() -> anyhow::Result<ExitCode> {
     if let [role, stage, passes] = arguments.as_slice()
         && role == ROLE
     {
-        let mut workload = Workload::new();
-        let count: usize = (0..passes.parse()?).map(|_| workload.pass(stage)).sum();
+        let passes = 0..passes.parse()?;
+        let count: usize = if routing::STAGES.contains(&stage.as_str()) {
+            let mut routing = Routing::new(stage);
+            passes.map(|_| routing.pass()).sum()
+        } else {
+            let mut workload = Workload::new();
+            passes.map(|_| workload.pass(stage)).sum()
+        };
         println!("{count}");
         return Ok(ExitCode::SUCCESS);
     }
@@ -58,7 +69,8 @@ fn main() -> anyhow::Result<ExitCode> {
         println!("{}: valgrind is not installed", if ci { "failed" } else { "skipped" });
         return Ok(if ci { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     }
-    let counted = STAGES.iter().map(|stage| Ok((*stage, count(stage)?))).collect::<anyhow::Result<Vec<_>>>()?;
+    let stages = STAGES.iter().chain(&routing::STAGES);
+    let counted = stages.map(|stage| Ok((*stage, count(stage)?))).collect::<anyhow::Result<Vec<_>>>()?;
     if arguments.iter().any(|argument| argument == "--bless") {
         return bless(&counted);
     }
@@ -102,6 +114,20 @@ fn bless(counted: &[(&str, f64)]) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether a thousand routes cost about what one does.
+fn scales(counted: &[(&str, f64)]) -> bool {
+    let count_of = |stage: &str| counted.iter().find(|(name, _)| *name == stage).map_or(f64::NAN, |(_, count)| *count);
+    let scales = |kind: &&str| {
+        let ratio = count_of(&format!("{kind}_1000")) / count_of(&format!("{kind}_1"));
+        let holds = ratio <= ROUTES_RATIO_MAX;
+        let word = if holds { "PASS" } else { "FAIL" };
+        println!("{word} {kind}: 1,000 routes cost {ratio:.2} times what one does, at most {ROUTES_RATIO_MAX}");
+        holds
+    };
+    // All are to be said.
+    ["program", "mixed"].iter().filter(|kind| !scales(kind)).count() == 0
+}
+
 fn compare(counted: &[(&str, f64)]) -> anyhow::Result<ExitCode> {
     let text = std::fs::read_to_string(file()).context("benches/instructions.txt")?;
     let mut kept = BTreeMap::new();
@@ -109,7 +135,7 @@ fn compare(counted: &[(&str, f64)]) -> anyhow::Result<ExitCode> {
         let (stage, count) = line.split_once(' ').with_context(|| format!("not a stage and its count: {line}"))?;
         kept.insert(stage, count.parse::<f64>()?);
     }
-    let mut failed = false;
+    let mut failed = !scales(counted);
     for (stage, count) in counted {
         let before = kept.get(stage).with_context(|| format!("no count of {stage} is kept; bless"))?;
         let rise = count / before - 1.0;

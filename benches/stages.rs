@@ -1,4 +1,4 @@
-//! Nanoseconds a message of each pure stage, and of all in a chain: `cargo bench --bench stages`.
+//! Nanoseconds a message of each pure stage, of all in a chain, and of 1 to 1,000 routes: `cargo bench --bench stages`.
 #![allow(
     clippy::indexing_slicing,
     clippy::string_slice,
@@ -10,8 +10,11 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
+use routing::Routing;
 use workload::{MESSAGES, STAGES, Workload};
 
+#[path = "stages/routing.rs"]
+mod routing;
 #[path = "stages/workload.rs"]
 mod workload;
 
@@ -25,5 +28,15 @@ fn stages(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, stages);
+fn routes(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("routes");
+    group.throughput(Throughput::Elements(routing::MESSAGES as u64));
+    for stage in routing::STAGES {
+        let mut routing = Routing::new(stage);
+        group.bench_function(stage, |bencher| bencher.iter(|| routing.pass()));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, stages, routes);
 criterion_main!(benches);

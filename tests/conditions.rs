@@ -66,8 +66,8 @@ fn the_table_says_what_holds_here() {
 #[test]
 fn the_table_says_what_holds_for_rsyslogd() {
     let rows: Vec<_> = table().into_iter().filter(|(both, _, _)| *both).collect();
-    let texts: Vec<String> = rows.iter().map(|(_, _, text)| (*text).to_owned()).collect();
-    let Some(rsyslogd) = Rsyslogd::start(&texts) else { return };
+    let filters: Vec<String> = rows.iter().map(|(_, _, text)| format!("if {text} then")).collect();
+    let Some(rsyslogd) = Rsyslogd::start(&filters) else { return };
     let found = rsyslogd.ask(&[FRAME.to_vec()]);
     for (index, (_, expected, text)) in rows.iter().enumerate() {
         assert_eq!(found[0].contains(&index), *expected, "{text}");
@@ -79,7 +79,8 @@ fn expressions_at_random_hold_where_they_do_for_rsyslogd() {
     let rounds = std::env::var("FOREBAY_CONDITION_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     for seed in 1..=rounds {
         let (texts, frames) = random::round(seed);
-        let Some(rsyslogd) = Rsyslogd::start(&texts) else { return };
+        let filters: Vec<String> = texts.iter().map(|text| format!("if {text} then")).collect();
+        let Some(rsyslogd) = Rsyslogd::start(&filters) else { return };
         let found = rsyslogd.ask(&frames);
         let mut held = 0;
         for (index, text) in texts.iter().enumerate() {
@@ -95,4 +96,37 @@ fn expressions_at_random_hold_where_they_do_for_rsyslogd() {
         let asked = texts.len() * frames.len();
         assert!((asked / 10..asked * 9 / 10).contains(&held), "{held} of {asked} hold");
     }
+}
+
+/// What rsyslog's property filters say, in the words of a condition.
+#[test]
+fn a_property_filter_has_a_condition_that_holds_where_it_does() {
+    let rows: &[(&str, &str)] = &[
+        (":msg, contains, \"World\"", "$msg contains 'World'"),
+        (":msg, !contains, \"World\"", "not ($msg contains 'World')"),
+        (":programname, isequal, \"su\"", "$programname isequal 'su'"),
+        (":programname, isequal, \"s\"", "$programname isequal 's'"),
+        (":programname, !isequal, \"su\"", "not ($programname isequal 'su')"),
+        (":syslogtag, startswith, \"su[\"", "$syslogtag startswith 'su['"),
+        (":msg, startswith, \"Hello\"", "$msg startswith 'Hello'"),
+        (":msg, regex, \"^ Hel*o\"", "re_match_bre($msg, '^ Hel*o')"),
+        (":msg, regex, \"l{2}\"", "re_match_bre($msg, 'l{2}')"),
+        (":msg, regex, \"a+b|World\"", "re_match_bre($msg, 'a+b|World')"),
+        (":msg, regex, \"(World)\"", "re_match_bre($msg, '(World)')"),
+        (":msg, regex, \"[[:digit:]]$\"", "re_match_bre($msg, '[[:digit:]]$')"),
+        (":msg, !regex, \"W*X\"", "not (re_match_bre($msg, 'W*X'))"),
+        (":msg, ereregex, \"l{2}\"", "re_match($msg, 'l{2}')"),
+        (":msg, ereregex, \"(World|x) [0-9]+$\"", "re_match($msg, '(World|x) [0-9]+$')"),
+        (":msg, !ereregex, \"^Hello\"", "not (re_match($msg, '^Hello'))"),
+        (":procid, isempty, \"\"", "$procid == ''"),
+        (":msg, !isempty, \"\"", "not ($msg == '')"),
+        (":pri-text, isequal, \"auth.crit\"", "$pri-text isequal 'auth.crit'"),
+    ];
+    let filters: Vec<String> = rows.iter().map(|(filter, _)| (*filter).to_owned()).collect();
+    let Some(rsyslogd) = Rsyslogd::start(&filters) else { return };
+    let found = rsyslogd.ask(&[FRAME.to_vec()]);
+    for (index, (filter, text)) in rows.iter().enumerate() {
+        assert_eq!(holds(&parse(text), FRAME), found[0].contains(&index), "{filter}: {text}");
+    }
+    assert!((5..rows.len() - 5).contains(&found[0].len()), "{} hold", found[0].len());
 }

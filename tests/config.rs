@@ -472,6 +472,11 @@ routes:
     discard: true
   - intake_key: abcdefgh12345678
     template: '<%pri%>1 - - - - LOG [SEKOIA@53288 intake_key=\"abcdefgh12345678\"] %msg%'
+  - when: $msg == 'é' or $msg == 'b' and $!x == 'c'
+    not:
+      when: |-
+        not $procid == 5
+    discard: true
 ",
         &[],
     )
@@ -482,6 +487,10 @@ routes:
         "forebay.yaml:8:17: routes[0].intake_key: does not look like an intake key: Sekoia's have 16 or more letters and digits and nothing else",
         "forebay.yaml:9:5: routes[1]: never takes a message: routes[0] (\"a*\") takes all that it could",
         "forebay.yaml:12:15: routes[2].template: does not print %intake_key%, so that the route's intake key is not sent",
+        "forebay.yaml:13:5: routes[3]: never takes a message: routes[2] (\"route-3\") takes all that it could",
+        "forebay.yaml:13:38: routes[3].when: `and` does not bind tighter than `or` in RainerScript: this means ($msg == 'é' or $msg == 'b') and …; parentheses say what is meant",
+        "forebay.yaml:13:42: routes[3].when: $!x is never set here: it compares as an empty text",
+        "forebay.yaml:16:9: routes[3].not.when: `not` binds tighter than comparisons in RainerScript, so that 0 or 1 is compared here: write not (…)",
     ];
     assert_eq!(warnings, expected);
 }

@@ -11,6 +11,7 @@
 //!
 //! *Who explains them* asks [`Expression::explain`]: each part with its text, what it gives, and whether it was asked at all.
 
+mod fuzz;
 mod lexer;
 mod node;
 mod parse;
@@ -27,6 +28,8 @@ use super::view::View;
 use crate::syslog::Message;
 use node::{Kind, Node, Program};
 
+#[doc(hidden)]
+pub use fuzz::fuzz;
 pub use trace::Step;
 
 /// Octets of an expression.

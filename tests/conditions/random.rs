@@ -50,6 +50,25 @@ const PROPERTIES: &[&str] = &[
 const EXPRESSIONS_OF_POSIX: &[&str] =
     &["a", "^a", "b$", "^$", "a|b", "[ab]+", "[^a]", "(a|ab)b?", "a{1,2}", "[[:digit:]]+$", "^ ?[A-Z]", "s.*d", "a.?b"];
 
+/// What may be repeated.
+const ATOMS: &[&str] = &[
+    "a",
+    "B",
+    "ab",
+    "[a-c]",
+    "[^A]",
+    "[^b-z]",
+    "[[:lower:]]",
+    "[[:upper:]_]",
+    "[^[:upper:]]",
+    ".",
+    "(a|Bb)",
+    "[0-9]",
+    "S",
+];
+
+const REPEATS: &[&str] = &["", "", "*", "+", "?", "{2}", "{0,1}"];
+
 const SELECTORS: &[&str] = &[
     "*.*",
     "auth.*",
@@ -98,6 +117,15 @@ fn value() -> impl Strategy<Value = String> {
     ]
 }
 
+/// An extended regular expression.
+fn posix() -> impl Strategy<Value = String> {
+    let parts = proptest::collection::vec((one_of(ATOMS), one_of(REPEATS)), 1..4);
+    (parts, any::<bool>(), any::<bool>()).prop_map(|(parts, from_start, to_end)| {
+        let parts: String = parts.into_iter().map(|(atom, repeat)| format!("{atom}{repeat}")).collect();
+        format!("{}{parts}{}", if from_start { "^" } else { "" }, if to_end { "$" } else { "" })
+    })
+}
+
 /// For rsyslog a text starts with whatever it is the start of (docs/COMPATIBILITY.md): such are kept away.
 fn starts_in_any_case(text: &str, sought: &str) -> String {
     let literals = sought.trim_matches(['[', ']']).split(", ");
@@ -111,6 +139,7 @@ fn comparison() -> impl Strategy<Value = String> {
             .prop_filter("rsyslog has no such facility or severity", |(left, operator, right)| is_known(left, operator, right))
             .prop_map(|(left, operator, right)| format!("{left} {operator} {right}")),
         2 => (text(), one_of(TAKE_ARRAYS), array()).prop_map(|(left, operator, right)| format!("{left} {operator} {right}")),
+        1 => (text(), posix()).prop_map(|(text, regex)| format!("re_match_i({text}, '{regex}')")),
         1 => (text(), one_of(EXPRESSIONS_OF_POSIX)).prop_map(|(text, regex)| format!("re_match({text}, '{regex}')")),
         1 => (text(), one_of(EXPRESSIONS_OF_POSIX)).prop_map(|(text, regex)| format!("re_match_i({text}, '{regex}')")),
         1 => (text(), array()).prop_map(|(text, array)| starts_in_any_case(&text, &array)),

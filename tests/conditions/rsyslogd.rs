@@ -18,8 +18,8 @@ pub(crate) struct Rsyslogd {
 }
 
 impl Rsyslogd {
-    /// With an `if` for each of `expressions`.
-    pub(crate) fn start(expressions: &[String]) -> Option<Self> {
+    /// With an action behind each of `filters`: `if EXPRESSION then`, or `:property, operator, "value"`.
+    pub(crate) fn start(filters: &[String]) -> Option<Self> {
         if !Path::new(RSYSLOGD).exists() {
             println!("skipped: {RSYSLOGD} is not installed");
             return None;
@@ -32,11 +32,11 @@ impl Rsyslogd {
         );
         // A message is known by the time of day in its stamp.
         let stamp = ["hour", "minute", "second"].map(|part| format!("%timereported:::date-{part}%")).join(":");
-        for (index, expression) in expressions.iter().enumerate() {
+        for (index, filter) in filters.iter().enumerate() {
             write!(
                 config,
                 "template(name=\"t{index}\" type=\"string\" string=\"{index} {stamp}\\n\")\n\
-                 if {expression} then action(type=\"omfile\" file=\"{path}/out\" template=\"t{index}\")\n"
+                 {filter} action(type=\"omfile\" file=\"{path}/out\" template=\"t{index}\")\n"
             )
             .unwrap();
         }

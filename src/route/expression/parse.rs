@@ -5,7 +5,7 @@ use memchr::memmem;
 
 use super::lexer::{self, Kind as Symbol, Token};
 use super::node::{Comparison, Kind, Node, Operator, Right};
-use super::priorities::Priorities;
+use super::priorities::{self, Priorities};
 use super::property::{self, Property};
 use super::suggest::did_you_mean;
 use super::{DEPTH_MAX, ExpressionError, REGEX_SIZE_MAX, Warning};
@@ -255,7 +255,7 @@ impl<'t> Parser<'t> {
         let Kind::Text(text) = &mut right.kind else { return };
         let name = String::from_utf8_lossy(text).to_ascii_lowercase();
         let canonical = match left.kind {
-            Kind::Property(Property::FacilityText) => Facility::parse(&name).map(Facility::name),
+            Kind::Property(Property::FacilityText) => priorities::facility(&name).map(Facility::name),
             Kind::Property(Property::SeverityText) => Severity::parse(&name).map(Severity::name),
             _ => return,
         };

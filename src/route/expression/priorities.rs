@@ -7,7 +7,7 @@ use crate::syslog::{Facility, Pri, Severity};
 const NEVER: [&str; 2] = ["mark", "invld"];
 
 /// Further names of rsyslog's, with their codes.
-const ALIASES: [(&str, u8); 2] = [("bsd_security", 13), ("console", 14)];
+const ALIASES: [(&str, &str); 2] = [("bsd_security", "13"), ("console", "14")];
 
 /// Which severities of each facility.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +85,12 @@ impl Priorities {
     }
 }
 
+/// The facility of a name in lower case, rsyslog's further names included.
+pub(super) fn facility(name: &str) -> Option<Facility> {
+    let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
+    Facility::parse(alias.map_or(name, |(_, code)| *code))
+}
+
 /// The codes that a facility's name stands for.
 fn codes(name: &str) -> Result<std::ops::Range<u8>, String> {
     let lower = name.to_ascii_lowercase();
@@ -98,8 +104,7 @@ fn codes(name: &str) -> Result<std::ops::Range<u8>, String> {
         // <syslog.h> has them times eight, and so has rsyslog: "4" would be kern.
         return Err(format!("\"{name}\" is a number: expected a facility's name such as auth"));
     }
-    let alias = ALIASES.iter().find(|(alias, _)| *alias == lower).map(|(_, code)| *code);
-    match alias.or_else(|| Facility::parse(&lower).map(Facility::code)) {
+    match facility(&lower).map(Facility::code) {
         Some(code) => Ok(code..code + 1),
         None => {
             let near = did_you_mean(&lower, Facility::names().iter().copied());

@@ -2,6 +2,7 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
+use super::fuzz::check;
 use super::{DEPTH_MAX, Expression, TEXT_LEN_MAX, quoted};
 use crate::syslog::{Clock, Fields, Message, parse};
 
@@ -274,19 +275,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn whatever_is_written_is_an_expression_or_a_mistake_inside_the_text(text in prop_oneof![words(), any::<String>()]) {
-        match Expression::parse(&text) {
-            Ok(expression) => {
-                let sample = bsd();
-                let message = sample.message();
-                let holds = expression.matches(&message);
-                let steps = expression.explain(&message);
-                prop_assert_eq!(steps.first().map(|step| step.holds), Some(holds));
-                if let Some(known) = expression.holds_for_program(message.program_name()) {
-                    prop_assert_eq!(known, holds);
-                }
-            }
-            Err(error) => prop_assert!(text.is_char_boundary(error.at), "{}: {}", text, error),
-        }
+    fn whatever_is_written_is_an_expression_or_a_mistake_inside_the_text(
+        text in prop_oneof![words(), any::<String>()],
+        frame in prop_oneof![Just(bsd().raw), Just(modern().raw), proptest::collection::vec(1_u8.., 0..40)],
+    ) {
+        check(&text, &frame);
     }
 }
