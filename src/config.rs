@@ -15,7 +15,7 @@ use crate::route::Conditions;
 use crate::syslog::Framing;
 use crate::template::Template;
 
-pub use foreign::{Note, Reading};
+pub use foreign::{Keys, Note, Reading, import_rsyslog};
 #[doc(hidden)]
 pub use fuzz::fuzz;
 pub use report::{Mistake, Position, Report};

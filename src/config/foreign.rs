@@ -4,10 +4,14 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path as FilePath, PathBuf};
 
-use super::report::{Mistakes, Position};
+use super::report::{Mistakes, Position, Report};
 use super::rsyslog;
 use super::source::Source;
 use super::tree::{Entry, Node, Value};
+
+pub use yaml::Keys;
+
+mod yaml;
 
 /// What has become of a construct of another program's configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,6 +81,25 @@ pub(crate) fn merge_all(tree: &mut Node, source: &Source, mistakes: &mut Mistake
         }
     }
     Ok(notes)
+}
+
+/// rsyslog's files as a YAML file of ours: its text, with a comment for all that has no equal, and the notes. The text
+/// holds intake keys as they were found, or names variables in their place.
+///
+/// # Errors
+/// Files that cannot be read, and mistakes of syntax.
+pub fn import_rsyslog(files: &[PathBuf], keys: Keys) -> Result<(String, Vec<Note>), Report> {
+    let patterns: Vec<(Position, PathBuf)> = files.iter().map(|path| (nowhere(path), path.clone())).collect();
+    let mut mistakes = Mistakes::default();
+    let read = rsyslog::read(&patterns, true, &mut mistakes);
+    match read {
+        Ok(mut foreign) if mistakes.0.is_empty() => {
+            foreign.notes.sort();
+            foreign.notes.dedup();
+            Ok((yaml::write(&foreign, keys), foreign.notes))
+        }
+        _ => Err(Report::new(mistakes.0)),
+    }
 }
 
 /// Paths or globs, and where they are named.

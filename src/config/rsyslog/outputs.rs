@@ -60,6 +60,9 @@ pub(super) fn forward(at: &Position, forward: &Forward, globals: &Globals, const
         (true, true) => "tls",
     };
     let mut node = to(at, scheme, &forward.host, &port);
+    if scheme != "tls" && is_sekoias(&forward.host) {
+        notes.mapped(at, construct, "without TLS, as it stands there; Sekoia's intake takes TLS only");
+    }
     if forward.tcp {
         if !forward.octet_counted {
             node.set("framing", Node::text(at, "lf"));
@@ -114,6 +117,10 @@ pub(super) fn file(at: &Position, path: &str, construct: &str, notes: &mut Notes
     Some(Made { name: name(&[path.trim_start_matches('/')]), node })
 }
 
+fn is_sekoias(host: &str) -> bool {
+    host.to_lowercase().ends_with(SEKOIA)
+}
+
 fn to(at: &Position, scheme: &str, host: &str, port: &str) -> Node {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let host = if bare.contains(':') { format!("[{bare}]") } else { bare.to_owned() };
@@ -125,9 +132,8 @@ fn to(at: &Position, scheme: &str, host: &str, port: &str) -> Node {
 /// `tls:`, where it differs from what is done without it.
 fn trust(at: &Position, node: &mut Node, tls: &Tls, host: &str, construct: &str, notes: &mut Notes) {
     let mut keys = Node::map(at);
-    let sekoias = host.to_lowercase().ends_with(SEKOIA);
     match &tls.ca {
-        Some(ca) if sekoias => {
+        Some(ca) if is_sekoias(host) => {
             let message =
                 format!("{ca} is not needed: public authorities sign Sekoia's certificates, their roots are built in");
             notes.mapped(at, construct, message);

@@ -278,6 +278,7 @@ impl Parser<'_> {
     /// `set $.x = …;` and its like.
     fn assignment(&mut self, word: &str) -> Result<Kind, Mistake> {
         self.scan.eat_word(word);
+        self.scan.skip_spaces();
         let at = self.scan.here();
         let text = self.expression(|scan| scan.peek() == Some(';'), "\";\"")?;
         self.scan.eat(';');

@@ -86,6 +86,7 @@ impl<'a> Scanner<'a> {
         let word: String = self.rest().chars().take_while(|each| is_word(*each)).take(24).collect();
         match (word.is_empty(), self.peek()) {
             (_, None) => "the end of the file".to_owned(),
+            (_, Some('\n')) => "the end of the line".to_owned(),
             (true, Some(other)) => format!("\"{}\"", other.escape_default()),
             (false, _) => format!("\"{word}\""),
         }

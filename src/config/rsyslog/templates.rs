@@ -67,7 +67,7 @@ pub(super) fn read(statements: &[Statement], notes: &mut Notes) -> Templates {
         let Some((name, text)) = found else { continue };
         let (text, key) = take_key(&text);
         notes.mapped(at, &format!("template \"{name}\""), "in the routes that use it");
-        templates.insert(name, Template { at: at.clone(), text, key });
+        templates.insert(name, Template { at: at.clone(), text: with_plain_quotes(&text), key });
     }
     templates
 }
@@ -197,4 +197,21 @@ fn take_key(text: &str) -> (String, Option<String>) {
     // Elsewhere in the text as well: the Forwarder's debug template prints it in front.
     let quoted = format!("\\\"{key}\\\"");
     (text.replace(&quoted, "\\\"%intake_key%\\\""), Some(key.to_owned()))
+}
+
+/// `\"` as `"`, which means the same in a template and is easier to read; other escapes stay.
+fn with_plain_quotes(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(each) = chars.next() {
+        match (each, each == '\\') {
+            (_, true) => match chars.next() {
+                Some('"') => out.push('"'),
+                Some(other) => out.extend([each, other]),
+                None => out.push(each),
+            },
+            (each, false) => out.push(each),
+        }
+    }
+    out
 }
