@@ -13,7 +13,7 @@ use serde::de::{Deserialize, Deserializer, Error};
 
 use super::report::did_you_mean;
 use super::{Acknowledge, Compression, Durability, LogFormat, Mode, Oversize, SpoolFull, limits, units};
-use crate::route::{self, FacilitySet, SeveritySet, TextTest};
+use crate::route::{self, Expression, FacilitySet, SeveritySet, TextTest};
 use crate::syslog::Framing;
 use crate::template::Template;
 
@@ -526,6 +526,16 @@ impl Leaf for Pattern {
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         TextTest::regex(text).map(Self).map_err(Wrong::from)
+    }
+}
+
+impl Leaf for Expression {
+    fn expected() -> String {
+        "expected a condition such as $programname == 'sshd'".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        Self::parse(text).map_err(|error| Wrong { message: error.message, at: Some(error.at) })
     }
 }
 
