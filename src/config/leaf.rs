@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use serde::de::{Deserialize, Deserializer, Error};
 
 use super::report::did_you_mean;
-use super::{Acknowledge, Compression, Durability, LogFormat, Mode, Oversize, SpoolFull, limits, units};
+use super::{Acknowledge, Compression, Durability, LogFormat, Mode, OutputFraming, Oversize, SpoolFull, limits, units};
 use crate::route::{self, Expression, FacilitySet, SeveritySet, TextTest};
 use crate::syslog::Framing;
 use crate::template::Template;
@@ -244,6 +244,16 @@ impl Leaf for Framing {
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         choice(text, &[("auto", Self::Auto), ("octet", Self::Octet), ("lf", Self::Lf), ("nul", Self::Nul)])
+    }
+}
+
+impl Leaf for OutputFraming {
+    fn expected() -> String {
+        "expected octet or lf".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        choice(text, &[("octet", Self::Octet), ("lf", Self::Lf)])
     }
 }
 

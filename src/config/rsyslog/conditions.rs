@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::syntax::PropertyFilter;
+use crate::route::quoted;
 
 /// Variables that `set` has given a value on the way here: an expression, or `None` where the value depends on the message.
 pub(super) type Variables = HashMap<String, Option<String>>;
@@ -120,11 +121,6 @@ fn pieces(text: &str) -> impl Iterator<Item = &str> {
         rest = after;
         Some(piece)
     })
-}
-
-/// A text as a literal.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 #[cfg(test)]

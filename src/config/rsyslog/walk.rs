@@ -9,6 +9,7 @@ use super::notes::Notes;
 use super::queues::Queue;
 use super::syntax::{Kind, Object, Statement};
 use crate::config::report::Position;
+use crate::route::Expression;
 
 /// A ruleset.
 pub(super) struct Ruleset {
@@ -175,15 +176,21 @@ impl Walker<'_> {
         Some(Step { at: at.clone(), kind })
     }
 
-    /// Messages have no variables of their own here: where the configuration fills them, what they hold is not known.
+    /// Messages have no variables of their own here: where the configuration fills them, what they hold is not known. Other
+    /// mistakes are the loader's.
     fn is_understood(&mut self, at: &Position, condition: &str) -> bool {
-        match conditions::message_variable(condition).filter(|_| self.globals.fills_variables) {
-            Some(variable) => {
-                let why = "what it holds is not known here: the condition is taken never to hold";
-                self.notes.unsupported(at, variable, why);
+        if let Some(variable) = conditions::message_variable(condition).filter(|_| self.globals.fills_variables) {
+            let why = "what it holds is not known here: the condition is taken never to hold";
+            self.notes.unsupported(at, variable, why);
+            return false;
+        }
+        match Expression::parse(condition) {
+            Err(error) if error.message.contains("not supported") => {
+                let why = format!("{}; the condition is taken never to hold", error.message);
+                self.notes.unsupported(at, "a condition", why);
                 false
             }
-            None => true,
+            _ => true,
         }
     }
 
