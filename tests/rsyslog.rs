@@ -171,7 +171,7 @@ template(name=\"t\" type=\"string\" string=\"%mgs% [SEKOIA@53288 intake_key=\\\"
     let report = load(&with_files(std::slice::from_ref(&file), false)).expect_err("mistakes").to_string();
     let lines: Vec<&str> = report.lines().collect();
     let at = |line: &str| format!("{}:{line}", file.display());
-    assert!(lines[0].starts_with(&at("1:1: inputs.imtcp-70000.listen[0]: ")), "{report}");
+    assert!(lines[0].starts_with(&at("1:1: inputs.imtcp.listen[0]: ")), "{report}");
     assert!(lines.iter().any(|line| line.starts_with(&at("2:1: routes[0].template: unknown property"))), "{report}");
     assert!(lines.iter().any(|line| line.starts_with(&at("3:5: outputs.collector"))), "{report}");
     assert!(!report.contains("abcdefgh12345678"), "{report}");
@@ -256,7 +256,7 @@ fn check_reports_each_construct_and_run_takes_files_alone() {
     for line in [
         format!("warning: {}", at("3:1: module(load=\"imklog\"): not supported: ")),
         format!("note: {}", at("5:1: $FileOwner: no meaning here: ")),
-        format!("note: {}", at("7:1: input(type=\"imtcp\"): taken over: an input")),
+        format!("note: {}", at("7:1: input(type=\"imtcp\"): taken over: inputs.lan")),
     ] {
         assert!(told.lines().any(|each| each.starts_with(&line)), "no {line:?} in\n{told}");
     }

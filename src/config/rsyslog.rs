@@ -70,6 +70,7 @@ fn meaning(statements: &[Statement], at: &Position, alone: bool, mut notes: Note
     let has_steps = rulesets.iter().any(|each| each.name.eq_ignore_ascii_case(&default) && !each.steps.is_empty());
     inputs.extend(inputs::system_socket(&globals, &mut notes).filter(|_| has_steps));
     tell_of_system_socket(&globals, has_steps, &mut notes);
+    let share_a_name = name(&mut inputs, &mut notes);
     complete(&mut inputs, &globals, &allowed, &mut notes);
     let spool = queues::spool(&queues, &globals, &mut notes);
 
@@ -93,6 +94,9 @@ fn meaning(statements: &[Statement], at: &Position, alone: bool, mut notes: Note
         flattener.ruleset(ruleset, (!one_way && !names.is_empty()).then_some(names));
     }
     let Flattener { outputs, routes, .. } = flattener;
+    if share_a_name {
+        tell_of_input_names(&routes, &mut notes);
+    }
     for input in &inputs {
         let name = leads_to(input, &default);
         if !rulesets.iter().any(|ruleset| ruleset.name.eq_ignore_ascii_case(name)) {
@@ -149,12 +153,42 @@ fn tell_of_system_socket(globals: &Globals, is_opened: bool, notes: &mut Notes) 
     }
 }
 
-/// Names that differ, sizes, and who may send.
-fn complete(inputs: &mut [Input], globals: &Globals, allowed: &[(Position, String, Vec<String>)], notes: &mut Notes) {
+/// Gives each input a name of its own: its module's, which rsyslog gives to those that have none, where that is one only.
+/// Whether inputs share a name for rsyslog.
+fn name(inputs: &mut [Input], notes: &mut Notes) -> bool {
+    let unnamed: Vec<String> = inputs.iter().filter(|input| !input.is_named).map(|input| input.kind.clone()).collect();
+    let is_alone = |kind: &String| unnamed.iter().filter(|other| *other == kind).count() == 1;
     let mut names = HashSet::new();
+    let mut share_a_name = false;
     for input in inputs.iter_mut() {
-        let name = unique(&input.name, &mut names);
-        input.name = name;
+        if !input.is_named && is_alone(&input.kind) {
+            input.name.clone_from(&input.kind);
+        }
+        let given = std::mem::take(&mut input.name);
+        input.name = unique(&given, &mut names);
+        share_a_name |= input.name != given || !(input.is_named || is_alone(&input.kind));
+        notes.mapped(&input.at, &input.construct, format!("inputs.{}", input.name));
+    }
+    share_a_name
+}
+
+/// `inputname` is the name that an input has here.
+fn tell_of_input_names(routes: &[Node], notes: &mut Notes) {
+    for route in routes {
+        for key in ["when", "template"] {
+            if let Some(Node { at, value: Value::Scalar(text) }) = route.get(key)
+                && text.text.to_lowercase().contains("inputname")
+            {
+                let why = "inputs that share a name in rsyslog have names of their own here";
+                notes.unsupported(at, "inputname", why);
+            }
+        }
+    }
+}
+
+/// Sizes, and who may send.
+fn complete(inputs: &mut [Input], globals: &Globals, allowed: &[(Position, String, Vec<String>)], notes: &mut Notes) {
+    for input in inputs.iter_mut() {
         if let Some((at, text)) = &globals.max_message_size
             && input.node.get("max_message_size").is_none()
         {
@@ -175,10 +209,6 @@ fn complete(inputs: &mut [Input], globals: &Globals, allowed: &[(Position, Strin
         }
         if let Some(at) = networks.first().map(|node| node.at.clone()) {
             input.node.set("allow", Node::list(&at, networks));
-        }
-        if input.implied {
-            let at = &input.at;
-            notes.mapped(at, "the system's log socket", format!("inputs.{}", input.name));
         }
     }
 }

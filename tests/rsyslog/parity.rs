@@ -98,10 +98,8 @@ impl Sinks {
             let new = || if name.starts_with("TCP") { Sink::tcp() } else { Sink::udp() };
             sinks.entry(name.to_owned()).or_insert_with(new);
         }
-        let mut text = text.to_owned();
-        for (name, sink) in &sinks {
-            text = text.replace(name, &sink.port().to_string());
-        }
+        let port = |found: &regex::Captures<'_>| sinks[&found[0]].port().to_string();
+        let text = names.replace_all(text, port).into_owned();
         (Self(sinks), text)
     }
 
@@ -221,7 +219,7 @@ auth,authpriv.* @@(o)127.0.0.1:TCP_A;Keyed
 }
 :msg, regex, \"turns [0-9]\\\\{2\\\\} times\" stop
 :msg, ereregex, \"^ (it|no)\" @@127.0.0.1:TCP_C
-:syslogtag, isempty stop
+:syslogtag, isempty, \"\" stop
 kern.=emerg;local7.* @@127.0.0.1:TCP_D
 ",
     );

@@ -62,16 +62,7 @@ fn history(text: &str) -> Vec<Snippet> {
     };
     let mut all: Vec<Snippet> = filters
         .enumerate()
-        .map(|(index, line)| {
-            let template = Regex::new(";(SEKOIAIO\\w+)").unwrap();
-            let own = template.captures(line).map(|found| {
-                format!(
-                    "template(name=\"{}\" type=\"string\" string=\"%msg% intake_key=\\\"abcdefgh12345678\\\"\\n\")\n",
-                    &found[1]
-                )
-            });
-            Snippet { name: format!("B{}", index + 1), text: own.unwrap_or_default() + &close(line) + "\n" }
-        })
+        .map(|(index, line)| Snippet { name: format!("B{}", index + 1), text: close(line) + "\n" })
         .collect();
     let standard = standard.split_once('\n').unwrap().1;
     let standard = &standard[..standard.find("\n(The legacy").unwrap()];
@@ -189,7 +180,20 @@ fn filled(text: &str, directory: &str) -> String {
     ] {
         text = text.replace(placeholder, value);
     }
-    text.replace("DIRECTORY", directory) + "\n"
+    with_its_template(&text.replace("DIRECTORY", directory)) + "\n"
+}
+
+/// A line whose template stands elsewhere, with one.
+fn with_its_template(text: &str) -> String {
+    let named = Regex::new(";(SEKOIAIO\\w+)").unwrap();
+    let missing = named.captures(text).filter(|found| !text.contains(&format!("name=\"{}\"", &found[1])));
+    let own = missing.map(|found| {
+        format!(
+            "template(name=\"{}\" type=\"string\" string=\"%msg% intake_key=\\\"abcdefgh12345678\\\"\\n\")\n",
+            &found[1]
+        )
+    });
+    own.unwrap_or_default() + text
 }
 
 /// What comes of a snippet, without what differs from machine to machine.
@@ -203,11 +207,12 @@ fn outcome(snippet: &Snippet, directory: &Path) -> String {
             assert_imports_as(&loaded, &files);
             shown(&loaded.config, &loaded.notes)
         }
-        Err(report) if report.to_string().contains(": inputs: no inputs,") && report.mistakes().len() == 1 => {
-            // A part of a configuration whose inputs are elsewhere.
-            let source = with_an_input(&files);
-            match config::load(&source, &|_| None) {
-                Ok(loaded) => format!("  a part: with an input of ours\n{}", shown(&loaded.config, &loaded.notes)),
+        Err(report)
+            if report.mistakes().iter().all(|mistake| ["inputs", "routes"].contains(&mistake.path.as_str())) =>
+        {
+            // A part of a configuration: what is missing stands elsewhere.
+            match config::load(&beside_ours(&files), &|_| None) {
+                Ok(loaded) => format!("  a part, beside ours\n{}", shown(&loaded.config, &loaded.notes)),
                 Err(report) => refused(&report.to_string()),
             }
         }
@@ -217,8 +222,9 @@ fn outcome(snippet: &Snippet, directory: &Path) -> String {
     out
 }
 
-fn with_an_input(files: &[PathBuf]) -> Source {
-    let text = "inputs: {ours: {listen: 'tcp://127.0.0.1:1514'}}\nadmin: {listen: off}\n".to_owned();
+fn beside_ours(files: &[PathBuf]) -> Source {
+    let text =
+        "inputs: {ours: {listen: 'tcp://127.0.0.1:1514'}}\nroutes: [{program: ours, discard: true}]\n".to_owned();
     let base = Source::Text { name: "base.yaml".to_owned(), text };
     Source::Rsyslog { base: Some(Box::new(base)), files: files.to_vec(), strict: false }
 }

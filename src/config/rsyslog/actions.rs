@@ -15,6 +15,8 @@ const RELP_TEMPLATE: &str = "RSYSLOG_ForwardFormat";
 
 /// An action that sends.
 pub(super) struct Send {
+    /// The construct, for notes.
+    pub(super) construct: String,
     /// `name="…"`
     pub(super) name: Option<String>,
     pub(super) output: Made,
@@ -123,7 +125,6 @@ pub(super) fn of_object(
             let default = module("omfwd").or_else(|| legacy.forward_template.clone());
             let forward = of_omfwd(object, globals);
             let made = outputs::forward(at, &forward, globals, &construct, notes);
-            notes.mapped(at, &construct, "an output and a route to it");
             (made, default.unwrap_or_else(|| FORWARD_TEMPLATE.to_owned()))
         }
         "omrelp" => {
@@ -134,7 +135,6 @@ pub(super) fn of_object(
                 window: object.text("windowsize"),
             };
             let made = outputs::relp(at, &relp, &construct, notes);
-            notes.mapped(at, &construct, "an output and a route to it");
             (made, module("omrelp").unwrap_or_else(|| RELP_TEMPLATE.to_owned()))
         }
         "omfile" | "builtin:omfile" => {
@@ -151,7 +151,7 @@ pub(super) fn of_object(
         }
     };
     let template = object.text("template").unwrap_or(template);
-    Some(Send { name: object.text("name"), output, template, queue })
+    Some(Send { construct, name: object.text("name"), output, template, queue })
 }
 
 fn of_omfwd(object: &Object, globals: &Globals) -> Forward {
@@ -234,7 +234,6 @@ pub(super) fn of_word(
     let (output, default) = if let Some(to) = word.strip_prefix('@') {
         let forward = of_address(to, legacy)?;
         let made = outputs::forward(at, &forward, globals, word, notes);
-        notes.mapped(at, word, "an output and a route to it");
         (made, legacy.forward_template.clone().unwrap_or_else(|| FORWARD_TEMPLATE.to_owned()))
     } else if word.starts_with(['/', '-']) {
         let made = outputs::file(at, word.trim_start_matches('-'), word, notes)?;
@@ -251,7 +250,7 @@ pub(super) fn of_word(
         notes.unsupported(at, word, why);
         return None;
     };
-    Some(Send { name, output, template: template.unwrap_or(default), queue })
+    Some(Send { construct: word.to_owned(), name, output, template: template.unwrap_or(default), queue })
 }
 
 /// Behind the first `@`: another one is TCP, `(…)` are options, then host and port.

@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 
+use super::actions::Send;
 use super::conditions::{self, Variables};
 use super::notes::Notes;
 use super::outputs::Made;
@@ -105,7 +106,7 @@ impl<'a> Flattener<'a> {
 
     fn step(&mut self, step: &Step, way: &mut Way, next: Next) -> bool {
         match &step.kind {
-            StepKind::Send(send) => self.send(&step.at, send.name.as_deref(), &send.output, &send.template, way, next),
+            StepKind::Send(send) => self.send(&step.at, send, way, next),
             StepKind::Stop => self.stop(&step.at, way),
             StepKind::When { condition: None, then, .. } => self.steps(then, way, next),
             StepKind::When { condition: Some(condition), then, otherwise } => {
@@ -199,14 +200,12 @@ impl<'a> Flattener<'a> {
         true
     }
 
-    fn send(&mut self, at: &Position, name: Option<&str>, made: &Made, template: &str, way: &Way, next: Next) -> bool {
+    fn send(&mut self, at: &Position, send: &Send, way: &Way, next: Next) -> bool {
         let ends = next != Next::Other && way.copies.is_empty();
+        let template = send.template.as_str();
         let Some(found) = templates::find(self.templates, template, at) else {
-            self.mistakes.add(
-                at,
-                &"",
-                format!("there is no template \"{template}\", nor one that could be taken over"),
-            );
+            let message = format!("there is no template \"{template}\", nor one that could be taken over");
+            self.mistakes.add(at, &"", message);
             return ends;
         };
         if way.copies.iter().flatten().any(Option::is_none) {
@@ -214,8 +213,10 @@ impl<'a> Flattener<'a> {
             return false;
         }
         let own_template = (!template.starts_with("RSYSLOG_")).then_some(template);
-        let mut route = self.route(at, name.or(own_template).unwrap_or(&made.name), way);
-        let output = self.output(made);
+        let name = send.name.as_deref().or(own_template).unwrap_or(&send.output.name);
+        let mut route = self.route(at, name, way);
+        let output = self.output(&send.output);
+        self.notes.mapped(at, &send.construct, format!("a route to outputs.{output}"));
         route.set("output", Node::text(at, output));
         route.set("template", Node::text(&found.at, found.text));
         if let Some(key) = found.key {

@@ -168,6 +168,9 @@ fn module(at: &Position, name: &str, object: Object, globals: &mut Globals, note
         }
         name if BUILT_IN.contains(&name) => {
             notes.mapped(at, &construct, "built in");
+            if !name.contains("omfile") {
+                super::inputs::module_leftover(name, &object, notes);
+            }
             if matches!(name, "omfile" | "builtin:omfile") {
                 let known = ["load", "template"];
                 for param in object.params.iter().filter(|param| !known.contains(&param.name.as_str())) {

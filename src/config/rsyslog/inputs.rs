@@ -17,6 +17,12 @@ const JOURNAL_SOCKET: &str = "/run/systemd/journal/syslog";
 #[derive(Debug, Clone)]
 pub(super) struct Input {
     pub(super) at: Position,
+    /// The construct, for notes.
+    pub(super) construct: String,
+    /// The module, which is rsyslog's name for inputs that have none.
+    pub(super) kind: String,
+    /// `name="…"`
+    pub(super) is_named: bool,
     /// The name that it would have if nobody else had it.
     pub(super) name: String,
     /// `None`: the default one.
@@ -24,8 +30,6 @@ pub(super) struct Input {
     pub(super) node: Node,
     /// `udp` or `tcp`, for `$AllowedSender`.
     pub(super) protocol: &'static str,
-    /// The system's socket, which no file names: opened only where something is done with its messages.
-    pub(super) implied: bool,
 }
 
 /// What sockets of all kinds can be told and forebay need not be.
@@ -66,38 +70,62 @@ pub(super) fn of_object(at: &Position, object: &Object, globals: &Globals, notes
         "imrelp" => (reader.relp(), "tcp"),
         "imuxsock" => (reader.unix_socket(), ""),
         _ => {
-            notes.unsupported(at, &construct, "there is no such input here: what it reads does not arrive");
+            let why = match kind.as_str() {
+                "imfile" => "files are not read",
+                "imjournal" => "the journal is not read; let it forward to a socket",
+                _ => "there is no such input here: what it reads does not arrive",
+            };
+            notes.unsupported(at, &construct, why);
             return None;
         }
     };
     reader.leftover(&construct);
     let node = reader.node;
-    notes.mapped(at, &construct, "an input");
-    let name = object.text("name").filter(|name| !name.is_empty()).unwrap_or(default_name);
+    let given = object.text("name").filter(|name| !name.is_empty());
+    let is_named = given.is_some();
+    let name = given.unwrap_or(default_name);
     let ruleset = object.text("ruleset").or_else(|| globals.of_module(&kind, "ruleset"));
-    Some(Input { at: at.clone(), name: clean_name(&[&name]), ruleset, node, protocol, implied: false })
+    Some(Input { at: at.clone(), construct, kind, is_named, name: clean_name(&[&name]), ruleset, node, protocol })
 }
 
 /// A listener of a directive of old (`$UDPServerRun 514`).
-pub(super) fn of_directive(at: &Position, scheme: &'static str, address: Option<&str>, port: &str) -> Input {
+pub(super) fn of_directive(
+    at: &Position,
+    construct: &str,
+    kind: &str,
+    scheme: &'static str,
+    address: Option<&str>,
+    port: &str,
+) -> Input {
     let mut node = Node::map(at);
     node.set("listen", Node::list(at, urls(at, scheme, address, port)));
     let protocol = if scheme == "udp" { "udp" } else { "tcp" };
     Input {
         at: at.clone(),
-        name: clean_name(&[&format!("im{scheme}"), port]),
+        construct: construct.to_owned(),
+        kind: kind.to_owned(),
+        is_named: false,
+        name: clean_name(&[kind, port]),
         ruleset: None,
         node,
         protocol,
-        implied: false,
     }
 }
 
 /// A unix datagram socket.
-pub(super) fn socket(at: &Position, path: &str, name: &str) -> Input {
+pub(super) fn socket(at: &Position, construct: &str, path: &str) -> Input {
     let mut node = Node::map(at);
     node.set("listen", Node::text(at, format!("unixgram://{path}")));
-    Input { at: at.clone(), name: clean_name(&[name]), ruleset: None, node, protocol: "", implied: false }
+    Input {
+        at: at.clone(),
+        construct: construct.to_owned(),
+        kind: "imuxsock".to_owned(),
+        is_named: false,
+        name: clean_name(&["imuxsock", path.trim_start_matches('/')]),
+        ruleset: None,
+        node,
+        protocol: "",
+    }
 }
 
 /// What `module(load="imuxsock")` opens without being asked.
@@ -112,7 +140,7 @@ pub(super) fn system_socket(globals: &Globals, notes: &mut Notes) -> Option<Inpu
     for param in module.params.iter().filter(|param| param.name.starts_with("syssock.ratelimit")) {
         notes.unsupported(&param.at, &format!("module(imuxsock {})", param.name), "no sender is limited");
     }
-    Some(Input { implied: true, ..socket(at, &path, "imuxsock") })
+    Some(socket(at, "the system's log socket", &path))
 }
 
 /// The URLs of a listener; without an address both families, IPv6 where this machine has it, as rsyslog does.
@@ -259,6 +287,36 @@ impl Reader<'_> {
                 }
                 None => self.notes.unsupported(&param.at, &construct, "there is no such setting here"),
             }
+        }
+    }
+}
+
+/// What a module's own parameters say that no input of it asks for.
+pub(super) fn module_leftover(module: &str, object: &Object, notes: &mut Notes) {
+    const READ: [&str; 16] = [
+        "load",
+        "ruleset",
+        "maxsessions",
+        "rcvbufsize",
+        "streamdriver.authmode",
+        "streamdriver.cafile",
+        "streamdriver.certfile",
+        "streamdriver.keyfile",
+        "streamdriver.mode",
+        "streamdriver.name",
+        "supportoctetcountedframing",
+        "syssock.name",
+        "syssock.ratelimit.burst",
+        "syssock.ratelimit.interval",
+        "syssock.use",
+        "template",
+    ];
+    for param in object.params.iter().filter(|param| !READ.contains(&param.name.as_str())) {
+        let construct = format!("module(load=\"{module}\") {}", param.name);
+        match MEANINGLESS.iter().find(|(name, _)| *name == param.name) {
+            Some((_, why)) => notes.meaningless(&param.at, &construct, *why),
+            None if param.name == "tls.tlslib" => notes.meaningless(&param.at, &construct, "TLS is built in"),
+            None => notes.unsupported(&param.at, &construct, "there is no such setting here"),
         }
     }
 }

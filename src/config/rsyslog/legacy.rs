@@ -78,12 +78,12 @@ const DEFAULTS: [(&str, bool); 8] = [
     ("inputtcpserverdisablelfdelimiter", false),
 ];
 
-/// Listeners of old, and their schemes.
-const LISTENERS: [(&str, &str); 4] = [
-    ("inputtcpserverrun", "tcp"),
-    ("inputptcpserverrun", "tcp"),
-    ("udpserverrun", "udp"),
-    ("inputrelpserverrun", "relp+tcp"),
+/// Listeners of old, their schemes and modules.
+const LISTENERS: [(&str, &str, &str); 4] = [
+    ("inputtcpserverrun", "tcp", "imtcp"),
+    ("inputptcpserverrun", "tcp", "imptcp"),
+    ("udpserverrun", "udp", "imudp"),
+    ("inputrelpserverrun", "relp+tcp", "imrelp"),
 ];
 
 /// What says which ruleset listeners have that follow.
@@ -129,10 +129,9 @@ impl Legacy {
         if is_global(&lower) {
             return None;
         }
-        if let Some((_, scheme)) = LISTENERS.iter().find(|(known, _)| *known == lower) {
-            notes.mapped(at, &construct, "an input");
+        if let Some((_, scheme, kind)) = LISTENERS.iter().find(|(known, ..)| *known == lower) {
             let address = self.udp_address.as_deref().filter(|_| *scheme == "udp");
-            let mut input = inputs::of_directive(at, scheme, address, value);
+            let mut input = inputs::of_directive(at, &construct, kind, scheme, address, value);
             input.ruleset = self.bound.iter().rev().find(|(bound, _)| bound == scheme).map(|(_, name)| name.clone());
             return Some(input);
         }
@@ -142,8 +141,7 @@ impl Legacy {
             return None;
         }
         if lower == "addunixlistensocket" {
-            notes.mapped(at, &construct, "an input");
-            return Some(inputs::socket(at, value, &format!("imuxsock-{}", value.trim_start_matches('/'))));
+            return Some(inputs::socket(at, &construct, value));
         }
         let taken = self.of_actions(at, &lower, value, &construct, globals, notes)
             || self.of_rules(at, &lower, value, &construct, notes);

@@ -99,7 +99,7 @@ pub(super) fn relp(at: &Position, relp: &Relp, construct: &str, notes: &mut Note
 /// `omfile`. `None`: no file that we could write.
 pub(super) fn file(at: &Position, path: &str, construct: &str, notes: &mut Notes) -> Option<Made> {
     if !path.starts_with('/') || path.starts_with("/dev/") {
-        let message = "expected the absolute path of a file; `forebay check` and /status show what goes where";
+        let message = "a file's absolute path is expected, and no device; /status shows what goes where";
         notes.unsupported(at, construct, message);
         return None;
     }
