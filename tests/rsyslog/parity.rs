@@ -10,9 +10,11 @@ use std::thread::{self, JoinHandle};
 
 use forebay::config::{Keys, import_rsyslog};
 
+use super::support::certificates::Certificates;
+use super::support::collector::Collector;
 use super::support::installed;
 use super::support::relay::Relay;
-use super::support::rsyslogd::Rsyslogd;
+use super::support::rsyslogd::{Rsyslogd, drivers};
 use super::support::senders::{counted, send_tcp};
 use super::{assert_imports_as, load, with_files, write};
 
@@ -135,8 +137,9 @@ fn messages() -> Vec<String> {
             "<{pri}>1 2026-03-04T05:06:07.891234+01:00 east {program} 12 ID [a@1 b=\"c\"] turns by itself"
         ));
     }
-    all.push("<13>no header at all".to_owned());
-    all.push("<134>%ASA-6-302013: Built outbound".to_owned());
+    // Those without a stamp would be given the time of reception.
+    all.push("<13>Nov 22 10:11:12 no header at all".to_owned());
+    all.push("<134>Nov 22 10:11:12 %ASA-6-302013: Built outbound".to_owned());
     all
 }
 
@@ -322,4 +325,44 @@ template(name=\"List\" type=\"list\") {
 action(type=\"omfwd\" target=\"127.0.0.1\" port=\"TCP_Z\" protocol=\"tcp\" template=\"List\")
 ";
     assert_the_same(&format!("{list}{rules}"));
+}
+
+/// Sekoia's snippet of 2020 and today's, towards a collector of ours; `DRIVER`, `CA` and `PORT` are filled in.
+const OVER_TLS: &str = "\
+$DefaultNetstreamDriverCAFile CA
+$ActionSendStreamDriver DRIVER # use this netstream driver
+$ActionSendStreamDriverMode 1 # require TLS for the connection
+$ActionSendStreamDriverAuthMode x509/name
+$ActionSendStreamDriverPermittedPeer localhost
+template(name=\"Keyed\" type=\"string\" string=\"<%pri%>1 %timestamp:::date-rfc3339% %hostname% %app-name% %procid% LOG [SEKOIA@53288 intake_key=\\\"abcdefgh12345678\\\"] %msg%\\n\")
+if $programname startswith 'wheel' then @@(o)localhost:PORT;Keyed
+if $programname == 'gate' then {
+    action(type=\"omfwd\" protocol=\"tcp\" target=\"localhost\" port=\"PORT\" TCP_Framing=\"octet-counted\" StreamDriver=\"DRIVER\"
+        StreamDriverMode=\"1\" StreamDriverAuthMode=\"x509/name\" StreamDriverPermittedPeers=\"localhost\" Template=\"Keyed\")
+    stop
+}
+";
+
+#[test]
+fn actions_over_tls_send_the_same() {
+    let Some(executable) = installed("rsyslogd") else { return };
+    let sent = messages().iter().filter(|message| message.contains(" wheel") || message.contains(" gate")).count();
+    assert!(sent > 10);
+    for driver in drivers() {
+        let certificates = Certificates::new();
+        let arrived = |run: &dyn Fn(&str)| {
+            let collector = Collector::start(&certificates);
+            let rules = OVER_TLS
+                .replace("CA\n", &format!("{}\n", certificates.ca.display()))
+                .replace("DRIVER", driver)
+                .replace("PORT", &collector.address.port().to_string());
+            run(&format!("{INPUT}{rules}"));
+            let mut frames = collector.wait_for(sent);
+            frames.sort();
+            frames
+        };
+        let expected = arrived(&|text| drop(by_rsyslogd(&executable, text)));
+        let found = arrived(&|text| drop(by_forebay(text)));
+        assert_eq!(found, expected, "forebay's on the left, {driver}");
+    }
 }

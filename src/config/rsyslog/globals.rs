@@ -88,6 +88,7 @@ pub(super) fn read(statements: &[Statement], notes: &mut Notes) -> Globals {
     let mut globals = Globals::default();
     for statement in statements {
         match &statement.kind {
+            Kind::Object(object) if !object.is_enabled() => {}
             Kind::Object(object) if object.name == "global" => global(object, &mut globals, notes),
             Kind::Object(object) if object.name == "module" => {
                 let name = object.text("load").unwrap_or_default();

@@ -186,11 +186,26 @@ impl Parser<'_> {
             return self.object(&word);
         }
         let run = self.scan.rest().split(char::is_whitespace).next().unwrap_or_default();
-        if is_selector(run) {
-            let text = self.scan.run().to_owned();
+        if is_selector(run.strip_suffix('\\').unwrap_or(run)) {
+            let text = self.selector();
             return Ok(Kind::Selector { text, then: self.consequence()? });
         }
         self.legacy()
+    }
+
+    /// A selector, continued where its line ends in a backslash.
+    fn selector(&mut self) -> String {
+        let mut text = String::new();
+        loop {
+            let part = self.scan.run();
+            let continued = part.strip_suffix('\\').filter(|_| self.scan.peek() == Some('\n'));
+            text.push_str(continued.unwrap_or(part));
+            if continued.is_none() {
+                return text;
+            }
+            self.scan.next();
+            self.scan.skip_spaces();
+        }
     }
 
     fn one_word(&mut self, word: &str, kind: Kind) -> Kind {

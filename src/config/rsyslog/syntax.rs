@@ -79,6 +79,11 @@ impl Object {
         self.params.iter().rev().find(|param| param.name == name)
     }
 
+    /// `config.enabled="off"` turns it off.
+    pub(super) fn is_enabled(&self) -> bool {
+        self.text("config.enabled").is_none_or(|value| super::globals::is_on(&value))
+    }
+
     /// Its value, escapes undone.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         self.param(name).map(Param::text)

@@ -56,7 +56,7 @@ pub(super) fn read(statements: &[Statement], notes: &mut Notes) -> Templates {
     let mut templates = Templates::new();
     for statement in statements {
         let (at, found) = match &statement.kind {
-            Kind::Object(object) if object.name == "template" => {
+            Kind::Object(object) if object.name == "template" && object.is_enabled() => {
                 (&statement.at, of_object(&statement.at, object, notes))
             }
             Kind::Directive { name, value } if name.eq_ignore_ascii_case("template") => {

@@ -111,6 +111,12 @@ fn filters_of_old_are_conditions() {
         ],
     );
     assert_routes("*.* { if $msg == 'x' then { /a } }\n", &["$msg == 'x' -> a"]);
+    // As Debian's own file had it.
+    assert_routes("*.=debug;\\\n\tauth.none;\\\n\tmail.none\t-/a\n", &["prifilt('*.=debug;auth.none;mail.none') -> a"]);
+    assert_routes(
+        "template(name=\"t\" type=\"odd\" config.enabled=\"off\")\naction(type=\"omfile\" file=\"/a\" config.enabled=\"off\")\n/b\n",
+        &[" -> b"],
+    );
 }
 
 #[test]

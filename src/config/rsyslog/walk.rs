@@ -2,7 +2,7 @@
 
 use super::actions::{self, Send};
 use super::conditions;
-use super::globals::{DEFAULT_RULESET, Globals, is_on};
+use super::globals::{DEFAULT_RULESET, Globals};
 use super::inputs::{self, Input};
 use super::legacy::Legacy;
 use super::notes::Notes;
@@ -221,7 +221,7 @@ impl Walker<'_> {
 
     /// `config.enabled="off"` turns an object off.
     fn is_enabled(&mut self, at: &Position, object: &Object) -> bool {
-        let is_off = object.text("config.enabled").is_some_and(|value| !is_on(&value));
+        let is_off = !object.is_enabled();
         if is_off {
             self.notes.mapped(at, &format!("{}(…)", object.name), "turned off by config.enabled");
         }
