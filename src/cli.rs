@@ -9,6 +9,7 @@ use crate::config::{self, Loaded, LogFormat, Source};
 
 mod check;
 mod demo;
+mod import;
 mod log;
 mod run;
 mod spool;
@@ -45,6 +46,9 @@ enum Command {
     /// Prints what arrives, with keys masked, then the ledger, and goes on listening for messages of yours until Ctrl-C.
     /// Needs no configuration, no root and no network.
     Demo(demo::Demo),
+    /// Prints another program's configuration as a configuration of forebay's.
+    #[command(subcommand)]
+    Import(import::Import),
     /// Looks into the spool, on a stopped or a running relay: what waits on the disk, and taking it out or putting it in.
     #[command(subcommand)]
     Spool(spool::Spool),
@@ -55,6 +59,12 @@ struct Configuration {
     /// Configuration: a YAML file, or a directory whose *.yaml files are merged in name order.
     #[arg(short, long, value_name = "FILE", env = "FOREBAY_CONFIG")]
     config: Option<PathBuf>,
+    /// rsyslog's configuration as it is, besides -c or alone: files or quoted globs. What includes others brings them.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    rsyslog: Vec<PathBuf>,
+    /// What is not supported in rsyslog's configuration is a mistake, and not a warning.
+    #[arg(long)]
+    strict: bool,
 }
 
 #[derive(Debug, Args)]
@@ -98,6 +108,7 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Run(run) => run::run(&run),
         Command::Check(configuration) => check::check(&configuration),
+        Command::Import(command) => import::import(&command),
         Command::Demo(options) => demo::demo(&options),
         Command::Spool(command) => spool::spool(&command),
     }
@@ -106,14 +117,19 @@ pub fn main() -> ExitCode {
 impl Configuration {
     /// Loads what the options and the environment name; prints the report and gives the exit code where that fails.
     fn load(&self) -> Result<Loaded, ExitCode> {
-        let source = match &self.config {
-            Some(path) => Source::from_path(path),
-            None if std::env::var_os("FOREBAY_INTAKE_KEY").is_some() => Source::Environment,
+        let base = match &self.config {
+            Some(path) => Some(Source::from_path(path)),
+            None if !self.rsyslog.is_empty() => None,
+            None if std::env::var_os("FOREBAY_INTAKE_KEY").is_some() => Some(Source::Environment),
             None => {
-                say("no configuration: give one with -c FILE, or set FOREBAY_INTAKE_KEY to run as a sidecar\n");
+                say(
+                    "no configuration: give one with -c FILE or --rsyslog FILE, or set FOREBAY_INTAKE_KEY to run as a \
+                     sidecar\n",
+                );
                 return Err(ExitCode::from(EXIT_CONFIG));
             }
         };
+        let source = Source::Rsyslog { base: base.map(Box::new), files: self.rsyslog.clone(), strict: self.strict };
         config::load(&source, &|name| std::env::var(name).ok()).map_err(|report| {
             say(&format!("{report}\n"));
             ExitCode::from(EXIT_CONFIG)

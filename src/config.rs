@@ -2,7 +2,7 @@
 //!
 //! `source` reads files into a `tree` that knows positions, `schema` holds it against the keys there are, `raw` shapes
 //! what the file may say, `resolve` gives it meaning: [`load`] turns it into a [`Config`] or into one [`Report`] that holds *all*
-//! mistakes. Nothing here opens a socket.
+//! mistakes. Nothing here opens a socket. `foreign` is for the configurations of other programs: `rsyslog` reads rsyslog's.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -15,15 +15,19 @@ use crate::route::Conditions;
 use crate::syslog::Framing;
 use crate::template::Template;
 
+pub use foreign::{Keys, Note, Reading, import_rsyslog};
 #[doc(hidden)]
 pub use fuzz::fuzz;
 pub use report::{Mistake, Position, Report};
 pub(crate) use resolve::read_spool_key;
+#[doc(hidden)]
+pub use rsyslog::fuzz as fuzz_rsyslog;
 pub use schema::keys;
 pub use secret::{IntakeKey, SpoolKey};
 pub use source::{ENVIRONMENT_LISTEN, Source};
 
 mod expand;
+mod foreign;
 mod fuzz;
 mod leaf;
 pub mod limits;
@@ -31,6 +35,7 @@ mod path;
 mod raw;
 mod report;
 mod resolve;
+mod rsyslog;
 mod schema;
 pub mod secret;
 mod source;
@@ -46,6 +51,8 @@ pub struct Loaded {
     pub config: Config,
     /// Sorted as a report is.
     pub warnings: Vec<Mistake>,
+    /// What has become of the constructs of other programs' configurations.
+    pub notes: Vec<Note>,
 }
 
 /// Reads, checks and resolves a configuration. `environment` looks variables up. Opens no socket and writes nothing;
@@ -59,9 +66,14 @@ pub fn load(source: &Source, environment: &dyn Fn(&str) -> Option<String>) -> Re
         Err(fault) => return Err(Report::new(vec![fault])),
     };
     let unexpanded = expand::expand_all(&mut tree, environment, &mut mistakes);
+    let Ok(notes) = foreign::merge_all(&mut tree, source, &mut mistakes) else { return Err(Report::new(mistakes.0)) };
     let mut check = schema::Check { mistakes: &mut mistakes, unexpanded, refused: Vec::new() };
-    let value = check.value(&tree, &schema::ROOT, &path::Path::root()).unwrap_or(serde_yaml::Value::Null);
+    let mut value = check.value(&tree, &schema::ROOT, &path::Path::root()).unwrap_or(serde_yaml::Value::Null);
     let refused = check.refused;
+    if let serde_yaml::Value::Mapping(map) = &mut value {
+        // What it names is in the tree by now.
+        map.remove("rsyslog");
+    }
     let raw: raw::File = match serde_yaml::from_value(value) {
         Ok(raw) => raw,
         Err(error) => {
@@ -72,7 +84,8 @@ pub fn load(source: &Source, environment: &dyn Fn(&str) -> Option<String>) -> Re
             raw::File::default()
         }
     };
-    resolve::resolve(&tree, raw, refused, &source.directory(), mistakes)
+    let loaded = resolve::resolve(&tree, raw, refused, &source.directory(), mistakes)?;
+    Ok(Loaded { notes, ..loaded })
 }
 
 /// A whole configuration. Indices (`Route::action`'s output) point into these vectors.

@@ -21,7 +21,7 @@ use crate::syslog::Message;
 use view::View;
 
 pub use conditions::{Conditions, TextTest, parse_net};
-pub use expression::Expression;
+pub use expression::{Expression, quoted};
 pub use name::Name;
 pub use set::{FacilitySet, SeveritySet};
 pub use shadow::shadowed;

@@ -149,6 +149,7 @@ fn the_reference_configuration_loads_with_its_examples_and_has_every_key() {
     }
     write(directory.path(), "tls/client.key", "a file that is there");
     write(directory.path(), "keys/firewalls", "  qrstuvwx12345678\n");
+    write(directory.path(), "rsyslog.d/10.conf", "# nothing yet\n");
     let spool_key = write(directory.path(), "keys/spool", &"0123456789abcDEF".repeat(4));
     std::fs::set_permissions(&spool_key, Permissions::from_mode(0o600)).expect("its mode");
     let here = format!("{}/", directory.path().display());

@@ -2,16 +2,21 @@
 
 use std::process::ExitCode;
 
+use crate::config::Reading;
 use crate::relay;
 
 use super::{Configuration, EXIT_CONFIG, print, say};
 
-/// Prints the summary and warnings, or the report of mistakes.
+/// Prints the summary, warnings and what has become of another program's configuration, or the report of mistakes.
 pub(super) fn check(configuration: &Configuration) -> ExitCode {
     let loaded = match configuration.load() {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
+    for note in &loaded.notes {
+        let kind = if note.reading == Reading::Unsupported { "warning" } else { "note" };
+        say(&format!("{kind}: {note}\n"));
+    }
     for warning in &loaded.warnings {
         say(&format!("warning: {warning}\n"));
     }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crossbeam_channel as channel;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
+use crate::config::Reading;
 use crate::relay::{Relay, StartError};
 use crate::sys;
 
@@ -36,11 +37,17 @@ pub(super) fn run(options: &Run) -> ExitCode {
             return ExitCode::from(super::EXIT_CONFIG);
         }
     };
+    for note in &loaded.notes {
+        match note.reading {
+            Reading::Unsupported => warn!("{note}"),
+            Reading::Meaningless | Reading::Mapped => debug!("{note}"),
+        }
+    }
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
     match sys::raise_open_files() {
-        Ok(files) => tracing::debug!(files, "open files"),
+        Ok(files) => debug!(files, "open files"),
         Err(error) => warn!("cannot raise the limit of open files: {error}"),
     }
     let timeout = loaded.config.shutdown_timeout;

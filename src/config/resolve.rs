@@ -35,7 +35,7 @@ pub(crate) fn resolve(
     let Resolver { mistakes: Mistakes(mistakes), warnings: Mistakes(mut warnings), .. } = resolver;
     if mistakes.is_empty() {
         warnings.sort();
-        Ok(Loaded { config, warnings })
+        Ok(Loaded { config, warnings, notes: Vec::new() })
     } else {
         Err(Report::new(mistakes))
     }

@@ -25,6 +25,15 @@ pub enum Source {
         /// The configuration.
         text: String,
     },
+    /// rsyslog's files, beside another source or alone: as if `rsyslog:` named them there.
+    Rsyslog {
+        /// What else there is.
+        base: Option<Box<Self>>,
+        /// Paths or globs, relative to the working directory.
+        files: Vec<PathBuf>,
+        /// What is not supported is a mistake.
+        strict: bool,
+    },
     /// No file at all: `FOREBAY_INTAKE_KEY`, and where set `FOREBAY_REGION`, `FOREBAY_LISTEN`, `FOREBAY_OUTPUT`,
     /// `FOREBAY_ADMIN`.
     Environment,
@@ -45,8 +54,22 @@ impl Source {
         match self {
             Self::File(path) => path.parent().map(FilePath::to_owned).unwrap_or_default(),
             Self::Directory(path) => path.clone(),
-            Self::Text { .. } | Self::Environment => PathBuf::new(),
+            Self::Rsyslog { base: Some(base), .. } => base.directory(),
+            Self::Rsyslog { base: None, .. } | Self::Text { .. } | Self::Environment => PathBuf::new(),
         }
+    }
+
+    /// Files of rsyslog's that it names itself.
+    pub(crate) fn rsyslog_files(&self) -> &[PathBuf] {
+        match self {
+            Self::Rsyslog { files, .. } => files,
+            _ => &[],
+        }
+    }
+
+    /// Whether what is not supported in another program's configuration is a mistake.
+    pub(crate) fn is_strict(&self) -> bool {
+        matches!(self, Self::Rsyslog { strict: true, .. })
     }
 
     /// Reads everything into one tree. `Err`: there is none.
@@ -55,6 +78,11 @@ impl Source {
             Self::File(path) => read_file(path, 0, mistakes),
             Self::Directory(path) => read_directory(path, mistakes),
             Self::Text { name, text } => tree::read(text, &Arc::from(name.as_str()), 0, mistakes),
+            Self::Rsyslog { base: Some(base), .. } => base.read(environment, mistakes),
+            Self::Rsyslog { base: None, files, .. } => {
+                let name = files.first().map(|file| display(file)).unwrap_or_else(|| Arc::from(""));
+                Ok(Node { at: Position { rank: 0, file: name, line: 0, column: 0 }, value: Value::Map(Vec::new()) })
+            }
             Self::Environment => {
                 let mut root = tree::read(&environment_text(environment), &Arc::from("environment"), 0, mistakes)?;
                 forget_lines(&mut root);
