@@ -1,6 +1,6 @@
 //! The command line: argv to exit code. Exit codes: 0 clean, 1 runtime, 64 usage, 78 configuration (`sysexits.h`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -36,7 +36,8 @@ enum Command {
     /// Runs the relay until SIGTERM or SIGINT; a second signal ends it at once.
     ///
     /// With no file at all, FOREBAY_INTAKE_KEY is a complete configuration: a sidecar that sends everything to one
-    /// intake. FOREBAY_REGION (default fra1) and FOREBAY_LISTEN change where it sends and listens.
+    /// intake. FOREBAY_REGION (default fra1) and FOREBAY_LISTEN change where it sends and listens. With neither, the
+    /// /intakes.yaml of Sekoia's forwarder is, with that program's variables.
     Run(Run),
     /// Checks a configuration and says what would happen, without opening a socket. Exits with 78 on mistakes.
     Check(Configuration),
@@ -55,6 +56,13 @@ struct Configuration {
     /// Configuration: a YAML file, or a directory whose *.yaml files are merged in name order.
     #[arg(short, long, value_name = "FILE", env = "FOREBAY_CONFIG")]
     config: Option<PathBuf>,
+    /// The intakes.yaml of Sekoia's forwarder, with its variables (REGION, DISK_SPACE, MEMORY_MESSAGES, ...). Without any
+    /// other configuration /intakes.yaml is taken where it is there.
+    #[arg(long, value_name = "FILE", env = "FOREBAY_INTAKES", conflicts_with = "config")]
+    intakes: Option<PathBuf>,
+    /// Refuses an intakes.yaml of which something cannot be used, instead of leaving that out.
+    #[arg(long)]
+    strict: bool,
 }
 
 #[derive(Debug, Args)]
@@ -106,11 +114,18 @@ pub fn main() -> ExitCode {
 impl Configuration {
     /// Loads what the options and the environment name; prints the report and gives the exit code where that fails.
     fn load(&self) -> Result<Loaded, ExitCode> {
-        let source = match &self.config {
-            Some(path) => Source::from_path(path),
-            None if std::env::var_os("FOREBAY_INTAKE_KEY").is_some() => Source::Environment,
-            None => {
-                say("no configuration: give one with -c FILE, or set FOREBAY_INTAKE_KEY to run as a sidecar\n");
+        let intakes = |path: &Path| Source::Intakes { path: path.to_owned(), strict: self.strict };
+        let of_forwarder = Path::new(config::INTAKES);
+        let source = match (&self.config, &self.intakes) {
+            (Some(path), _) => Source::from_path(path),
+            (None, Some(path)) => intakes(path),
+            (None, None) if std::env::var_os("FOREBAY_INTAKE_KEY").is_some() => Source::Environment,
+            (None, None) if of_forwarder.is_file() => intakes(of_forwarder),
+            (None, None) => {
+                say(
+                    "no configuration: give one with -c FILE, or Sekoia's with --intakes FILE, or set FOREBAY_INTAKE_KEY \
+                     to run as a sidecar\n",
+                );
                 return Err(ExitCode::from(EXIT_CONFIG));
             }
         };

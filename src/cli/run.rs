@@ -36,6 +36,9 @@ pub(super) fn run(options: &Run) -> ExitCode {
             return ExitCode::from(super::EXIT_CONFIG);
         }
     };
+    for left_out in &loaded.config.left_out {
+        error!("{left_out}");
+    }
     for warning in &loaded.warnings {
         warn!("{warning}");
     }

@@ -25,6 +25,13 @@ pub enum Source {
         /// The configuration.
         text: String,
     },
+    /// The `intakes.yaml` of Sekoia's forwarder, and the variables that go with it.
+    Intakes {
+        /// The file.
+        path: PathBuf,
+        /// What cannot be used is a mistake, and not left out.
+        strict: bool,
+    },
     /// No file at all: `FOREBAY_INTAKE_KEY`, and where set `FOREBAY_REGION`, `FOREBAY_LISTEN`, `FOREBAY_OUTPUT`,
     /// `FOREBAY_ADMIN`.
     Environment,
@@ -33,6 +40,9 @@ pub enum Source {
 /// Where the environment's sidecar listens: the port that syslog relays use when they may not bind 514, which takes
 /// privileges. All addresses, because in a container the port is published or shared by the pod, not the address.
 pub const ENVIRONMENT_LISTEN: &str = "udp://0.0.0.0:5514,tcp://0.0.0.0:5514";
+
+/// Where the containers of Sekoia's forwarder have their intakes.
+pub const INTAKES: &str = "/intakes.yaml";
 
 impl Source {
     /// A directory's fragments or the file, as the path is.
@@ -45,14 +55,14 @@ impl Source {
         match self {
             Self::File(path) => path.parent().map(FilePath::to_owned).unwrap_or_default(),
             Self::Directory(path) => path.clone(),
-            Self::Text { .. } | Self::Environment => PathBuf::new(),
+            Self::Text { .. } | Self::Intakes { .. } | Self::Environment => PathBuf::new(),
         }
     }
 
     /// Reads everything into one tree. `Err`: there is none.
     pub(crate) fn read(&self, environment: Environment<'_>, mistakes: &mut Mistakes) -> Result<Node, Mistake> {
         match self {
-            Self::File(path) => read_file(path, 0, mistakes),
+            Self::File(path) | Self::Intakes { path, .. } => read_file(path, 0, mistakes),
             Self::Directory(path) => read_directory(path, mistakes),
             Self::Text { name, text } => tree::read(text, &Arc::from(name.as_str()), 0, mistakes),
             Self::Environment => {
