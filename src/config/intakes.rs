@@ -20,8 +20,6 @@ mod build;
 mod entry;
 mod host;
 mod settings;
-#[cfg(test)]
-mod tests;
 
 /// What was found on the way.
 #[derive(Debug, Default)]

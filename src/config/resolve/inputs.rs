@@ -11,7 +11,7 @@ impl Resolver<'_> {
         self.check_name(name, &path);
         let listen: Vec<Listen> = raw.listen.into_iter().map(|Is(listen)| listen).collect();
         let impstats = raw.impstats.map(|raw| self.impstats(&raw, &path));
-        if listen.is_empty() && impstats.is_none() {
+        if listen.is_empty() && impstats.is_none() && !self.is_refused(&path.key("impstats")) {
             self.missing(&path.key("listen"), "missing, expected a URL or a list of them");
         }
         let tls = self.input_tls_for(raw.tls, &listen, &path.key("tls"));

@@ -1,9 +1,9 @@
-//! Files as Sekoia's users have them, and as they should not.
+//! intakes.yaml: files as Sekoia's users have them, and as they should not.
 
 use std::collections::HashMap;
 use std::fs;
 
-use crate::config::{Action, Config, Listen, Loaded, Protocol, Report, Source, load};
+use forebay::config::{Action, Config, Listen, Loaded, Mistake, Protocol, Report, Source, load};
 
 /// As long as a key is, and none.
 const KEYS: [&str; 4] =
@@ -29,7 +29,7 @@ fn good(text: &str, variables: &[(&str, &str)]) -> Config {
 }
 
 /// What a report says, one line a mistake, without the file's folder.
-fn lines(mistakes: &[crate::config::Mistake]) -> Vec<String> {
+fn lines(mistakes: &[Mistake]) -> Vec<String> {
     let text = mistakes.iter().map(ToString::to_string);
     let lines: Vec<String> = text
         .map(|line| line.rsplit_once("/intakes.yaml").map_or(line.clone(), |(_, rest)| format!("F{rest}")))
