@@ -105,7 +105,8 @@ impl Relay {
         let mut listening: Vec<_> =
             bound.iter().filter(has_url).map(|bound| (bound.input, bound.url.clone())).collect();
         listening.dedup();
-        if !errors.is_empty() && !(common.config.lenient && !listening.is_empty()) {
+        let goes_on_without = common.config.lenient && !listening.is_empty();
+        if !errors.is_empty() && !goes_on_without {
             return Err(StartError::Bind(errors));
         }
         let left_out = left_out(&common, dark, &errors);

@@ -211,6 +211,26 @@ fn datagrams_and_tls_reach_their_intakes_and_nothing_shows_a_key() {
 }
 
 #[test]
+fn with_relp_output_each_message_is_answered_for() {
+    let sekoia = Sekoia::start();
+    // Another relay is the server: it passes on what it got, as it got it.
+    let server = Relay::start(&format!(
+        "inputs: {{relp: {{listen: 'relp+tls://127.0.0.1:0', tls: {{{}}}}}}}\noutputs: {{sekoia: {{{}}}}}\n\
+         routes: [{{name: all, template: '%rawmsg%\\n'}}]\n",
+        sekoia.certificates.input_tls(),
+        sekoia.collector.output(&sekoia.certificates, "replay_window: 0")
+    ));
+    let endpoint = format!("localhost:{}", server.address("relp", "relp+tls").port());
+    let mut relay = sekoia.relay(&two_intakes(), &[("RELP_OUTPUT", "True"), ("ENDPOINT", &endpoint)]);
+    send_tcp(here(&relay, "techno1", "tcp"), b"<13>Oct 11 22:14:15 h app: by RELP\n");
+    let frames = sekoia.collector.wait_for(1);
+    assert_eq!(message_of(&frames[0]), "by RELP");
+    assert!(frames[0].contains(KEYS[0]), "{frames:?}");
+    relay.status_when("the message to be released", |status| count(status.route("techno1"), "released") == 1);
+    relay.stop_clean();
+}
+
+#[test]
 fn a_bad_intake_is_told_of_by_name_and_the_others_run() {
     let sekoia = Sekoia::start();
     let broken = sekoia.folder.path().join("broken.crt");

@@ -7,6 +7,7 @@
 use std::path::Path as FilePath;
 
 use super::expand::Environment;
+use super::leaf::mask_keys;
 use super::path::Path;
 use super::report::{Mistake, Mistakes, Position, Report, did_you_mean};
 use super::source::Source;
@@ -32,6 +33,13 @@ struct Findings {
     notes: Mistakes,
 }
 
+impl Findings {
+    /// Why nothing runs: an unknown key often tells why another one is missing.
+    fn report(&self, more: &[Mistake]) -> Report {
+        Report::new(self.bad.0.iter().chain(&self.odd.0).chain(more).cloned().collect())
+    }
+}
+
 /// Reads, checks and resolves; see [`super::load`].
 pub(super) fn load(file: &FilePath, strict: bool, environment: Environment<'_>) -> Result<Loaded, Report> {
     let source = Source::Intakes { path: file.to_owned(), strict };
@@ -41,13 +49,13 @@ pub(super) fn load(file: &FilePath, strict: bool, environment: Environment<'_>) 
     let items = items(&root, &mut findings)?;
     let entries = Entries::of(items, doubled, &mut findings);
     let Some(settings) = Settings::of(&entries, environment, &mut findings) else {
-        return Err(Report::new(findings.bad.0));
+        return Err(findings.report(&[]));
     };
     let Entries { mut intakes, .. } = entries;
     let mut loaded = loop {
         if intakes.is_empty() {
             findings.bad.add(&root.at, &"intakes", "none of them can be used");
-            return Err(Report::new(findings.bad.0));
+            return Err(findings.report(&[]));
         }
         match load_tree(build::tree(&root.at, &intakes, &settings), Mistakes::default(), FilePath::new(""), environment)
         {
@@ -70,7 +78,7 @@ fn items<'a>(root: &'a Node, findings: &mut Findings) -> Result<&'a [Node], Repo
     };
     for entry in keys.iter().filter(|entry| entry.key != "intakes") {
         let message = format!("unknown key{}, passed over", did_you_mean(&entry.key, ["intakes"]));
-        findings.odd.add(&entry.key_at, &Path::root().key(&entry.key), message);
+        findings.odd.add(&entry.key_at, &Path::root().key(&mask_keys(&entry.key)), message);
     }
     match root.get("intakes") {
         Some(Node { value: Value::List(items), .. }) if !items.is_empty() => Ok(items),
@@ -86,8 +94,7 @@ fn leave_out(intakes: &mut Vec<Intake>, report: Report, findings: &mut Findings)
         // The place alone says whose it is: all that an intake is made of stands where the entry does.
         let whose = intakes.iter().position(|intake| intake.holds(&mistake.at, &mistake.path));
         let Some(index) = whose else {
-            let all = findings.bad.0.iter().chain(report.mistakes()).cloned().collect();
-            return Err(Report::new(all));
+            return Err(findings.report(report.mistakes()));
         };
         let name = intakes.get(index).map(|intake| intake.shown.clone()).unwrap_or_default();
         findings.bad.add(&mistake.at, &mistake.path, format!("\"{name}\" is left out: {}", mistake.message));
@@ -103,10 +110,10 @@ fn leave_out(intakes: &mut Vec<Intake>, report: Report, findings: &mut Findings)
 
 /// Strictly, all that the forwarder would have done nothing about is a mistake.
 fn finish(loaded: &mut Loaded, findings: Findings, strict: bool) -> Result<(), Report> {
-    let Findings { bad: Mistakes(mut bad), odd: Mistakes(odd), notes: Mistakes(notes) } = findings;
-    if strict && !(bad.is_empty() && odd.is_empty()) {
-        return Err(Report::new(bad.into_iter().chain(odd).collect()));
+    if strict && !(findings.bad.0.is_empty() && findings.odd.0.is_empty()) {
+        return Err(findings.report(&[]));
     }
+    let Findings { bad: Mistakes(mut bad), odd: Mistakes(odd), notes: Mistakes(notes) } = findings;
     bad.sort();
     bad.dedup();
     loaded.config.left_out = bad;

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::fs;
 
+use proptest::prelude::*;
+
 use forebay::config::{Action, Config, Listen, Loaded, Mistake, Protocol, Report, Source, load};
 
 /// As long as a key is, and none.
@@ -265,4 +267,63 @@ fn a_key_is_no_place_for_variables() {
     let config = good(&text, &[("HOME", "/root")]);
     let Action::Forward { intake_key, .. } = &config.routes[0].action else { panic!("it forwards") };
     assert_eq!(intake_key.as_ref().map(|key| key.expose()), Some(b"Aa1bCd2eFg3hIj4k-${HOME}".as_slice()));
+}
+
+#[test]
+fn a_key_in_a_wrong_place_is_not_shown() {
+    let key = KEYS[0];
+    for text in [
+        format!("intakes:\n- {{name: {key}, protocol: {key}, port: {key}, queue_size: {key}, tls_key_name: {key}}}\n"),
+        format!(
+            "intakes:\n- {{name: a, protocol: tls, port: 1, tls_cert_name: {key}, intake_key: KEY1, {key}: {key}}}\n"
+        ),
+        format!(
+            "intakes:\n- {{name: 'Fw {key}', protocol: tcp, port: 0, intake_key: KEY1, {key}: b, {key}: c}}\n{key}: 1\n"
+        ),
+    ] {
+        let shown = match loaded(&text, &[], false) {
+            Ok(loaded) => format!("{:?} {} {:?}", loaded.config, loaded.config.summary(), loaded.warnings),
+            Err(report) => report.to_string(),
+        };
+        assert!(!shown.to_lowercase().contains(&key.to_lowercase()), "{shown}");
+        assert!(shown.contains("****"), "{shown}");
+    }
+    let config = good(&README.replace("Techno1", key), &[]);
+    assert_eq!((config.inputs[0].name.as_str(), config.routes[0].name.as_str()), ("intake_1", "intake_1"));
+    let long = good(&README.replace("Techno1", "Paloaltonetworksfirewalls"), &[]);
+    assert_eq!(long.inputs[0].name, "paloaltonetworksfirewalls");
+}
+
+proptest! {
+    #[test]
+    fn no_damaged_intakes_make_the_loader_panic_or_tell_a_key(
+        damages in proptest::collection::vec(
+            (0..25usize, 0..6usize, "[ ]{0,4}[-?:&*!|>'\"{}\\[\\],#%@$a-c\\t]{0,3}", 0..25usize),
+            1..6,
+        ),
+        strict: bool,
+    ) {
+        let text = format!("{README}- name: Forwarder\n  stats: true\n  queue_size: 5\n  tls_key_name: b\n  intake_key: KEY1\n");
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        for (at, damage, junk, count) in damages {
+            let (at, other) = (at % lines.len(), lines[count % lines.len()].clone());
+            let line = &mut lines[at];
+            match damage {
+                0 => line.clear(),
+                1 => line.push_str(&junk),
+                2 => line.insert_str(0, &" ".repeat(count % 7)),
+                3 => *line = line.chars().take(count).collect(),
+                4 => *line = format!("{line}\n{line}"),
+                // A value in another key's place.
+                _ => *line = line.split(": ").next().unwrap_or_default().to_owned() + ": " + other.rsplit(": ").next().unwrap_or_default(),
+            }
+        }
+        let shown = match loaded(&lines.join("\n"), &[], strict) {
+            Ok(loaded) => format!("{:?} {} {:?}", loaded.config, loaded.config.summary(), loaded.warnings),
+            Err(report) => report.to_string(),
+        };
+        for key in &KEYS[..3] {
+            prop_assert!(!shown.to_lowercase().contains(&key.to_lowercase()), "{}", shown);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::Findings;
+use crate::config::leaf::mask_keys;
 use crate::config::limits;
 use crate::config::path::Path;
 use crate::config::report::{Mistakes, Position, did_you_mean};
@@ -93,12 +94,15 @@ impl Entries {
     pub(super) fn of(items: &[Node], doubled: Mistakes, findings: &mut Findings) -> Self {
         let mut intakes: Vec<Intake> = Vec::new();
         let mut names = HashSet::new();
+        for mistake in doubled.0.iter().filter(|mistake| !mistake.path.starts_with("intakes[")) {
+            findings.bad.add(&mistake.at, &mask_keys(&mistake.path), mistake.message.clone());
+        }
         for (index, item) in items.iter().enumerate() {
             let path = Path::root().key("intakes").index(index);
             let mut reader = Reader { item, path, shown: shown(item, index), findings: &mut *findings, good: true };
             let inside = format!("{}.", reader.path);
             for mistake in doubled.0.iter().filter(|mistake| mistake.path.starts_with(&inside)) {
-                reader.bad_at(&mistake.at, &mistake.path, mistake.message.clone());
+                reader.bad_at(&mistake.at, &mask_keys(&mistake.path), mistake.message.clone());
             }
             let Some(mut intake) = reader.intake(index) else { continue };
             let rival = intakes.iter().find(|other| other.socket().is_some() && other.socket() == intake.socket());
@@ -138,7 +142,7 @@ impl Reader<'_, '_> {
         };
         for entry in entries.iter().filter(|entry| !KEYS.contains(&entry.key.as_str())) {
             let message = format!("unknown key{}, passed over", did_you_mean(&entry.key, KEYS));
-            self.findings.odd.add(&entry.key_at, &self.path.key(&entry.key), message);
+            self.findings.odd.add(&entry.key_at, &self.path.key(&mask_keys(&entry.key)), message);
         }
         let name = self.required("name", "expected a name");
         let key = self.key();
@@ -153,8 +157,8 @@ impl Reader<'_, '_> {
         let (name, key, takes) = (name?.1, key?, takes?);
         let intake = Intake {
             at: self.item.at.clone(),
-            name: tame(&plain_name(&name), index),
-            shown: name,
+            name: if holds_key(&name) { tame("", index) } else { tame(&plain_name(&name), index) },
+            shown: self.shown.clone(),
             key,
             takes,
             queue_size,
@@ -180,7 +184,7 @@ impl Reader<'_, '_> {
             let found = PROTOCOLS.into_iter().find(|name| name.eq_ignore_ascii_case(&text));
             if found.is_none() {
                 let near = did_you_mean(&text, PROTOCOLS);
-                self.bad("protocol", format!("found \"{text}\", {expected}{near}"));
+                self.bad("protocol", format!("found \"{}\", {expected}{near}", mask_keys(&text)));
             }
             found
         });
@@ -188,12 +192,15 @@ impl Reader<'_, '_> {
         let port = self.required("port", expected).and_then(|(at, text)| {
             let port = text.parse::<u16>().ok();
             if port.is_none() {
-                self.bad("port", format!("found \"{text}\", {expected}"));
+                self.bad("port", format!("found \"{}\", {expected}", mask_keys(&text)));
             }
             port.map(|port| (at, port))
         });
         let files = ["tls_key_name", "tls_cert_name"].map(|key| {
             let found = self.text(key);
+            if found.as_ref().is_some_and(|(_, text)| holds_key(text)) {
+                self.bad(key, "found what looks like an intake key, expected the name of a file in /certs".to_owned());
+            }
             found.unwrap_or_else(|| (self.item.at.clone(), CERTIFICATE.to_owned()))
         });
         let (protocol, (at, port)) = (protocol?, port?);
@@ -210,6 +217,7 @@ impl Reader<'_, '_> {
         let (_, text) = self.text("queue_size")?;
         let size = text.parse().ok();
         if size.is_none() {
+            let text = mask_keys(&text);
             self.odd("queue_size", format!("found \"{text}\", expected a count of messages: passed over"));
         }
         size
@@ -278,9 +286,18 @@ impl Reader<'_, '_> {
 /// What a report calls an entry.
 fn shown(item: &Node, index: usize) -> String {
     match item.get("name").map(|node| &node.value) {
-        Some(Value::Scalar(scalar)) if !scalar.text.is_empty() => scalar.text.clone(),
+        Some(Value::Scalar(scalar)) if holds_key(&scalar.text) => mask_keys(&scalar.text),
+        Some(Value::Scalar(scalar)) if !scalar.text.trim().is_empty() => scalar.text.trim().to_owned(),
         _ => format!("entry {} of intakes", index + 1),
     }
+}
+
+/// Whether a text holds what looks like an intake key in a place where none belongs. Names of products are words, or short.
+fn holds_key(text: &str) -> bool {
+    text.split(|each: char| !each.is_ascii_alphanumeric()).any(|word| {
+        let has = |kind: fn(&char) -> bool| word.chars().any(|each| kind(&each));
+        word.len() >= limits::KEY_LEN_MIN && has(char::is_ascii_digit) && has(char::is_ascii_alphabetic)
+    })
 }
 
 /// The forwarder's own rule.
