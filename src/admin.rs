@@ -48,6 +48,8 @@ pub struct Admin {
     pub common: Arc<Common>,
     /// What listens, as URLs: by input.
     pub listening: Vec<(usize, String)>,
+    /// What the configuration asks for and is not done, and why.
+    pub left_out: Vec<String>,
     /// The spool, where there is one.
     pub spool: Option<Arc<spool::Shared>>,
 }

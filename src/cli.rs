@@ -1,6 +1,6 @@
 //! The command line: argv to exit code. Exit codes: 0 clean, 1 runtime, 64 usage, 78 configuration (`sysexits.h`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -37,7 +37,8 @@ enum Command {
     /// Runs the relay until SIGTERM or SIGINT; a second signal ends it at once.
     ///
     /// With no file at all, FOREBAY_INTAKE_KEY is a complete configuration: a sidecar that sends everything to one
-    /// intake. FOREBAY_REGION (default fra1) and FOREBAY_LISTEN change where it sends and listens.
+    /// intake. FOREBAY_REGION (default fra1) and FOREBAY_LISTEN change where it sends and listens. With neither, the
+    /// /intakes.yaml of Sekoia's forwarder is, with that program's variables.
     Run(Run),
     /// Checks a configuration and says what would happen, without opening a socket. Exits with 78 on mistakes.
     Check(Configuration),
@@ -62,7 +63,12 @@ struct Configuration {
     /// rsyslog's configuration as it is, besides -c or alone: files or quoted globs. What includes others brings them.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     rsyslog: Vec<PathBuf>,
-    /// What is not supported in rsyslog's configuration is a mistake, and not a warning.
+    /// The intakes.yaml of Sekoia's forwarder, with its variables (REGION, DISK_SPACE, MEMORY_MESSAGES, ...). Without any
+    /// other configuration /intakes.yaml is taken where it is there.
+    #[arg(long, value_name = "FILE", env = "FOREBAY_INTAKES", conflicts_with_all = ["config", "rsyslog"])]
+    intakes: Option<PathBuf>,
+    /// Refuses what would otherwise be left out and told of: entries of an intakes.yaml that cannot be used, and what is
+    /// not supported in rsyslog's configuration.
     #[arg(long)]
     strict: bool,
 }
@@ -117,19 +123,26 @@ pub fn main() -> ExitCode {
 impl Configuration {
     /// Loads what the options and the environment name; prints the report and gives the exit code where that fails.
     fn load(&self) -> Result<Loaded, ExitCode> {
-        let base = match &self.config {
-            Some(path) => Some(Source::from_path(path)),
-            None if !self.rsyslog.is_empty() => None,
-            None if std::env::var_os("FOREBAY_INTAKE_KEY").is_some() => Some(Source::Environment),
-            None => {
+        let intakes = |path: &Path| Source::Intakes { path: path.to_owned(), strict: self.strict };
+        let of_forwarder = Path::new(config::INTAKES);
+        let base = match (&self.config, &self.intakes) {
+            (Some(path), _) => Some(Source::from_path(path)),
+            (None, Some(path)) => Some(intakes(path)),
+            (None, None) if !self.rsyslog.is_empty() => None,
+            (None, None) if std::env::var_os("FOREBAY_INTAKE_KEY").is_some() => Some(Source::Environment),
+            (None, None) if of_forwarder.is_file() => Some(intakes(of_forwarder)),
+            (None, None) => {
                 say(
-                    "no configuration: give one with -c FILE or --rsyslog FILE, or set FOREBAY_INTAKE_KEY to run as a \
-                     sidecar\n",
+                    "no configuration: give one with -c FILE, rsyslog's with --rsyslog FILE, or Sekoia's with --intakes FILE; \
+                     or set FOREBAY_INTAKE_KEY to run as a sidecar\n",
                 );
                 return Err(ExitCode::from(EXIT_CONFIG));
             }
         };
-        let source = Source::Rsyslog { base: base.map(Box::new), files: self.rsyslog.clone(), strict: self.strict };
+        let source = match base {
+            Some(intakes @ Source::Intakes { .. }) => intakes,
+            base => Source::Rsyslog { base: base.map(Box::new), files: self.rsyslog.clone(), strict: self.strict },
+        };
         config::load(&source, &|name| std::env::var(name).ok()).map_err(|report| {
             say(&format!("{report}\n"));
             ExitCode::from(EXIT_CONFIG)

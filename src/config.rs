@@ -24,11 +24,12 @@ pub(crate) use resolve::read_spool_key;
 pub use rsyslog::fuzz as fuzz_rsyslog;
 pub use schema::keys;
 pub use secret::{IntakeKey, SpoolKey};
-pub use source::{ENVIRONMENT_LISTEN, Source};
+pub use source::{ENVIRONMENT_LISTEN, INTAKES, Source};
 
 mod expand;
 mod foreign;
 mod fuzz;
+mod intakes;
 mod leaf;
 pub mod limits;
 mod path;
@@ -59,12 +60,27 @@ pub struct Loaded {
 /// reads the files that the configuration names.
 ///
 /// A syntax error or an unreadable file is reported alone; all other mistakes are reported together.
+///
+/// Of [`Source::Intakes`] only what concerns all intakes is a mistake, unless it is to be taken strictly: what cannot be
+/// used otherwise is in [`Config::left_out`].
 pub fn load(source: &Source, environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Report> {
+    if let Source::Intakes { path, strict } = source {
+        return intakes::load(path, *strict, environment);
+    }
     let mut mistakes = report::Mistakes::default();
-    let mut tree = match source.read(environment, &mut mistakes) {
-        Ok(tree) => tree,
-        Err(fault) => return Err(Report::new(vec![fault])),
-    };
+    match source.read(environment, &mut mistakes) {
+        Ok(tree) => load_tree(tree, mistakes, source, environment),
+        Err(fault) => Err(Report::new(vec![fault])),
+    }
+}
+
+/// Checks and resolves the tree that `source` gave. `mistakes` are those of the reading.
+fn load_tree(
+    mut tree: tree::Node,
+    mut mistakes: report::Mistakes,
+    source: &Source,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Report> {
     let unexpanded = expand::expand_all(&mut tree, environment, &mut mistakes);
     let Ok(notes) = foreign::merge_all(&mut tree, source, &mut mistakes) else { return Err(Report::new(mistakes.0)) };
     let mut check = schema::Check { mistakes: &mut mistakes, unexpanded, refused: Vec::new() };
@@ -111,6 +127,12 @@ pub struct Config {
     pub log: Log,
     /// What all HTTPS outputs together keep to.
     pub http: HttpLimits,
+    /// What the configuration asks for and is not done, each with its reason: bad entries of an intakes.yaml. The rest runs
+    /// without them. Sorted as a report is.
+    pub left_out: Vec<Mistake>,
+    /// A listener that cannot be bound, or that has no usable certificate, is left out as well, where another one can be
+    /// used: so it is with an intakes.yaml that is not taken strictly.
+    pub lenient: bool,
 }
 
 /// `http:`
@@ -125,7 +147,7 @@ pub struct HttpLimits {
 pub struct Input {
     /// Its key in the file; `%inputname%` and the metrics' `input` label.
     pub name: String,
-    /// At least one.
+    /// At least one, unless there is `impstats`.
     pub listen: Vec<Listen>,
     /// How streams are cut into frames (datagrams are a frame each).
     pub framing: Framing,
@@ -149,6 +171,9 @@ pub struct Input {
     pub tls: Option<InputTls>,
     /// When a RELP sender is told that its message has arrived.
     pub acknowledge: Acknowledge,
+    /// It takes nothing from outside: its messages are the relay's own counts, in the shape of rsyslog's impstats, once in
+    /// so long. `listen` is empty then.
+    pub impstats: Option<Duration>,
 }
 
 /// `acknowledge`: what has become of a message when its RELP sender may forget it.

@@ -296,6 +296,13 @@ const READY: Described = Described {
     help: "1 while every socket is bound and the relay is not stopping.",
 };
 
+const LEFT_OUT: Described = Described {
+    name: "forebay_configuration_left_out",
+    kind: Kind::Amount,
+    unit: Unit::Count,
+    help: "What the configuration asks for and is not done: entries of an intakes.yaml that cannot be used; /status names them.",
+};
+
 const BUILD: Described = Described {
     name: "forebay_build_info",
     kind: Kind::Amount,
@@ -312,8 +319,17 @@ const SHARDS: Described = Described {
 
 /// Every metric that is exported, in the order of docs/METRICS.md.
 pub fn described() -> impl Iterator<Item = Described> {
-    let single =
-        [RELEASE_SECONDS, ACKNOWLEDGE_SECONDS, SYNC_SECONDS, REQUEST_SECONDS, CERTIFICATE_EXPIRY, READY, BUILD, SHARDS];
+    let single = [
+        RELEASE_SECONDS,
+        ACKNOWLEDGE_SECONDS,
+        SYNC_SECONDS,
+        REQUEST_SECONDS,
+        CERTIFICATE_EXPIRY,
+        READY,
+        LEFT_OUT,
+        BUILD,
+        SHARDS,
+    ];
     let all = InputMeters::METRICS
         .iter()
         .chain(RouteMeters::METRICS)
@@ -353,6 +369,8 @@ pub struct Meters {
     pub expiries: Expiries,
     /// Every socket is bound, and the relay is not stopping.
     pub ready: AtomicBool,
+    /// What the configuration asks for and is not done.
+    pub left_out: Amount,
     names: Names,
     histograms: Vec<RouteHistograms>,
     recorder: PrometheusRecorder,
@@ -414,6 +432,7 @@ impl Meters {
                 outputs: config.outputs.iter().map(|_| OutputExpiries::default()).collect(),
             },
             ready: AtomicBool::new(false),
+            left_out: Amount::default(),
             histograms: config.routes.iter().map(|_| RouteHistograms::default()).collect(),
             handle: recorder.handle(),
             names,
@@ -463,6 +482,7 @@ impl Meters {
         };
         gauge(BUILD.name, vec![version], 1.0);
         gauge(READY.name, vec![], f64::from(u8::from(self.ready.load(Relaxed))));
+        gauge(LEFT_OUT.name, vec![], self.left_out.value() as f64);
         gauge(SHARDS.name, vec![], self.names.shards as f64);
         self.export_expiries();
         let mut text = self.handle.render();

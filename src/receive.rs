@@ -25,6 +25,7 @@ mod accept;
 mod bind;
 mod datagram;
 mod gate;
+mod impstats;
 mod relp;
 mod stream;
 
@@ -185,6 +186,10 @@ impl Receivers {
             Socket::Relp(listener) => accept::spawn_tcp(self, listener, Spoken::Relp, tasks),
             Socket::RelpTls(listener) => accept::spawn_tls(self, listener, Spoken::Relp, tasks),
             Socket::Unix(listener) => accept::spawn_unix(self, listener, tasks),
+            Socket::Impstats(counts) => {
+                impstats::spawn(self, *counts, tasks);
+                Ok(())
+            }
         }
     }
 

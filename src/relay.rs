@@ -89,7 +89,8 @@ impl Relay {
     /// # Errors
     /// See [`StartError`].
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let common = Arc::new(common(config)?);
+        let (common, dark) = common(config)?;
+        let common = Arc::new(common);
         // Before any socket: two relays on one spool is a mistake to be told of at once.
         let spool = spool::start(&common.config, &common.meters).map_err(StartError::Spool)?;
         let (ports, spool) = spool.unzip();
@@ -98,9 +99,17 @@ impl Relay {
             Some(address) => Some(admin::bind(address).map_err(|source| StartError::Admin { address, source })?),
             None => None,
         };
-        let bound = receive::bind_all(&common.config).map_err(StartError::Bind)?;
-        let mut listening: Vec<_> = bound.iter().map(|bound| (bound.input, bound.url.clone())).collect();
+        let (bound, errors) =
+            receive::bind_all(&common.config, &dark.iter().map(|(input, _)| *input).collect::<Vec<_>>());
+        let has_url = |bound: &&Bound| !bound.url.is_empty();
+        let mut listening: Vec<_> =
+            bound.iter().filter(has_url).map(|bound| (bound.input, bound.url.clone())).collect();
         listening.dedup();
+        let goes_on_without = common.config.lenient && !listening.is_empty();
+        if !errors.is_empty() && !goes_on_without {
+            return Err(StartError::Bind(errors));
+        }
+        let left_out = left_out(&common, dark, &errors);
         for (input, url) in &listening {
             let name = common.config.inputs.get(*input).map(|input| input.name.as_str()).unwrap_or_default();
             info!(input = %name, address = %url, "listening");
@@ -117,6 +126,7 @@ impl Relay {
             let admin = Arc::new(Admin {
                 common: Arc::clone(&common),
                 listening: listening.clone(),
+                left_out,
                 spool: spool.as_ref().map(|spool| Arc::clone(spool.shared())),
             });
             let serve = move || server.serve(admin);
@@ -173,30 +183,48 @@ impl Relay {
     }
 }
 
+/// Counts and tells what is left out, and lists it with what the configuration has left out already.
+fn left_out(common: &Common, dark: Vec<(usize, String)>, errors: &[BindError]) -> Vec<String> {
+    let more = dark.into_iter().map(|(_, why)| why).chain(errors.iter().map(ToString::to_string));
+    let more: Vec<String> = more.inspect(|why| error!("left out: {why}")).collect();
+    let left_out: Vec<String> = common.config.left_out.iter().map(ToString::to_string).chain(more).collect();
+    common.meters.left_out.set(left_out.len() as u64);
+    left_out
+}
+
 /// TLS of every input and output that has it, by index.
 struct Certificates {
     acceptors: Vec<Option<Arc<tls::Server>>>,
     connectors: Vec<Option<Arc<tls::Client>>>,
+    /// Inputs that are left out, and why: their certificates cannot be used.
+    dark: Vec<(usize, String)>,
 }
 
 /// Reads all certificates that `config` names.
 ///
 /// # Errors
-/// All that cannot be used, not only the first.
+/// All that cannot be used, not only the first; those of an input only where the configuration is not
+/// [lenient](Config::lenient), or where no other input is left.
 fn certificates(config: &Config, expiries: &Expiries) -> Result<Certificates, Vec<String>> {
     tls::install_provider();
-    let mut mistakes = Vec::new();
+    let (mut mistakes, mut dark) = (Vec::new(), Vec::new());
     let mut acceptors = Vec::new();
-    for (input, expiry) in config.inputs.iter().zip(&expiries.inputs) {
+    for (index, (input, expiry)) in config.inputs.iter().zip(&expiries.inputs).enumerate() {
         let server = input.tls.as_ref().map(|tls| tls::Server::new(&input.name, tls, expiry)).transpose();
-        acceptors.push(or_mistake(server, "inputs", &input.name, &mut mistakes).map(Arc::new));
+        let mut wrong = Vec::new();
+        acceptors.push(or_mistake(server, "inputs", &input.name, &mut wrong).map(Arc::new));
+        dark.extend(wrong.into_iter().map(|mistake| (index, mistake)));
+    }
+    let listeners = config.inputs.iter().filter(|input| !input.listen.is_empty()).count();
+    if !config.lenient || dark.len() == listeners {
+        mistakes.extend(dark.drain(..).map(|(_, mistake)| mistake));
     }
     let mut connectors = Vec::new();
     for (output, expiries) in config.outputs.iter().zip(&expiries.outputs) {
         let client = output.tls.as_ref().map(|tls| tls::Client::new(&output.name, tls, expiries)).transpose();
         connectors.push(or_mistake(client, "outputs", &output.name, &mut mistakes).map(Arc::new));
     }
-    if mistakes.is_empty() { Ok(Certificates { acceptors, connectors }) } else { Err(mistakes) }
+    if mistakes.is_empty() { Ok(Certificates { acceptors, connectors, dark }) } else { Err(mistakes) }
 }
 
 fn or_mistake<T>(of: Result<Option<T>, TlsError>, kind: &str, name: &str, mistakes: &mut Vec<String>) -> Option<T> {
@@ -206,12 +234,14 @@ fn or_mistake<T>(of: Result<Option<T>, TlsError>, kind: &str, name: &str, mistak
     })
 }
 
-/// Looks at the certificates that `config` names: what [`Relay::start`] would refuse, without binding anything.
+/// Looks at the certificates that `config` names: what [`Relay::start`] would refuse, or leave out (that is returned),
+/// without binding anything.
 ///
 /// # Errors
 /// [`StartError::Tls`].
-pub fn check_certificates(config: &Config) -> Result<(), StartError> {
-    certificates(config, &Meters::new(config).expiries).map(drop).map_err(StartError::Tls)
+pub fn check_certificates(config: &Config) -> Result<Vec<String>, StartError> {
+    let read = certificates(config, &Meters::new(config).expiries).map_err(StartError::Tls)?;
+    Ok(read.dark.into_iter().map(|(_, why)| why).collect())
 }
 
 /// Starts the thread that looks at certificates' files, where there are any: one that hangs on a dead mount holds up the
@@ -241,9 +271,11 @@ fn start_files(config: &Config) -> std::io::Result<Vec<Option<FileWriter>>> {
     config.outputs.iter().map(file_of).collect()
 }
 
-fn common(config: Config) -> Result<Common, StartError> {
+/// What all shards share, and the inputs that are left out.
+fn common(config: Config) -> Result<(Common, Vec<(usize, String)>), StartError> {
     let meters = Arc::new(Meters::new(&config));
-    let Certificates { acceptors, connectors } = certificates(&config, &meters.expiries).map_err(StartError::Tls)?;
+    let certificates = certificates(&config, &meters.expiries).map_err(StartError::Tls)?;
+    let Certificates { acceptors, connectors, dark } = certificates;
     let shares = shard::shares(&config);
     if config.outputs.iter().any(|output| output.replay_window > shares.window_max) {
         warn!(
@@ -253,7 +285,7 @@ fn common(config: Config) -> Result<Common, StartError> {
     }
     // The folder is the spool's, which is claimed before anybody asks for a name.
     let folder = config.spool.as_ref().map(|spool| spool.dir.clone());
-    Ok(Common {
+    let common = Common {
         names: Names::start(folder).map_err(StartError::Thread)?,
         web: Arc::new(Web::new(&config, &meters)),
         files: start_files(&config).map_err(StartError::Thread)?,
@@ -267,7 +299,8 @@ fn common(config: Config) -> Result<Common, StartError> {
         meters,
         heartbeats: (0..config.cores).map(|_| AtomicU64::new(since_epoch().as_secs())).collect(),
         config,
-    })
+    };
+    Ok((common, dark))
 }
 
 /// Starts a thread a shard; returns once each of them reads its sockets. Each tells when it ends, whatever ends it.

@@ -1,5 +1,5 @@
 //! The few kernel calls that no library wraps safely: batched datagram reads, unacknowledged bytes, kernel drops, holes in
-//! files.
+//! files, what the process has used.
 //!
 //! The only module where `unsafe` is allowed. Each function is safe to call: it owns or borrows all memory that it
 //! hands to the kernel, for the whole call.
@@ -30,6 +30,47 @@ pub struct Datagram<'a> {
 /// Octets of a datagram that lie in the dense part of a batch's memory: nearly all syslog datagrams fit, so that a batch
 /// of 64 stays within 128 KiB of cache.
 const HEAD_BYTES: usize = 2048;
+
+/// What the process has used so far: getrusage(2). Times in microseconds, memory in KiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time in the program.
+    pub user_us: u64,
+    /// Processor time in the kernel.
+    pub system_us: u64,
+    /// The most that was resident.
+    pub resident_kib_max: u64,
+    /// Page faults without reading, and with.
+    pub faults: [u64; 2],
+    /// Blocks of 512 octets read and written.
+    pub blocks: [u64; 2],
+    /// Context switches, voluntary and others.
+    pub switches: [u64; 2],
+}
+
+/// What the process has used so far.
+///
+/// # Errors
+/// What the kernel says; it has no reason to.
+pub fn usage() -> io::Result<Usage> {
+    let mut raw = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the kernel writes one rusage to where it is told to, which is memory for one.
+    let result = unsafe { libc::getrusage(libc::RUSAGE_SELF, raw.as_mut_ptr()) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: all zeroes is a valid rusage (plain numbers), and the kernel has filled it in besides.
+    let raw = unsafe { raw.assume_init() };
+    let us = |time: libc::timeval| (time.tv_sec as u64) * 1_000_000 + time.tv_usec as u64;
+    Ok(Usage {
+        user_us: us(raw.ru_utime),
+        system_us: us(raw.ru_stime),
+        resident_kib_max: raw.ru_maxrss as u64,
+        faults: [raw.ru_minflt as u64, raw.ru_majflt as u64],
+        blocks: [raw.ru_inblock as u64, raw.ru_oublock as u64],
+        switches: [raw.ru_nvcsw as u64, raw.ru_nivcsw as u64],
+    })
+}
 
 /// Buffers for receiving many datagrams in one system call. One serves any number of sockets, one after another.
 pub struct DatagramBatch {

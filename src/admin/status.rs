@@ -37,6 +37,7 @@ pub(super) fn render(admin: &Admin) -> String {
         "http": meters.http.as_ref().map(|meters| http_status(admin, meters)),
         "spool": admin.spool.as_ref().map(|spool| spool_status(admin, spool)),
         "unmatched_programs": unmatched,
+        "left_out": admin.left_out,
     });
     format!("{status:#}\n")
 }

@@ -17,12 +17,18 @@ pub(super) fn check(configuration: &Configuration) -> ExitCode {
         let kind = if note.reading == Reading::Unsupported { "warning" } else { "note" };
         say(&format!("{kind}: {note}\n"));
     }
+    for left_out in &loaded.config.left_out {
+        say(&format!("error: {left_out}\n"));
+    }
     for warning in &loaded.warnings {
         say(&format!("warning: {warning}\n"));
     }
-    if let Err(mistakes) = relay::check_certificates(&loaded.config) {
-        say(&format!("{mistakes}\n"));
-        return ExitCode::from(EXIT_CONFIG);
+    match relay::check_certificates(&loaded.config) {
+        Ok(left_out) => left_out.iter().for_each(|why| say(&format!("error: left out: {why}\n"))),
+        Err(mistakes) => {
+            say(&format!("{mistakes}\n"));
+            return ExitCode::from(EXIT_CONFIG);
+        }
     }
     print(&loaded.config.summary());
     ExitCode::SUCCESS

@@ -43,6 +43,9 @@ pub(super) fn run(options: &Run) -> ExitCode {
             Reading::Meaningless | Reading::Mapped => debug!("{note}"),
         }
     }
+    for left_out in &loaded.config.left_out {
+        error!("{left_out}");
+    }
     for warning in &loaded.warnings {
         warn!("{warning}");
     }

@@ -29,6 +29,13 @@ pub const MESSAGE_SIZE_MIN: u64 = 480;
 /// Sixty-four times Sekoia's limit: no collector takes more, and each connection may own that much.
 pub const MESSAGE_SIZE_MAX: u64 = 16 * MIB;
 
+/// rsyslog's.
+pub const IMPSTATS_INTERVAL: Duration = Duration::from_secs(300);
+/// A few dozen messages a second at most.
+pub const IMPSTATS_INTERVAL_MIN_MS: u64 = SECOND_MS;
+/// A day: whoever looks less often does not look.
+pub const IMPSTATS_INTERVAL_MAX_MS: u64 = 24 * HOUR_MS;
+
 /// Some 100 bytes of memory each when idle: 1 MB.
 pub const CONNECTIONS: usize = 10_000;
 /// A NAT gateway or load balancer in front of a site may bring all its devices from one address.

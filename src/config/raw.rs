@@ -36,6 +36,7 @@ pub(crate) type SpoolSize = Size<{ limits::SPOOL_SIZE_MIN }, { limits::SPOOL_SIZ
 pub(crate) type MinFree = Size<0, { limits::SPOOL_SIZE_MAX }>;
 pub(crate) type SyncInterval = Span<{ limits::SPOOL_SYNC_MIN_MS }, { limits::SPOOL_SYNC_MAX_MS }>;
 pub(crate) type SpillAfter = Span<{ limits::SPILL_AFTER_MIN_MS }, { limits::SPILL_AFTER_MAX_MS }>;
+pub(crate) type ImpstatsInterval = Span<{ limits::IMPSTATS_INTERVAL_MIN_MS }, { limits::IMPSTATS_INTERVAL_MAX_MS }>;
 pub(crate) type AdminListen = Or<Off, SocketAddr>;
 pub(crate) type BacklogShare = Count<1, 100>;
 pub(crate) type RelpWindow = Count<1, { limits::RELP_WINDOW_MAX }>;
@@ -78,6 +79,14 @@ pub(crate) struct Input {
     pub(crate) receive_buffer: Option<Is<ReceiveBuffer>>,
     pub(crate) tls: Option<InputTls>,
     pub(crate) acknowledge: Option<Is<Acknowledge>>,
+    pub(crate) impstats: Option<Impstats>,
+}
+
+/// `inputs.NAME.impstats`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Impstats {
+    pub(crate) interval: Option<Is<ImpstatsInterval>>,
 }
 
 /// `inputs.NAME.tls`

@@ -103,6 +103,8 @@ impl Resolver<'_> {
                     .requests_per_second
                     .map_or(limits::REQUESTS_PER_SECOND, |count| u32::try_from(count.0.0).unwrap_or(u32::MAX)),
             },
+            left_out: Vec::new(),
+            lenient: false,
         }
     }
 

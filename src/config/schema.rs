@@ -109,6 +109,7 @@ static INPUT: Shape = Shape::Map(&[&[
         ]]),
     ),
     Key("acknowledge", leaf::<Acknowledge>()),
+    Key("impstats", Shape::Map(&[&[Key("interval", leaf::<raw::ImpstatsInterval>())]])),
 ]]);
 
 static OUTPUT: Shape = Shape::Map(&[&[

@@ -34,6 +34,13 @@ pub enum Source {
         /// What is not supported is a mistake.
         strict: bool,
     },
+    /// The `intakes.yaml` of Sekoia's forwarder, and the variables that go with it.
+    Intakes {
+        /// The file.
+        path: PathBuf,
+        /// What cannot be used is a mistake, and not left out.
+        strict: bool,
+    },
     /// No file at all: `FOREBAY_INTAKE_KEY`, and where set `FOREBAY_REGION`, `FOREBAY_LISTEN`, `FOREBAY_OUTPUT`,
     /// `FOREBAY_ADMIN`.
     Environment,
@@ -42,6 +49,9 @@ pub enum Source {
 /// Where the environment's sidecar listens: the port that syslog relays use when they may not bind 514, which takes
 /// privileges. All addresses, because in a container the port is published or shared by the pod, not the address.
 pub const ENVIRONMENT_LISTEN: &str = "udp://0.0.0.0:5514,tcp://0.0.0.0:5514";
+
+/// Where the containers of Sekoia's forwarder have their intakes.
+pub const INTAKES: &str = "/intakes.yaml";
 
 impl Source {
     /// A directory's fragments or the file, as the path is.
@@ -55,7 +65,9 @@ impl Source {
             Self::File(path) => path.parent().map(FilePath::to_owned).unwrap_or_default(),
             Self::Directory(path) => path.clone(),
             Self::Rsyslog { base: Some(base), .. } => base.directory(),
-            Self::Rsyslog { base: None, .. } | Self::Text { .. } | Self::Environment => PathBuf::new(),
+            Self::Rsyslog { base: None, .. } | Self::Text { .. } | Self::Intakes { .. } | Self::Environment => {
+                PathBuf::new()
+            }
         }
     }
 
@@ -75,7 +87,7 @@ impl Source {
     /// Reads everything into one tree. `Err`: there is none.
     pub(crate) fn read(&self, environment: Environment<'_>, mistakes: &mut Mistakes) -> Result<Node, Mistake> {
         match self {
-            Self::File(path) => read_file(path, 0, mistakes),
+            Self::File(path) | Self::Intakes { path, .. } => read_file(path, 0, mistakes),
             Self::Directory(path) => read_directory(path, mistakes),
             Self::Text { name, text } => tree::read(text, &Arc::from(name.as_str()), 0, mistakes),
             Self::Rsyslog { base: Some(base), .. } => base.read(environment, mistakes),

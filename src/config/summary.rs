@@ -121,6 +121,10 @@ fn in_full(when_full: SpoolFull) -> &'static str {
 }
 
 fn write_input(out: &mut String, input: &Input) -> fmt::Result {
+    if let Some(interval) = input.impstats {
+        let every = show_duration(interval);
+        return writeln!(out, "  {}: the relay's own counts as rsyslog's impstats has them, every {every}", input.name);
+    }
     let urls: Vec<String> = input.listen.iter().map(Listen::to_string).collect();
     write!(out, "  {}: {}", input.name, urls.join(", "))?;
     let framing = match input.framing {

@@ -14,6 +14,8 @@ use tracing::warn;
 use crate::config::{Config, Input, Listen};
 use crate::sys;
 
+use super::impstats::Impstats;
+
 /// Kernel receive buffer that datagram sockets ask for: at 200,000 small datagrams a second (about 800 bytes each in
 /// the kernel's own accounting) it holds 100 ms.
 const DATAGRAM_BUFFER_BYTES: usize = 16 * 1024 * 1024;
@@ -41,6 +43,8 @@ pub enum Socket {
     Unix(UnixListener),
     /// Unix datagrams.
     UnixDatagram(UnixDatagram),
+    /// No socket: our own counts.
+    Impstats(Box<Impstats>),
 }
 
 /// A bound socket, and where it belongs.
@@ -77,14 +81,12 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// Binds everything: each UDP and TCP address once a shard (`SO_REUSEPORT`), unix sockets once.
-///
-/// # Errors
-/// All failures, not only the first.
-pub fn bind_all(config: &Config) -> Result<Vec<Bound>, Vec<BindError>> {
+/// Binds everything but the inputs of `without`: each UDP and TCP address once a shard (`SO_REUSEPORT`), unix sockets once.
+/// Returns what is bound, and all failures.
+pub fn bind_all(config: &Config, without: &[usize]) -> (Vec<Bound>, Vec<BindError>) {
     let mut bound = Vec::new();
     let mut errors = Vec::new();
-    for (index, input) in config.inputs.iter().enumerate() {
+    for (index, input) in config.inputs.iter().enumerate().filter(|(index, _)| !without.contains(index)) {
         for listen in &input.listen {
             match bind(index, input, listen, config.cores) {
                 Ok(sockets) => bound.extend(sockets),
@@ -92,7 +94,18 @@ pub fn bind_all(config: &Config) -> Result<Vec<Bound>, Vec<BindError>> {
             }
         }
     }
-    if errors.is_empty() { Ok(bound) } else { Err(errors) }
+    // Last: their lines name the ports that the kernel chose.
+    let counted: Vec<Bound> = config
+        .inputs
+        .iter()
+        .enumerate()
+        .filter_map(|(index, input)| {
+            let socket = Socket::Impstats(Box::new(Impstats::of(config, &bound, input.impstats?)));
+            Some(Bound { input: index, shard: index % config.cores, socket, url: String::new() })
+        })
+        .collect();
+    bound.extend(counted);
+    (bound, errors)
 }
 
 fn bind(index: usize, input: &Input, listen: &Listen, shards: usize) -> io::Result<Vec<Bound>> {

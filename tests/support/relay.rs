@@ -55,6 +55,17 @@ impl Relay {
         Self::spawn(command, tempfile::tempdir().unwrap())
     }
 
+    /// Starts with this `intakes.yaml`, with these variables and arguments, and with a spool and an admin server of its own.
+    pub fn start_with_intakes(intakes: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("intakes.yaml");
+        std::fs::write(&file, intakes).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+        command.args(["run", "--log-format", "json", "--intakes"]).arg(&file).args(arguments);
+        set_for_intakes(&mut command, directory.path(), variables);
+        Self::spawn(command, directory)
+    }
+
     fn spawn(mut command: Command, directory: TempDir) -> Self {
         let mut child = command.stderr(Stdio::piped()).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -240,6 +251,16 @@ impl Relay {
         });
         measured.unwrap_or_else(|last| panic!("the relay spins: {last}"));
     }
+}
+
+/// Variables beside an `intakes.yaml`: the spool in `directory`, the admin server at a free port, and these.
+pub fn set_for_intakes(command: &mut Command, directory: &Path, variables: &[(&str, &str)]) {
+    remove_own_variables(command);
+    for name in ["REGION", "ENDPOINT", "RELP_OUTPUT", "DISK_SPACE", "MEMORY_MESSAGES"] {
+        command.env_remove(name);
+    }
+    command.env("FOREBAY_SPOOL", directory.join("spool")).env("FOREBAY_ADMIN", "127.0.0.1:0");
+    command.envs(variables.iter().copied());
 }
 
 /// What whoever runs the tests has set for the program is not meant for them.

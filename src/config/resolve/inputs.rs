@@ -1,5 +1,7 @@
 //! `inputs:`: listeners, their certificates, what is acknowledged.
 
+use std::time::Duration;
+
 use super::*;
 use crate::config::{Acknowledge, InputTls, Oversize};
 
@@ -8,7 +10,8 @@ impl Resolver<'_> {
         let path = Path::root().key("inputs").key(name);
         self.check_name(name, &path);
         let listen: Vec<Listen> = raw.listen.into_iter().map(|Is(listen)| listen).collect();
-        if listen.is_empty() {
+        let impstats = raw.impstats.map(|raw| self.impstats(&raw, &path));
+        if listen.is_empty() && impstats.is_none() && !self.is_refused(&path.key("impstats")) {
             self.missing(&path.key("listen"), "missing, expected a URL or a list of them");
         }
         let tls = self.input_tls_for(raw.tls, &listen, &path.key("tls"));
@@ -29,7 +32,19 @@ impl Resolver<'_> {
             receive_buffer: raw.receive_buffer.map(|size| size.0.0),
             tls,
             acknowledge,
+            impstats,
         }
+    }
+
+    /// An input whose messages are our own has nothing of what says how others' are taken.
+    fn impstats(&mut self, raw: &raw::Impstats, path: &Path) -> Duration {
+        for name in self.names(path).iter().filter(|name| *name != "impstats") {
+            let path = path.key(name);
+            if !self.is_refused(&path) {
+                self.mistake(&path, "given besides \"impstats\", which takes nothing from outside");
+            }
+        }
+        raw.interval.as_ref().map_or(limits::IMPSTATS_INTERVAL, |interval| interval.0.0)
     }
 
     fn input_tls_for(&mut self, raw: Option<raw::InputTls>, listen: &[Listen], path: &Path) -> Option<InputTls> {
