@@ -158,7 +158,7 @@ fn by_rsyslogd(executable: &Path, text: &str) -> BTreeMap<String, Vec<Vec<u8>>> 
     rsyslogd.ended();
     let errors = rsyslogd.lines("errors");
     assert!(errors.iter().all(|line| !line.contains("error during parsing")), "{errors:#?}");
-    sinks.end(&rsyslogd.path("port").parent().unwrap().to_path_buf())
+    sinks.end(rsyslogd.path("port").parent().unwrap())
 }
 
 /// How forebay gets a file of rsyslog's.
