@@ -146,6 +146,15 @@ fn a_call_is_its_rulesets_steps_and_a_queue_makes_it_work_on_a_copy() {
         &format!("{copy}if $hostname == 'h' then call r\n/b\nstop\n"),
         &["($hostname == 'h') and (not (($hostname == 'h') and ($msg == 'x'))) -> a +", " -> b"],
     );
+    // Each calls the next one ten times: a billion steps.
+    let many: String = (0..9)
+        .map(|index| format!("ruleset(name=\"r{index}\") {{ {} }}\n", format!("call r{}\n", index + 1).repeat(10)))
+        .collect();
+    let (_, mistakes) = read(&format!("{many}ruleset(name=\"r9\") {{ set $.a = 'x'; }}\ncall r0\n"));
+    assert!(
+        mistakes.iter().any(|mistake| mistake.ends_with("steps: rulesets that are called too often")),
+        "{mistakes:?}"
+    );
     let (_, mistakes) = read("ruleset(name=\"r\") { call s }\nruleset(name=\"s\") { call r }\ncall r\ncall t\n");
     assert_eq!(
         mistakes,
