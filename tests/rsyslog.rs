@@ -241,7 +241,7 @@ fn import_can_leave_keys_to_the_environment() {
 }
 
 #[test]
-fn check_reports_each_construct_and_run_takes_files_alone() {
+fn check_reports_each_construct_of_files_alone() {
     let directory = tempfile::tempdir().unwrap();
     let file = mill(directory.path());
     let check = |more: &[&str]| {

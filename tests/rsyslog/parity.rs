@@ -1,9 +1,10 @@
-//! The same file run by a real rsyslogd and, imported, by forebay: the same messages in, the same octets at each destination.
+//! The same file run by a real rsyslogd and, as it is and imported, by forebay: the same messages in, the same octets at each destination.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -157,21 +158,40 @@ fn by_rsyslogd(executable: &Path, text: &str) -> BTreeMap<String, Vec<Vec<u8>>> 
     rsyslogd.ended();
     let errors = rsyslogd.lines("errors");
     assert!(errors.iter().all(|line| !line.contains("error during parsing")), "{errors:#?}");
-    sinks.end(&rsyslogd.path("port").parent().unwrap().to_path_buf())
+    sinks.end(rsyslogd.path("port").parent().unwrap())
 }
 
-/// The same from forebay, with what `import` makes of the text.
-fn by_forebay(text: &str) -> BTreeMap<String, Vec<Vec<u8>>> {
+/// How forebay gets a file of rsyslog's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// `forebay run --rsyslog FILE`
+    AsItIs,
+    /// `forebay import rsyslog FILE`, and the result as a configuration.
+    Imported,
+}
+
+/// The same from forebay.
+fn by_forebay(text: &str, way: Way) -> BTreeMap<String, Vec<Vec<u8>>> {
     let (sinks, text) = Sinks::for_text(text);
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap();
     let text = text.replace("LISTEN", "port=\"0\"").replace("DIRECTORY", path);
     let file = write(directory.path(), "rsyslog.conf", &text);
-    let files = [file];
+    let files = [file.clone()];
     let loaded = load(&with_files(&files, false)).unwrap_or_else(|report| panic!("{report}\n{text}"));
     assert_imports_as(&loaded, &files);
-    let (imported, _) = import_rsyslog(&files, Keys::Found).unwrap_or_else(|report| panic!("{report}"));
-    let mut relay = Relay::start(&imported);
+    let mut relay = match way {
+        Way::Imported => {
+            let (imported, _) = import_rsyslog(&files, Keys::Found).unwrap_or_else(|report| panic!("{report}"));
+            Relay::start(&imported)
+        }
+        // Behind the arguments that all relays of tests get.
+        Way::AsItIs => Relay::start_as("", |program| {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("exec \"$0\" \"$@\" --rsyslog '{}'", file.display()), program]);
+            command
+        }),
+    };
     send_tcp(relay.address("lan", "tcp"), &messages().iter().flat_map(|message| counted(message)).collect::<Vec<u8>>());
     relay.stop_clean();
     sinks.end(directory.path())
@@ -184,19 +204,22 @@ fn assert_the_same(rules: &str) {
     let Some(executable) = installed("rsyslogd") else { return };
     let text = format!("{INPUT}{rules}");
     let expected = by_rsyslogd(&executable, &text);
-    let found = by_forebay(&text);
-    assert_eq!(expected.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>(), "{text}");
     assert!(expected.values().any(|octets| !octets.is_empty()), "nothing arrived: {text}");
-    for (name, expected) in expected {
-        let mut found = found[&name].clone();
-        let mut expected = expected;
-        if expected.len() > 1 && !name.starts_with("UDP") {
-            (expected, found) = (lines(&expected), lines(&found));
+    for way in [Way::AsItIs, Way::Imported] {
+        let found = by_forebay(&text, way);
+        assert_eq!(expected.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>(), "{way:?}: {text}");
+        for (name, expected) in &expected {
+            let (mut expected, mut found) = (expected.clone(), found[name].clone());
+            if expected.len() > 1 && !name.starts_with("UDP") {
+                (expected, found) = (lines(&expected), lines(&found));
+            }
+            assert_eq!(shown(&found), shown(&expected), "{name}, forebay's ({way:?}) on the left\n{rules}");
         }
-        let show =
-            |all: &[Vec<u8>]| all.iter().map(|octets| String::from_utf8_lossy(octets).into_owned()).collect::<Vec<_>>();
-        assert_eq!(show(&found), show(&expected), "{name}, forebay's on the left\n{rules}");
     }
+}
+
+fn shown(all: &[Vec<u8>]) -> Vec<String> {
+    all.iter().map(|octets| String::from_utf8_lossy(octets).into_owned()).collect()
 }
 
 fn lines(streams: &[Vec<u8>]) -> Vec<Vec<u8>> {
@@ -287,10 +310,10 @@ action(type=\"omfile\" file=\"DIRECTORY/never.out\")
     let input = INPUT.replace("LISTEN", "ruleset=\"mill\" LISTEN");
     let Some(executable) = installed("rsyslogd") else { return };
     let text = format!("{input}{rules}");
-    let (expected, found) = (by_rsyslogd(&executable, &text), by_forebay(&text));
+    let (expected, found) = (by_rsyslogd(&executable, &text), by_forebay(&text, Way::AsItIs));
     assert!(expected.values().all(|streams| streams.len() == 1 || streams.is_empty()));
     let of = |all: &BTreeMap<String, Vec<Vec<u8>>>| ["TCP_A", "TCP_B"].map(|name| all[name].clone());
-    assert_eq!(of(&found), of(&expected));
+    assert_eq!(of(&found).map(|streams| shown(&streams)), of(&expected).map(|streams| shown(&streams)));
     assert!(of(&expected).iter().all(|streams| streams[0].len() > 100));
 }
 
@@ -362,7 +385,7 @@ fn actions_over_tls_send_the_same() {
             frames
         };
         let expected = arrived(&|text| drop(by_rsyslogd(&executable, text)));
-        let found = arrived(&|text| drop(by_forebay(text)));
+        let found = arrived(&|text| drop(by_forebay(text, Way::Imported)));
         assert_eq!(found, expected, "forebay's on the left, {driver}");
     }
 }

@@ -21,6 +21,10 @@ use crate::config::tree::{Node, Value};
 /// Rulesets that call each other.
 const CALLS_DEEP_MAX: usize = 16;
 
+/// Steps that are looked at, those of called rulesets each time they are called: many times what a file of the largest size
+/// has without calls.
+const STEPS_MAX: usize = 200_000;
+
 /// Octets of a route's condition; the loader's own limit is the same.
 const CONDITION_LEN_MAX: usize = 65_536;
 
@@ -35,6 +39,7 @@ pub(super) struct Flattener<'a> {
     pub(super) routes: Vec<Node>,
     names: HashSet<String>,
     output_names: HashSet<String>,
+    steps: usize,
 }
 
 /// What surely happens next.
@@ -78,6 +83,7 @@ impl<'a> Flattener<'a> {
             routes: Vec::new(),
             names: HashSet::new(),
             output_names: HashSet::new(),
+            steps: 0,
         }
     }
 
@@ -105,6 +111,14 @@ impl<'a> Flattener<'a> {
     }
 
     fn step(&mut self, step: &Step, way: &mut Way, next: Next) -> bool {
+        self.steps += 1;
+        if self.steps >= STEPS_MAX || self.routes.len() > limits::ROUTES_MAX {
+            if self.steps == STEPS_MAX {
+                let message = format!("more than {STEPS_MAX} steps: rulesets that are called too often");
+                self.mistakes.add(&step.at, &"", message);
+            }
+            return true;
+        }
         match &step.kind {
             StepKind::Send(send) => self.send(&step.at, send, way, next),
             StepKind::Stop => self.stop(&step.at, way),
@@ -244,6 +258,7 @@ impl<'a> Flattener<'a> {
         if let Some(when) = conditions::all(&guard) {
             if when.len() > CONDITION_LEN_MAX {
                 self.mistakes.add(at, &"", format!("conditions of more than {CONDITION_LEN_MAX} octets around this"));
+                return route;
             }
             route.set("when", Node::text(at, when));
         }

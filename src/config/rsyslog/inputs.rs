@@ -112,6 +112,26 @@ pub(super) fn of_directive(
     }
 }
 
+impl Input {
+    /// Gives it a name that the configuration has for it.
+    pub(super) fn rename(&mut self, name: &str) {
+        self.name = clean_name(&[name]);
+        self.is_named = true;
+    }
+}
+
+/// The certificates of the whole configuration, for a listener that speaks TLS.
+pub(super) fn set_certificates(input: &mut Input, globals: &Globals, of_clients: bool) {
+    let mut tls = Node::map(&input.at);
+    let ca = globals.ca.as_ref().filter(|_| of_clients);
+    for (name, value) in [("cert", globals.cert.as_ref()), ("key", globals.key.as_ref()), ("client_ca", ca)] {
+        if let Some((at, value)) = value {
+            tls.set(name, Node::text(at, value));
+        }
+    }
+    input.node.set("tls", tls);
+}
+
 /// A unix datagram socket.
 pub(super) fn socket(at: &Position, construct: &str, path: &str) -> Input {
     let mut node = Node::map(at);

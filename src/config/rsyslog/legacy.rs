@@ -26,6 +26,11 @@ pub(super) struct Legacy {
     /// Rulesets of listeners that follow, by scheme.
     bound: Vec<(&'static str, String)>,
     udp_address: Option<String>,
+    input_name: Option<String>,
+    /// 1: TLS.
+    input_mode: Option<String>,
+    /// `x509/…`: clients must show a certificate.
+    input_auth: String,
     /// Who may send: protocol, networks.
     pub(super) allowed: Vec<(Position, String, Vec<String>)>,
     /// Queue settings that no action has taken yet, and those of the main queue.
@@ -108,6 +113,9 @@ impl Legacy {
             ruleset: DEFAULT_RULESET.to_owned(),
             bound: Vec::new(),
             udp_address: None,
+            input_name: None,
+            input_mode: None,
+            input_auth: String::new(),
             allowed: Vec::new(),
             main_queue: None,
             own_queue: false,
@@ -131,7 +139,15 @@ impl Legacy {
         }
         if let Some((_, scheme, kind)) = LISTENERS.iter().find(|(known, ..)| *known == lower) {
             let address = self.udp_address.as_deref().filter(|_| *scheme == "udp");
-            let mut input = inputs::of_directive(at, &construct, kind, scheme, address, value);
+            let is_tls = *kind == "imtcp" && is_tls(globals.driver.as_deref(), self.input_mode.as_deref());
+            let mut input =
+                inputs::of_directive(at, &construct, kind, if is_tls { "tls" } else { scheme }, address, value);
+            if is_tls {
+                inputs::set_certificates(&mut input, globals, self.input_auth.starts_with("x509/"));
+            }
+            if let Some(name) = self.input_name.take() {
+                input.rename(&name);
+            }
             input.ruleset = self.bound.iter().rev().find(|(bound, _)| bound == scheme).map(|(_, name)| name.clone());
             return Some(input);
         }
@@ -224,6 +240,18 @@ impl Legacy {
             "rulesetcreatemainqueue" => {
                 self.own_queue = is_on(value);
                 "a ruleset that is called with a copy of the message"
+            }
+            "inputtcpserverstreamdrivermode" => {
+                self.input_mode = Some(value.to_owned());
+                "TLS of the inputs that follow"
+            }
+            "inputtcpserverstreamdriverauthmode" => {
+                value.clone_into(&mut self.input_auth);
+                "\"client_ca\" of the inputs that follow"
+            }
+            "inputtcpserverinputname" | "inputudpserverinputname" | "inputptcpserverinputname" => {
+                self.input_name = Some(value.to_owned());
+                "the name of the input that follows"
             }
             "udpserveraddress" => {
                 self.udp_address = Some(value.to_owned()).filter(|address| address != "*");

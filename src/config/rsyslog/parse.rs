@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::scan::Scanner;
 use super::syntax::{Kind, Object, Param, PropertyFilter, Statement, unescape};
+use crate::config::leaf::mask_keys;
 use crate::config::report::Mistake;
 
 /// Blocks in blocks. Nobody reads more than a few; the rest is room for a mistake to be reported as what it is.
@@ -354,7 +355,7 @@ impl Parser<'_> {
         self.scan.eat_word(&name);
         self.scan.skip_blanks()?;
         if !self.scan.eat('=') {
-            return Err(self.scan.unexpected(&format!("\"=\" behind {name}")));
+            return Err(self.scan.unexpected(&format!("\"=\" behind {}", mask_keys(&name))));
         }
         self.scan.skip_blanks()?;
         let values = match self.scan.peek() {

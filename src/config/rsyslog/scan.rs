@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::config::leaf::mask_keys;
 use crate::config::report::{Mistake, Position};
 
 /// A place in a text.
@@ -81,14 +82,14 @@ impl<'a> Scanner<'a> {
         self.fault(self.here(), format!("found {}, expected {expected}", self.found()))
     }
 
-    /// What stands here, for a report: a word, or a character.
+    /// What stands here, for a report: a word, or a character. Where a template's quotes are not escaped, the word is a key.
     fn found(&self) -> String {
-        let word: String = self.rest().chars().take_while(|each| is_word(*each)).take(24).collect();
+        let word: String = self.rest().chars().take_while(|each| is_word(*each)).take(40).collect();
         match (word.is_empty(), self.peek()) {
             (_, None) => "the end of the file".to_owned(),
             (_, Some('\n')) => "the end of the line".to_owned(),
             (true, Some(other)) => format!("\"{}\"", other.escape_default()),
-            (false, _) => format!("\"{word}\""),
+            (false, _) => format!("\"{}\"", mask_keys(&word)),
         }
     }
 

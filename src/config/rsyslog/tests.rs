@@ -146,6 +146,15 @@ fn a_call_is_its_rulesets_steps_and_a_queue_makes_it_work_on_a_copy() {
         &format!("{copy}if $hostname == 'h' then call r\n/b\nstop\n"),
         &["($hostname == 'h') and (not (($hostname == 'h') and ($msg == 'x'))) -> a +", " -> b"],
     );
+    // Each calls the next one ten times: a billion steps.
+    let many: String = (0..9)
+        .map(|index| format!("ruleset(name=\"r{index}\") {{ {} }}\n", format!("call r{}\n", index + 1).repeat(10)))
+        .collect();
+    let (_, mistakes) = read(&format!("{many}ruleset(name=\"r9\") {{ set $.a = 'x'; }}\ncall r0\n"));
+    assert!(
+        mistakes.iter().any(|mistake| mistake.ends_with("steps: rulesets that are called too often")),
+        "{mistakes:?}"
+    );
     let (_, mistakes) = read("ruleset(name=\"r\") { call s }\nruleset(name=\"s\") { call r }\ncall r\ncall t\n");
     assert_eq!(
         mistakes,
@@ -248,6 +257,23 @@ fn tls_is_taken_over_from_directives_objects_and_the_whole() {
 }
 
 #[test]
+fn listeners_of_old_speak_tls_where_they_are_told_to() {
+    let text = "$DefaultNetstreamDriver gtls\n$DefaultNetstreamDriverCAFile /ca\n$DefaultNetstreamDriverCertFile /cert\n\
+                $DefaultNetstreamDriverKeyFile /key\n$InputTCPServerStreamDriverMode 1\n\
+                $InputTCPServerStreamDriverAuthMode x509/certvalid\n$InputTCPServerInputName gate\n\
+                $InputTCPServerRun 6514\n$UDPServerAddress 127.0.0.1\n$UDPServerRun 514\n";
+    let (foreign, _) = read(text);
+    let inputs = entries(&foreign, "inputs");
+    let [(name, input), (udp, datagrams)] = inputs.as_slice() else { panic!("{inputs:?}") };
+    assert_eq!((name.as_str(), udp.as_str()), ("gate", "imudp"));
+    assert!(text_of(input, "listen").starts_with("tls://0.0.0.0:6514"));
+    let tls = input.get("tls").expect("certificates");
+    assert_eq!(["cert", "key", "client_ca"].map(|key| text_of(tls, key)), ["/cert", "/key", "/ca"]);
+    assert_eq!(text_of(datagrams, "listen"), "udp://127.0.0.1:514");
+    assert_eq!(unsupported(text), Vec::<String>::new());
+}
+
+#[test]
 fn queues_are_one_spool() {
     let rows = [
         ("main_queue(queue.type=\"LinkedList\" queue.size=\"10\")\n/a\n", None),
@@ -291,6 +317,8 @@ fn mistakes_of_syntax_have_their_place() {
         ("call\n", "1:5: found the end of the line, expected a ruleset's name"),
         ("*.*\n", "2:1: found the end of the file, expected an action or a block"),
         ("set $.a 'x';\n", "1:5: found \"set\", expected $.NAME = EXPRESSION;"),
+        ("template(string=\"intake_key=\"abcdefgh12345678\"]\")\n", "1:46: found \"\\\"\", expected \"=\" behind ****"),
+        ("/a\nabcdefgh12345678\n", "2:1: found \"****\", expected a directive"),
         ("services:\n", "1:1: found \"services\", expected a directive"),
     ];
     for (text, expected) in rows {
