@@ -262,6 +262,16 @@ fn names_that_are_alike_are_told_apart_and_the_admin_server_gives_way() {
 }
 
 #[test]
+fn an_intake_is_not_taken_for_another_whose_name_begins_alike() {
+    let text = README.replace("Techno1", "fw").replace("Techno2\n  protocol: tcp", "fw.tls\n  protocol: tls");
+    let loaded = loaded(&text, &[("FOREBAY_CERTS", "/nowhere")], false).unwrap_or_else(|report| panic!("{report}"));
+    let names: Vec<&str> = loaded.config.inputs.iter().map(|input| input.name.as_str()).collect();
+    assert_eq!(names, ["fw", "techno_3"]);
+    assert_eq!(loaded.config.left_out.len(), 2, "{:?}", loaded.config.left_out);
+    assert!(loaded.config.left_out.iter().all(|mistake| mistake.message.starts_with("\"fw.tls\" is left out")));
+}
+
+#[test]
 fn a_key_is_no_place_for_variables() {
     let text = README.replace("KEY1", "Aa1bCd2eFg3hIj4k-${HOME}");
     let config = good(&text, &[("HOME", "/root")]);
