@@ -59,7 +59,7 @@ pub(super) fn load(file: &FilePath, strict: bool, environment: Environment<'_>) 
         }
         match load_tree(build::tree(&root.at, &intakes, &settings), Mistakes::default(), &source, environment) {
             Ok(loaded) => break loaded,
-            Err(report) => leave_out(&mut intakes, report, &mut findings)?,
+            Err(report) => leave_out(&mut intakes, &report, &mut findings)?,
         }
     };
     host::look(settings.spool.as_ref().map(|(dir, _)| dir.as_path()), &mut findings.notes);
@@ -87,22 +87,19 @@ fn items<'a>(root: &'a Node, findings: &mut Findings) -> Result<&'a [Node], Repo
 }
 
 /// Takes those intakes out that a report speaks of. `Err`: it speaks of something else, too.
-fn leave_out(intakes: &mut Vec<Intake>, report: Report, findings: &mut Findings) -> Result<(), Report> {
-    let mut left_out = Vec::new();
-    for mistake in report.mistakes() {
-        // The place alone says whose it is: all that an intake is made of stands where the entry does.
-        let whose = intakes.iter().position(|intake| intake.holds(&mistake.at, &mistake.path));
-        let Some(index) = whose else {
-            return Err(findings.report(report.mistakes()));
-        };
-        let name = intakes.get(index).map(|intake| intake.shown.clone()).unwrap_or_default();
-        findings.bad.add(&mistake.at, &mistake.path, format!("\"{name}\" is left out: {}", mistake.message));
-        left_out.push(index);
+fn leave_out(intakes: &mut Vec<Intake>, report: &Report, findings: &mut Findings) -> Result<(), Report> {
+    let is_about_any = |mistake: &Mistake| intakes.iter().any(|intake| intake.holds(&mistake.at));
+    if !report.mistakes().iter().all(is_about_any) {
+        return Err(findings.report(report.mistakes()));
     }
-    let mut index = 0;
-    intakes.retain(|_| {
-        index += 1;
-        !left_out.contains(&(index - 1))
+    intakes.retain(|intake| {
+        let mut is_good = true;
+        for mistake in report.mistakes().iter().filter(|mistake| intake.holds(&mistake.at)) {
+            let message = format!("\"{}\" is left out: {}", intake.shown, mistake.message);
+            findings.bad.add(&mistake.at, &mistake.path, message);
+            is_good = false;
+        }
+        is_good
     });
     Ok(())
 }

@@ -193,7 +193,7 @@ const BAD: &str = "intakes:
 #[test]
 fn what_is_bad_is_left_out_by_name_and_the_others_run() {
     let variables = [("FOREBAY_CERTS", "/nowhere")];
-    let Loaded { config, warnings } = loaded(BAD, &variables, false).unwrap_or_else(|report| panic!("{report}"));
+    let Loaded { config, warnings, .. } = loaded(BAD, &variables, false).unwrap_or_else(|report| panic!("{report}"));
     let names: Vec<&str> = config.inputs.iter().map(|input| input.name.as_str()).collect();
     assert_eq!(names, ["good_one", "_tenth__gr__e"]);
     let no_file = "cannot be read: No such file or directory (os error 2)";
@@ -259,6 +259,16 @@ fn names_that_are_alike_are_told_apart_and_the_admin_server_gives_way() {
     assert_eq!(names, ["techno1", "techno1_2", "techno_3"]);
     assert_eq!(config.admin, None);
     assert_eq!(good(&alike, &[("FOREBAY_ADMIN", "0.0.0.0:9600")]).admin.map(|address| address.port()), Some(9600));
+}
+
+#[test]
+fn an_intake_is_not_taken_for_another_whose_name_begins_alike() {
+    let text = README.replace("Techno1", "fw").replace("Techno2\n  protocol: tcp", "fw.tls\n  protocol: tls");
+    let loaded = loaded(&text, &[("FOREBAY_CERTS", "/nowhere")], false).unwrap_or_else(|report| panic!("{report}"));
+    let names: Vec<&str> = loaded.config.inputs.iter().map(|input| input.name.as_str()).collect();
+    assert_eq!(names, ["fw", "techno_3"]);
+    assert_eq!(loaded.config.left_out.len(), 2, "{:?}", loaded.config.left_out);
+    assert!(loaded.config.left_out.iter().all(|mistake| mistake.message.starts_with("\"fw.tls\" is left out")));
 }
 
 #[test]

@@ -72,11 +72,13 @@ impl std::fmt::Debug for Intake {
 }
 
 impl Intake {
-    /// Whether a mistake at this place, with this path, is about this intake.
-    pub(super) fn holds(&self, at: &Position, path: &str) -> bool {
-        let of_input = format!("inputs.{}", self.name);
-        let is_input = path.strip_prefix(&of_input).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        is_input || (path.starts_with("routes[") && (*at == self.at || *at == self.key.0))
+    /// Whether what is wrong at this place is about this intake: all that is made of it stands where its values do.
+    pub(super) fn holds(&self, place: &Position) -> bool {
+        let of_listener = match &self.takes {
+            Takes::Listener { at, tls, .. } => *at == *place || tls.iter().flatten().any(|(at, _)| at == place),
+            Takes::Stats => false,
+        };
+        of_listener || self.at == *place || self.key.0 == *place
     }
 
     /// What it listens at: two listeners of one kind cannot share a port.

@@ -264,10 +264,16 @@ fn queue(config: &Config, index: usize, route: &Route) -> Option<Queue> {
 }
 
 fn sending(index: usize, output: &Output) -> Sending {
-    let first = output.targets.first().filter(|_| matches!(output.protocol, Protocol::Syslog(_)));
+    let transport = match output.protocol {
+        Protocol::Syslog(_) => Some("TCP"),
+        Protocol::Udp => Some("UDP"),
+        _ => None,
+    };
     Sending {
         index,
-        name: first.map(|target| format!("TCP-{}-{}", target.host, target.port)),
+        name: transport
+            .zip(output.targets.first())
+            .map(|(transport, target)| format!("{transport}-{}-{}", target.host, target.port)),
         bytes: Since::default(),
         failures: 0,
         is_down: false,
