@@ -56,9 +56,14 @@ impl Ended {
 
 /// Runs `forebay check` with these outputs, a route to each by its name, and these arguments.
 fn check(outputs: &[(&str, String)], arguments: &[&str]) -> Ended {
+    check_with("", outputs, arguments)
+}
+
+/// The same with more of a configuration.
+fn check_with(more: &str, outputs: &[(&str, String)], arguments: &[&str]) -> Ended {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("forebay.yaml");
-    let mut text = "inputs: {lan: {listen: 'udp://127.0.0.1:0'}}\noutputs:\n".to_owned();
+    let mut text = format!("inputs: {{lan: {{listen: 'udp://127.0.0.1:0'}}}}\n{more}outputs:\n");
     for (name, keys) in outputs {
         text.push_str(&format!("  {name}: {{{keys}}}\n"));
     }
@@ -267,6 +272,44 @@ fn fallback_addresses_files_and_datagrams_are_looked_at_too() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     receiver.set_nonblocking(true).unwrap();
     assert!(receiver.recv(&mut [0; 10]).is_err());
+}
+
+#[test]
+fn addresses_that_a_relay_has_kept_are_tried_when_the_name_has_none_and_nothing_is_written_there() {
+    let collector = Collector::start_plain();
+    let folder = tempfile::tempdir().unwrap();
+    let (names, kept) = (folder.path().join("names"), "forebay names 1\nnowhere.invalid 127.0.0.1\n");
+    std::fs::write(&names, kept).unwrap();
+    let more = format!("spool: {{dir: {}}}\n", folder.path().display());
+    let to = format!("to: 'tcp://nowhere.invalid:{}', connect_timeout: 2s", collector.address.port());
+    let ended = check_with(&more, &[("old", to)], &["--connect", "--json"]);
+    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    let found = ended.json();
+    assert_eq!(of(&found, "old")["targets"][0]["resolved_by"], "last_good");
+    assert_eq!(std::fs::read_to_string(&names).unwrap(), kept);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_collector_that_demands_a_certificate_of_ours_is_found_out_with_both_versions_of_tls() {
+    let certificates = Certificates::new();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let collector = Collector::start(&certificates);
+        collector.present(certificates.demanding(&[version]));
+        let (client, ca) = (&certificates.client, certificates.ca.display());
+        let with = format!(
+            "to: 'tls://{}', tls: {{ca: {ca}, client_cert: {}, client_key: {}}}",
+            collector.address,
+            client.cert.display(),
+            client.key.display()
+        );
+        let outputs = [("without", tls_to(&collector, &certificates)), ("with", with)];
+        let found = check(&outputs, &["--connect", "--json"]).json();
+        let failure = &first(&found, "without")["failure"];
+        assert_eq!(failure["step"], "tls", "{version:?}: {found:#}");
+        assert!(failure["what"].as_str().unwrap().contains("demands a client certificate"), "{failure}");
+        assert_eq!(of(&found, "with")["deliverable"], true, "{version:?}: {found:#}");
+    }
 }
 
 #[test]

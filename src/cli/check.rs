@@ -51,7 +51,12 @@ pub(super) fn check(options: &Check) -> ExitCode {
     if options.connect {
         match connect(&loaded.config, None, options.json) {
             Ok(true) => {}
-            Ok(false) => return ExitCode::from(EXIT_RUNTIME),
+            Ok(false) => {
+                if options.route.is_some() {
+                    say("nothing was sent\n");
+                }
+                return ExitCode::from(EXIT_RUNTIME);
+            }
             Err(code) => return code,
         }
     }

@@ -1,12 +1,19 @@
 //! The first words with a far end, and no message: what answers where an output leads.
 
-use std::time::SystemTime;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
 
 use crate::config::{Output, Protocol, Target};
 use crate::road::Connection;
 use crate::tls;
 
 use super::{https, relp};
+
+/// How long the far end's farewell is waited for: a few round trips.
+const FAREWELL_WAIT: Duration = Duration::from_secs(1);
 
 /// What the far end said, where the protocol has it say something.
 #[derive(Debug, Clone, Default)]
@@ -44,7 +51,14 @@ pub async fn greet(
         _ => {
             let Connection { mut stream, .. } = connection;
             relp::shut(&mut stream).await;
-            Ok(Greeting::default())
+            // With TLS 1.3 a server looks at our certificate after the handshake (RFC 8446 section 4.4.2.4): its alert comes in
+            // place of its farewell. One that says nothing has nothing against us.
+            match timeout(FAREWELL_WAIT, stream.read(&mut [0; 64])).await {
+                Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    Err(tls.map_or_else(|| error.to_string(), |tls| tls.explain(&error)))
+                }
+                _ => Ok(Greeting::default()),
+            }
         }
     }
 }

@@ -90,6 +90,9 @@ fn of_tls(peer: SocketAddr, server_name: &str, error: &io::Error, target: &Targe
 pub(super) fn of_session(what: String, step: &'static str, target: &Target) -> Failure {
     let next = match step {
         "relp" => format!("look whether RELP is spoken at {} (Sekoia's port for it is 11514)", target.address()),
+        // The words say which.
+        "tls" => "give the output a client certificate that the far end takes (tls.client_cert and tls.client_key)"
+            .to_owned(),
         _ => format!("look whether HTTP is spoken at {}, and at the proxy where there is one", target.address()),
     };
     Failure { step, what, next }

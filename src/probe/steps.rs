@@ -167,7 +167,8 @@ impl Way<'_> {
                 *next = Instant::now() + self.shared.request_every;
                 "http"
             }
-            _ => "relp",
+            Protocol::Relp { .. } => "relp",
+            _ => "tls",
         };
         let begun = Instant::now();
         match greet(self.output, self.client, target, connection).await {
