@@ -4,6 +4,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::Poll;
 
@@ -38,11 +39,16 @@ pub enum ProbeError {
 /// # Errors
 /// See [`ProbeError`]; what an output comes to is in its [`Finding`].
 pub fn connect(config: &Config, only: Option<&str>) -> Result<Vec<Finding>, ProbeError> {
+    connect_with(config, config.spool.as_ref().map(|spool| spool.dir.clone()), only)
+}
+
+/// The same, with what a relay has kept of names in the folder `kept`.
+fn connect_with(config: &Config, kept: Option<PathBuf>, only: Option<&str>) -> Result<Vec<Finding>, ProbeError> {
     let clients = relay::clients(config)?;
     // What cryptography does once in a process is nothing that a handshake is to be blamed for.
     clients.iter().flatten().take(1).for_each(|client| client.warm_up());
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let findings = runtime.block_on(steps::all_outputs(config, &clients, only));
+    let findings = runtime.block_on(steps::all_outputs(config, &clients, kept, only));
     // A call of the C library may hang, and nobody waits for it any more.
     runtime.shutdown_background();
     Ok(findings?)

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -233,12 +234,14 @@ pub struct Delivered {
 }
 
 /// Sends `frame` as a relay of this configuration sends what arrives by its first route, without listening anywhere. Returns
-/// once it is released or given up, after `limit` at the latest. `config` has one shard and no spool.
+/// once it is released or given up, after `limit` at the latest. `config` has one shard and no spool; where `kept` is the
+/// folder of one, the last good addresses in it are used as a relay would, and nothing is written there.
 ///
 /// # Errors
 /// See [`StartError`].
-pub fn deliver(config: Config, frame: &[u8], limit: Duration) -> Result<Delivered, StartError> {
-    let common = Arc::new(common(config)?);
+pub fn deliver(config: Config, kept: Option<PathBuf>, frame: &[u8], limit: Duration) -> Result<Delivered, StartError> {
+    let names = Names::start_reading(kept).map_err(StartError::Thread)?;
+    let common = Arc::new(Common { names, ..common(config)? });
     common.web.keep_answers();
     shard::deliver(&common, frame, limit).map_err(StartError::Thread)?;
     let Some(route) = common.meters.routes.first() else { return Ok(Delivered::default()) };

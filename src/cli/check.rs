@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::config::{Config, Log, LogFormat};
-use crate::probe::{self, Finding, Outcome, Sending};
+use crate::probe::{self, Finding, Outcome, ProbeError, Sending};
 use crate::relay;
 
 use super::run::EXIT_RUNTIME;
@@ -49,7 +49,7 @@ pub(super) fn check(options: &Check) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if options.connect {
-        match connect(&loaded.config, None, options.json) {
+        match told(probe::connect(&loaded.config, None), options.json) {
             Ok(true) => {}
             Ok(false) => {
                 if options.route.is_some() {
@@ -66,9 +66,9 @@ pub(super) fn check(options: &Check) -> ExitCode {
     }
 }
 
-/// Tries the outputs, or that one; whether messages can be delivered to all of them.
-fn connect(config: &Config, only: Option<&str>, as_json: bool) -> Result<bool, ExitCode> {
-    let findings = probe::connect(config, only).map_err(|error| {
+/// Prints what was found; whether messages can be delivered to all outputs that were tried.
+fn told(findings: Result<Vec<Finding>, ProbeError>, as_json: bool) -> Result<bool, ExitCode> {
+    let findings = findings.map_err(|error| {
         say(&format!("{error}\n"));
         ExitCode::from(EXIT_RUNTIME)
     })?;
@@ -92,7 +92,7 @@ fn send(config: Config, route: &str, text: Option<&str>, is_tried: bool) -> Exit
         }
     };
     if !is_tried {
-        match connect(sending.config(), Some(&sending.output), false) {
+        match told(sending.connect(), false) {
             Ok(true) => {}
             Ok(false) => {
                 say("nothing was sent\n");

@@ -16,6 +16,8 @@ use crate::template::{Context, Renderer};
 use crate::time::since_epoch;
 use crate::tls::stamp;
 
+use super::{Finding, ProbeError};
+
 /// How long a message may take at least, whatever `shutdown_timeout` says: name, connection, handshake and answer.
 const LIMIT_MIN: Duration = Duration::from_secs(15);
 
@@ -39,6 +41,8 @@ pub enum SendError {
 #[derive(Debug)]
 pub struct Sending {
     config: Config,
+    /// The spool's folder, where last good addresses are kept.
+    kept: Option<PathBuf>,
     frame: Vec<u8>,
     /// What to search for: in the message, and in no other.
     pub mark: String,
@@ -95,14 +99,18 @@ impl Sending {
         let rendering = Rendering { template: template.clone(), intake_key: intake_key.clone() };
         let shown = shown(&rendering.masked(all_keys.iter()), &frame);
         config.routes = vec![Route { conditions: Conditions::default(), continues: false, ..route }];
-        // What waits in the spool is a running relay's business.
+        // What waits in the spool is a running relay's business; what it knows of names is of use.
+        let kept = config.spool.as_ref().map(|spool| spool.dir.clone());
         (config.spool, config.cores, config.admin) = (None, 1, None);
-        Ok(Self { config, frame, mark, output, file, shown })
+        Ok(Self { config, kept, frame, mark, output, file, shown })
     }
 
-    /// The configuration that it goes by: one route, all outputs.
-    pub fn config(&self) -> &Config {
-        &self.config
+    /// Tries its output, as [`super::connect`] does.
+    ///
+    /// # Errors
+    /// See [`ProbeError`].
+    pub fn connect(&self) -> Result<Vec<Finding>, ProbeError> {
+        super::connect_with(&self.config, self.kept.clone(), Some(&self.output))
     }
 
     /// Sends it as the relay does, once; returns when the far end has answered as its protocol has it, or not in time.
@@ -110,10 +118,10 @@ impl Sending {
     /// # Errors
     /// When nothing could begin.
     pub fn send(self) -> Result<Outcome, StartError> {
-        let Self { config, frame, output, .. } = self;
+        let Self { config, kept, frame, output, .. } = self;
         let protocol = config.outputs.iter().find(|each| each.name == output).map(|each| each.protocol.clone());
         let limit = config.shutdown_timeout.max(LIMIT_MIN);
-        let delivered = relay::deliver(config, &frame, limit)?;
+        let delivered = relay::deliver(config, kept, &frame, limit)?;
         Ok(outcome(&delivered, protocol.as_ref()))
     }
 }

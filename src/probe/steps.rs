@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -40,10 +41,11 @@ struct Shared {
 pub(super) async fn all_outputs(
     config: &Config,
     clients: &[Option<Arc<tls::Client>>],
+    kept: Option<PathBuf>,
     only: Option<&str>,
 ) -> io::Result<Vec<Finding>> {
     let shared = Shared {
-        names: Names::start_reading(config.spool.as_ref().map(|spool| spool.dir.clone()))?,
+        names: Names::start_reading(kept)?,
         attempts: Semaphore::new(ATTEMPTS_MAX),
         next_request: Mutex::new(Instant::now()),
         request_every: Duration::from_secs(1) / config.http.requests_per_second.max(1),
