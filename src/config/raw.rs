@@ -19,7 +19,7 @@ use super::url::{ProxyUrl, To};
 use super::{
     Acknowledge, Compression, Durability, Listen, LogFormat, Mode, OutputFraming, Oversize, SpoolFull, limits,
 };
-use crate::route::{FacilitySet, Name, SeveritySet};
+use crate::route::{Expression, FacilitySet, Name, SeveritySet};
 use crate::syslog::Framing;
 use crate::template::Template;
 
@@ -178,6 +178,7 @@ pub(crate) struct Conditions {
     pub(crate) facility: Vec<Is<FacilitySet>>,
     pub(crate) severity: Vec<Is<SeveritySet>>,
     pub(crate) message: Vec<MessageTest>,
+    pub(crate) when: Option<Is<Expression>>,
 }
 
 /// `routes[].message[]`: exactly one of the two.

@@ -202,6 +202,22 @@ impl Resolver<'_> {
         self.warnings.add(&at, path, message);
     }
 
+    /// Where the octet of a value's text stands, and what a message has to add where that is not known.
+    fn position_within(&self, path: &Path, octet: usize) -> (Position, String) {
+        let mut at = self.position(path);
+        let place = match self.node(path).map(|node| &node.value) {
+            Some(Value::Scalar(scalar)) => scalar.text_column.zip(scalar.text.get(..octet)),
+            _ => None,
+        };
+        match place {
+            Some((column, before)) => {
+                at.column = column + before.chars().count();
+                (at, String::new())
+            }
+            None => (at, format!(" (at octet {octet} of the text)")),
+        }
+    }
+
     fn masked(&self, path: &Path) -> Option<String> {
         match &self.node(path)?.value {
             Value::Scalar(scalar) => super::schema::masked(scalar),

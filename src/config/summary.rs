@@ -248,7 +248,7 @@ fn url(output: &Output) -> String {
 
 /// `program unbound* or nsd, and severity err, crit, alert or emerg`; nothing where there are no conditions.
 fn in_words(conditions: &Conditions) -> String {
-    let Conditions { program, hostname, peer, input, facility, severity, message, not } = conditions;
+    let Conditions { program, hostname, peer, input, facility, severity, message, when, not } = conditions;
     let facilities =
         Facility::names().iter().filter(|name| Facility::parse(name).is_some_and(|code| facility.contains(code)));
     let severities =
@@ -267,6 +267,10 @@ fn in_words(conditions: &Conditions) -> String {
         any("message", message.iter().map(test)),
     ];
     parts.retain(|part| !part.is_empty());
+    if let Some(when) = when {
+        // One line, however many it was written on.
+        parts.push(format!("when {}", when.text().lines().map(str::trim).collect::<Vec<_>>().join(" ")));
+    }
     if let Some(not) = not {
         parts.push(format!("not ({})", in_words(not)));
     }
