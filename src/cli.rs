@@ -12,6 +12,7 @@ mod demo;
 mod import;
 mod log;
 mod run;
+mod shell;
 mod spool;
 
 /// The configuration is wrong.
@@ -41,7 +42,10 @@ enum Command {
     /// /intakes.yaml of Sekoia's forwarder is, with that program's variables.
     Run(Run),
     /// Checks a configuration and says what would happen, without opening a socket. Exits with 78 on mistakes.
-    Check(Configuration),
+    ///
+    /// With --connect every output's way out is tried as well, step by step, and no message is sent; with --send-test
+    /// one message is. Both exit with 1 where something does not work.
+    Check(check::Check),
     /// Shows the whole of it on this machine: a relay, a TLS collector in Sekoia's place, a stream of messages.
     ///
     /// Prints what arrives, with keys masked, then the ledger, and goes on listening for messages of yours until Ctrl-C.
@@ -53,6 +57,15 @@ enum Command {
     /// Looks into the spool, on a stopped or a running relay: what waits on the disk, and taking it out or putting it in.
     #[command(subcommand)]
     Spool(spool::Spool),
+    /// Prints a script that completes forebay's commands and options in a shell.
+    ///
+    /// bash: forebay completions bash > /etc/bash_completion.d/forebay
+    /// zsh: forebay completions zsh > /usr/local/share/zsh/site-functions/_forebay
+    /// fish: forebay completions fish > ~/.config/fish/completions/forebay.fish
+    #[command(verbatim_doc_comment)]
+    Completions(shell::Completions),
+    /// Prints forebay's manual page, or writes one for each command into a folder.
+    Man(shell::Manual),
 }
 
 #[derive(Debug, Args)]
@@ -113,10 +126,12 @@ pub fn main() -> ExitCode {
     };
     match cli.command {
         Command::Run(run) => run::run(&run),
-        Command::Check(configuration) => check::check(&configuration),
+        Command::Check(options) => check::check(&options),
         Command::Import(command) => import::import(&command),
         Command::Demo(options) => demo::demo(&options),
         Command::Spool(command) => spool::spool(&command),
+        Command::Completions(options) => shell::completions(&options),
+        Command::Man(options) => shell::manual(&options),
     }
 }
 

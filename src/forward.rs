@@ -30,6 +30,7 @@ use connection::End;
 use establish::{Established, Failure};
 pub use file::FileWriter;
 pub use flight::WINDOW_MEMORY;
+pub use greet::{Greeting, greet};
 pub use https::Web;
 
 use flight::Flight;
@@ -41,6 +42,7 @@ mod connection;
 mod establish;
 mod file;
 mod flight;
+mod greet;
 mod https;
 mod leave;
 mod ramp;

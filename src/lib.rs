@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod names;
 pub mod pipeline;
 mod posix;
+pub mod probe;
 pub mod receipts;
 pub mod receive;
 pub mod relay;

@@ -136,10 +136,23 @@ impl Names {
         Self::start_with(folder, Means::system())
     }
 
+    /// The same, with what a relay has kept in `folder`, where nothing is written.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn start_reading(folder: Option<PathBuf>) -> io::Result<Self> {
+        let known = Known::new(folder.map(|folder| folder.join("names")).as_deref());
+        Self::run(Arc::new(known), Means::system(), None)
+    }
+
     /// With servers and a library that are not the system's.
     fn start_with(folder: Option<PathBuf>, means: Means) -> io::Result<Self> {
         let path = folder.map(|folder| folder.join("names"));
-        let known = Arc::new(Known::new(path.as_deref()));
+        Self::run(Arc::new(Known::new(path.as_deref())), means, path)
+    }
+
+    /// `path` is where last good addresses are kept.
+    fn run(known: Arc<Known>, means: Means, path: Option<PathBuf>) -> io::Result<Self> {
         let (requests, questions) = mpsc::channel(REQUESTS_MAX);
         let (shared, start) = (Arc::clone(&known), move |known| desk::run(questions, known, means, path));
         thread::Builder::new().name("names".into()).spawn(move || start(shared))?;

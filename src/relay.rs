@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -231,6 +232,54 @@ fn or_mistake<T>(of: Result<Option<T>, TlsError>, kind: &str, name: &str, mistak
     of.unwrap_or_else(|error| {
         mistakes.push(format!("{kind}.{name}.tls: {error}"));
         None
+    })
+}
+
+/// TLS towards each output that has it, by index.
+///
+/// # Errors
+/// [`StartError::Tls`], which also tells of the inputs' certificates.
+pub fn clients(config: &Config) -> Result<Vec<Option<Arc<tls::Client>>>, StartError> {
+    let certificates = certificates(config, &Meters::new(config).expiries).map_err(StartError::Tls)?;
+    Ok(certificates.connectors)
+}
+
+/// What became of one message.
+#[derive(Debug, Default)]
+pub struct Delivered {
+    /// The far end has it, as a relay's counters have it.
+    pub released: bool,
+    /// It was refused for good.
+    pub refused: bool,
+    /// It rendered to nothing.
+    pub empty: bool,
+    /// A connection broke meanwhile.
+    pub broken: bool,
+    /// The intake does not take the key: why, and for how many seconds more a relay would wait.
+    pub parked: Option<(String, u64)>,
+    /// Status and body of the last answer over HTTPS.
+    pub answer: Option<(u16, Vec<u8>)>,
+}
+
+/// Sends `frame` as a relay of this configuration sends what arrives by its first route, without listening anywhere. Returns
+/// once it is released or given up, after `limit` at the latest. `config` has one shard and no spool; where `kept` is the
+/// folder of one, the last good addresses in it are used as a relay would, and nothing is written there.
+///
+/// # Errors
+/// See [`StartError`].
+pub fn deliver(config: Config, kept: Option<PathBuf>, frame: &[u8], limit: Duration) -> Result<Delivered, StartError> {
+    let names = Names::start_reading(kept).map_err(StartError::Thread)?;
+    let common = Arc::new(Common { names, ..common(config)?.0 });
+    common.web.keep_answers();
+    shard::deliver(&common, frame, limit).map_err(StartError::Thread)?;
+    let Some(route) = common.meters.routes.first() else { return Ok(Delivered::default()) };
+    Ok(Delivered {
+        released: route.released.value() > 0,
+        refused: route.dropped_refused.value() > 0,
+        empty: route.dropped_empty.value() > 0,
+        broken: common.meters.outputs.iter().any(|output| output.broken.value() > 0),
+        parked: common.web.parked(0),
+        answer: common.web.last_answer(),
     })
 }
 

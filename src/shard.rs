@@ -16,11 +16,12 @@ use crate::config::{Action, Config, Input, Output, Protocol};
 use crate::forward::{FileWriter, Forwarder, Rendering, Said, WINDOW_MEMORY, Web};
 use crate::metrics::Meters;
 use crate::names::Names;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, WhenFull};
 use crate::receive::{Bound, Gate, Receivers, Shared};
 use crate::road::Targets;
 use crate::spool::Port;
 use crate::stop::{self, Stop};
+use crate::syslog::Frame;
 use crate::time::since_epoch;
 use crate::tls;
 
@@ -138,6 +139,35 @@ pub fn run(
     // Whatever still runs must not hold the stop up.
     runtime.shutdown_background();
     left
+}
+
+/// Sends one message through a pipeline and forwarders of its own, which are told to stop at once: they send what waits, and
+/// close in order. Returns after `limit` at the latest.
+///
+/// # Errors
+/// When the runtime cannot be built, or a forwarder fails (a bug).
+pub fn deliver(common: &Arc<Common>, frame: &[u8], limit: Duration) -> std::io::Result<()> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().build_local(tokio::runtime::LocalOptions::default())?;
+    let delivered = runtime.block_on(async {
+        let shares = shares(&common.config);
+        let pipeline = Rc::new(Pipeline::new(&common.config, shares.queues, Arc::clone(&common.meters), None));
+        let (stopper, stop) = stop::channel();
+        let mut forwarders = JoinSet::new();
+        for forwarder in forwarders_of(common, &pipeline, shares, &stop) {
+            forwarders.spawn_local(forwarder.run());
+        }
+        let frame = Frame { bytes: frame, flaw: None };
+        // Whether it was taken, its counters say.
+        let _offer = pipeline.turn(0).offer(frame, None, WhenFull::Drop);
+        stopper.stop(Instant::now() + limit);
+        while let Some(ended) = forwarders.join_next().await {
+            ended.map_err(std::io::Error::other)?;
+        }
+        Ok(())
+    });
+    runtime.shutdown_background();
+    delivered
 }
 
 async fn serve(

@@ -7,13 +7,17 @@ use std::path::PathBuf;
 use rustls::pki_types::pem;
 
 pub use client::Client;
+pub use presented::{Presented, stamp};
 pub use server::Server;
+pub use session::Session;
+pub use verifier::refused_chain;
 
 mod client;
 mod files;
 mod presented;
 mod reload;
 mod server;
+mod session;
 mod verifier;
 
 /// Why certificates cannot be used. Names the file, never its content.

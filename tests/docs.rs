@@ -135,7 +135,7 @@ fn anchors(text: &str) -> Vec<String> {
 fn forebay_words(line: &str) -> Option<Vec<String>> {
     let line = line.trim().trim_start_matches("$ ").split(" #").next().unwrap_or_default();
     let words = line.split_whitespace().skip_while(|word| *word == "sudo" || word.contains('='));
-    let words: Vec<String> = words.take_while(|word| *word != "|" && *word != "&").map(str::to_owned).collect();
+    let words: Vec<String> = words.take_while(|word| !["|", "&", ">"].contains(word)).map(str::to_owned).collect();
     let joined = words.join(" ");
     if let Some(arguments) = joined.strip_prefix("cargo run --release -- ") {
         return Some(std::iter::once("forebay").chain(arguments.split(' ')).map(str::to_owned).collect());

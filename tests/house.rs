@@ -49,14 +49,18 @@ const BORDERS: &[(&str, &[&str])] = &[
     ),
     (
         "shard",
-        &["config", "forward", "metrics", "names", "pipeline", "receive", "road", "spool", "stop", "time", "tls"],
+        &[
+            "config", "forward", "metrics", "names", "pipeline", "receive", "road", "spool", "stop", "syslog", "time",
+            "tls",
+        ],
     ),
     ("admin", &["config", "metrics", "shard", "spool", "time"]),
     (
         "relay",
         &["admin", "config", "forward", "metrics", "names", "receive", "road", "shard", "spool", "stop", "time", "tls"],
     ),
-    ("cli", &["batch", "config", "relay", "spool", "sys", "syslog", "template", "tls"]),
+    ("probe", &["config", "forward", "names", "relay", "road", "route", "syslog", "template", "time", "tls"]),
+    ("cli", &["batch", "config", "probe", "relay", "spool", "sys", "syslog", "template", "tls"]),
 ];
 
 /// The modules that only compute: octets in, octets out.
@@ -66,6 +70,8 @@ const PURE: &[&str] = &["syslog", "posix", "relp", "route", "template", "batch",
 const CRATES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
     ("hickory_resolver", &["names"]),
     ("flate2", &["forward"]),
     ("hyper", &["admin", "forward", "road"]),

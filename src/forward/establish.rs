@@ -71,7 +71,9 @@ impl Forwarder {
         }
         let connection = connector.connect(target).await?;
         match self.output.protocol {
-            Protocol::Relp { window } => Ok(Established::Relp(relp::open(self, connection, window).await?)),
+            Protocol::Relp { window } => {
+                Ok(Established::Relp(relp::open(&self.output, self.tls.as_deref(), connection, window).await?))
+            }
             _ => Ok(Established::Syslog(connection)),
         }
     }

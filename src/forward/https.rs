@@ -28,6 +28,8 @@ use super::{Forwarder, Rendering};
 
 use body::{Body, Builder};
 use exchange::{Conversation, Fault, Limits, Reply};
+pub(super) use head::greet;
+use head::{USER, host_of};
 use parking::{Look, Parking};
 use patience::Patience;
 use taken::{Fate, Taken};
@@ -37,6 +39,7 @@ mod answer;
 mod body;
 mod event;
 mod exchange;
+mod head;
 mod limiter;
 mod parking;
 mod patience;
@@ -411,6 +414,7 @@ impl<'a> Line<'a> {
                 self.has_spoken = true;
                 self.pipeline().meters().http_answered(begun.elapsed().as_secs_f64());
                 self.count(reply.status);
+                self.forwarder.web.answered(reply.status, &reply.body);
                 self.answered(&reply, &sent, plain)
             }
             Err(fault) => {
@@ -429,18 +433,14 @@ impl<'a> Line<'a> {
     }
 
     fn head(&self, target: &Target) -> Result<Request<()>, hyper::http::Error> {
-        let default = if self.forwarder.output.tls.is_some() { limits::HTTPS_PORT } else { limits::HTTP_PORT };
-        let address = target.address();
-        let suffix = format!(":{default}");
-        let host = if target.port == default { address.strip_suffix(&suffix).unwrap_or(&address) } else { &address };
         let key = self.rendering.intake_key.as_ref().map(|key| key.expose()).unwrap_or_default();
         let mut key = HeaderValue::from_bytes(key)?;
         key.set_sensitive(true);
         Request::builder()
             .method(Method::POST)
             .uri(format!("{}{BATCH_PATH}", target.path))
-            .header(HOST, host)
-            .header(USER_AGENT, concat!("forebay/", env!("CARGO_PKG_VERSION")))
+            .header(HOST, host_of(target, self.forwarder.output.tls.is_some()))
+            .header(USER_AGENT, USER)
             .header(CONTENT_TYPE, "text/plain")
             .header(CONTENT_ENCODING, "gzip")
             .header(KEY_HEADER, key)

@@ -19,11 +19,13 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
+use crate::config::Output;
 use crate::pipeline::Queue;
 use crate::relp::client::{Client, ClientError, Event};
 use crate::relp::frame::Encoder;
 use crate::road::{Connection, Stream};
 use crate::time::sleep_until_some;
+use crate::tls;
 
 use super::Forwarder;
 use super::connection::{CLOSE_WAIT, ENOUGH_BYTES, End, LAST_WORD_WAIT, LINGER, Leaving, WRITE_BYTES, closing_time};
@@ -46,6 +48,8 @@ const SERVER_CLOSE_WAIT: Duration = Duration::from_secs(1);
 pub(super) struct Opened {
     /// The address that answered.
     pub(super) peer: SocketAddr,
+    /// What the server says it is; empty where it does not say.
+    pub(super) software: String,
     stream: Stream,
     client: Client,
 }
@@ -62,19 +66,23 @@ pub(super) struct OpenError {
 ///
 /// # Errors
 /// Whatever keeps the session from opening; the server's own words where it has some.
-pub(super) async fn open(forwarder: &Forwarder, connection: Connection, window: usize) -> Result<Opened, OpenError> {
+pub(super) async fn open(
+    output: &Output,
+    tls: Option<&tls::Client>,
+    connection: Connection,
+    window: usize,
+) -> Result<Opened, OpenError> {
     let Connection { peer, stream } = connection;
     let client = Client::new(u32::try_from(window).unwrap_or(u32::MAX));
-    let mut opened = Opened { peer, stream, client };
-    let limit = forwarder.output.handshake_timeout;
-    let answer = timeout(limit, opened.negotiate()).await;
+    let mut opened = Opened { peer, software: String::new(), stream, client };
+    let answer = timeout(output.handshake_timeout, opened.negotiate()).await;
     let why = match answer {
         Ok(Ok(software)) => {
-            debug!(output = %forwarder.output.name, %peer, software, "the RELP session is open");
-            return Ok(opened);
+            debug!(output = %output.name, %peer, software, "the RELP session is open");
+            return Ok(Opened { software, ..opened });
         }
         // A client certificate that is missing or refused shows here with TLS 1.3.
-        Ok(Err(error)) => forwarder.tls.as_ref().map_or_else(|| error.to_string(), |tls| tls.explain(&error)),
+        Ok(Err(error)) => tls.map_or_else(|| error.to_string(), |tls| tls.explain(&error)),
         Err(_) => "the server does not answer our offers (handshake_timeout)".to_owned(),
     };
     Err(OpenError { peer, why })

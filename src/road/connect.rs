@@ -110,6 +110,26 @@ pub enum Stream {
     Tls(Box<TlsStream<Counted>>),
 }
 
+/// Addresses of a target, or of the proxy on the way there.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// In the order in which they are tried.
+    pub addresses: Vec<SocketAddr>,
+    /// Where they come from; `None`: the configuration gives the address itself.
+    pub source: Option<Source>,
+}
+
+/// How long each step to a connection took, as far as they were taken.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Steps {
+    /// TCP's handshake.
+    pub tcp: Option<Duration>,
+    /// The proxy's answer.
+    pub proxy: Option<Duration>,
+    /// TLS's handshake.
+    pub tls: Option<Duration>,
+}
+
 impl<'a> Connector<'a> {
     /// To the `targets` of `output`, over TLS where a configuration is given. What names resolve to is counted in `meters`.
     pub fn new(
@@ -126,6 +146,11 @@ impl<'a> Connector<'a> {
     /// Name and port of a target, by its index.
     fn place(&self, target: usize) -> (&'a str, u16) {
         self.targets.get(target).map_or(("", 0), |target| (&target.host, target.port))
+    }
+
+    /// Name and port of the proxy on the way to a target.
+    pub fn proxy(&self, target: usize) -> Option<(&str, u16)> {
+        self.via(target).map(Via::place)
     }
 
     fn via(&self, target: usize) -> Option<&Via> {
@@ -152,14 +177,14 @@ impl<'a> Connector<'a> {
     }
 
     async fn attempt(&self, target: usize) -> Result<Connection, ConnectError> {
-        let mut race = Race::new(self.resolve(target).await?);
+        let mut race = Race::new(self.resolve(target).await?.addresses);
         let deadline = Instant::now() + self.output.connect_timeout;
         let mut refused = None;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let limit = if refused.is_none() { left } else { left.max(REST_MIN) };
             let failed = match race.winner(limit, TcpStream::connect).await {
-                Some((peer, Ok(tcp))) => match self.established(target, peer, tcp).await {
+                Some((peer, Ok(tcp))) => match self.established(target, peer, tcp, &mut Steps::default()).await {
                     Ok(connection) => return Ok(connection),
                     Err(error) => {
                         refused = Some(error);
@@ -171,6 +196,24 @@ impl<'a> Connector<'a> {
             };
             return Err(refused.or(failed).unwrap_or_else(|| self.no_address(target)));
         }
+    }
+
+    /// Connects to this one of a target's addresses, and notes how long each step took, those included that succeeded
+    /// before one failed. Bounded as [`Self::connect`] is.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect_to(
+        &self,
+        target: usize,
+        peer: SocketAddr,
+        steps: &mut Steps,
+    ) -> Result<Connection, ConnectError> {
+        let begun = Instant::now();
+        let tcp = within(self.output.connect_timeout, "no answer to the connect", TcpStream::connect(peer)).await;
+        let tcp = tcp.map_err(|source| ConnectError::Connect { peer, source })?;
+        steps.tcp = Some(begun.elapsed());
+        self.established(target, peer, tcp, steps).await
     }
 
     fn no_address(&self, target: usize) -> ConnectError {
@@ -189,7 +232,7 @@ impl<'a> Connector<'a> {
         unwell: Option<SocketAddr>,
     ) -> Result<(SocketAddr, UdpSocket), ConnectError> {
         self.is_in_doubt.store(unwell.is_some(), Relaxed);
-        let mut addresses = self.resolve(target).await?;
+        let mut addresses = self.resolve(target).await?.addresses;
         if let Some(place) = addresses.iter().position(|address| Some(*address) == unwell) {
             addresses.rotate_left(place + 1);
         }
@@ -212,10 +255,14 @@ impl<'a> Connector<'a> {
         self.names.moved(host, peer).await;
     }
 
-    async fn resolve(&self, target: usize) -> Result<Vec<SocketAddr>, ConnectError> {
+    /// Where TCP would be tried, within `connect_timeout`. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`ConnectError::Resolve`].
+    pub async fn resolve(&self, target: usize) -> Result<Resolved, ConnectError> {
         let (host, port) = self.next_hop(target);
         if let Ok(address) = host.parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::new(address, port)]);
+            return Ok(Resolved { addresses: vec![SocketAddr::new(address, port)], source: None });
         }
         let is_doubted = self.is_in_doubt.load(Relaxed);
         // They are the target's, and no proxy's.
@@ -231,17 +278,25 @@ impl<'a> Connector<'a> {
             };
             resolved.add(1);
         }
-        Ok(answer.addresses)
+        Ok(Resolved { addresses: answer.addresses, source: Some(answer.source) })
     }
 
-    async fn established(&self, target: usize, peer: SocketAddr, tcp: TcpStream) -> Result<Connection, ConnectError> {
+    async fn established(
+        &self,
+        target: usize,
+        peer: SocketAddr,
+        tcp: TcpStream,
+        steps: &mut Steps,
+    ) -> Result<Connection, ConnectError> {
         self.set_options(&tcp).map_err(|source| ConnectError::Connect { peer, source })?;
         let mut counted = Counted { tcp, written: 0 };
         if let Some(via) = self.via(target) {
             let (host, port) = self.place(target);
+            let begun = Instant::now();
             let opened = timeout(self.output.handshake_timeout, via.open(&mut counted, host, port)).await;
             let opened = opened.unwrap_or(Err(Refusal::Late));
             opened.map_err(|source| ConnectError::Proxy { peer, source })?;
+            steps.proxy = Some(begun.elapsed());
         }
         let (Some(client), Some(tls)) = (&self.tls, &self.output.tls) else {
             return Ok(Connection { peer, stream: Stream::Plain(counted) });
@@ -250,10 +305,13 @@ impl<'a> Connector<'a> {
         let handshake_error = |source| ConnectError::Handshake { peer, server_name: server_name.clone(), source };
         let name = ServerName::try_from(server_name.clone())
             .map_err(|error| handshake_error(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        let begun = Instant::now();
         let handshake = TlsConnector::from(client.config()).connect(name, counted);
         let stream = within(self.output.handshake_timeout, "the peer did not finish it in time", handshake).await;
         let stream = stream.map_err(|error| io::Error::new(error.kind(), client.explain(&error)));
-        Ok(Connection { peer, stream: Stream::Tls(Box::new(stream.map_err(handshake_error)?)) })
+        let stream = stream.map_err(handshake_error)?;
+        steps.tls = Some(begun.elapsed());
+        Ok(Connection { peer, stream: Stream::Tls(Box::new(stream)) })
     }
 
     fn set_options(&self, tcp: &TcpStream) -> io::Result<()> {
@@ -272,7 +330,10 @@ impl<'a> Connector<'a> {
 }
 
 /// A socket of its own port, so that what ICMP has to say of `peer` is said to it.
-async fn datagrams_to(peer: SocketAddr) -> io::Result<UdpSocket> {
+///
+/// # Errors
+/// Where the kernel has no way there.
+pub async fn datagrams_to(peer: SocketAddr) -> io::Result<UdpSocket> {
     let any: IpAddr = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(peer).await?;
@@ -308,6 +369,14 @@ impl Stream {
         match self {
             Self::Plain(counted) => counted,
             Self::Tls(tls) => tls.get_ref().0,
+        }
+    }
+
+    /// What TLS agreed on, where it is TLS.
+    pub fn session(&self) -> Option<tls::Session> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => Some(tls::Session::of(tls.get_ref().1)),
         }
     }
 

@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::CertifiedKey;
-use rustls::{AlertDescription, ClientConfig, Error, InconsistentKeys, RootCertStore, SignatureScheme};
+use rustls::{
+    AlertDescription, ClientConfig, ClientConnection, Error, InconsistentKeys, RootCertStore, SignatureScheme,
+};
 
 use crate::config::OutputTls;
 use crate::metrics::OutputExpiries;
@@ -45,6 +47,12 @@ impl Client {
     /// What to connect with now: the next connection may be given another. Waits for no file.
     pub fn config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.loaded.now().config)
+    }
+
+    /// Does what the first handshake of a process does once, a quarter of a second's work on a slow machine.
+    pub fn warm_up(&self) {
+        let hello = ServerName::try_from("localhost").map(|name| ClientConnection::new(self.config(), name).is_ok());
+        tracing::trace!(?hello, "warmed up");
     }
 
     /// Reads the files again where they have changed. May wait for a disk.

@@ -17,13 +17,15 @@ const NAME_CHARS_MAX: usize = 255;
 
 /// What a certificate says of itself: who presented it wrote that. Clean and short enough for a line of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Presented {
+pub struct Presented {
     names: String,
-    pub(super) issuer: String,
+    /// Who has signed it.
+    pub issuer: String,
     pub(super) is_self_issued: bool,
-    pub(super) not_before: i64,
     /// Seconds since the Unix epoch.
-    pub(super) not_after: i64,
+    pub not_before: i64,
+    /// Seconds since the Unix epoch.
+    pub not_after: i64,
 }
 
 impl Presented {
@@ -60,7 +62,7 @@ impl Presented {
     }
 
     /// Whom it is for.
-    pub(super) fn names(&self) -> &str {
+    pub fn names(&self) -> &str {
         &self.names
     }
 }
@@ -85,7 +87,7 @@ pub(super) fn end_of(certificate: &CertificateDer<'_>) -> Option<i64> {
 }
 
 /// Seconds since the Unix epoch as a stamp in UTC.
-pub(super) fn stamp(seconds: i64) -> String {
+pub fn stamp(seconds: i64) -> String {
     match jiff::Timestamp::from_second(seconds) {
         Ok(stamp) => stamp.to_string(),
         Err(_) => "a time that no calendar has".to_owned(),

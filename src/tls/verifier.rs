@@ -21,6 +21,15 @@ use super::presented::{Presented, clean, end_of, stamp};
 thread_local! {
     /// What this thread refused last, and in what words.
     static REFUSED: RefCell<Option<(CertificateError, String)>> = const { RefCell::new(None) };
+
+    /// The server's chain that came with it.
+    static CHAIN: RefCell<Vec<Presented>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The chain of the server whose certificate this thread has just refused; empty where it refused none. To be asked as soon
+/// as the handshake has failed.
+pub fn refused_chain() -> Vec<Presented> {
+    CHAIN.take()
 }
 
 /// The words for `error`, if this thread has just refused a certificate for that.
@@ -73,6 +82,7 @@ impl ServerCertVerifier for Servers {
         note(&verdict, |error| {
             let name = server_name.to_str();
             let expected = Expected { who: "the peer", name: Some(&name), anchors: &self.anchors };
+            CHAIN.set(std::iter::once(end_entity).chain(intermediates).filter_map(Presented::of).collect());
             words(error, end_entity, intermediates, &expected)
         });
         verdict

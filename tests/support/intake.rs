@@ -262,9 +262,11 @@ async fn answer(request: Request<Incoming>, state: &State) -> Option<Response<Fu
     };
     let body = request.into_body().collect().await.ok()?.to_bytes();
     asked.octets = body.len();
-    let mut text = String::new();
-    flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut text).unwrap();
-    asked.events = text.split('\n').map(str::to_owned).collect();
+    if !body.is_empty() {
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut text).unwrap();
+        asked.events = text.split('\n').map(str::to_owned).collect();
+    }
     asked.number = {
         let mut seen = state.seen.lock().unwrap();
         seen.asked.push(asked.clone());

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1;
-use hyper::header::RETRY_AFTER;
+use hyper::header::{DATE, RETRY_AFTER};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::road::Stream;
 
-use super::patience::retry_after;
+use super::patience::{date, retry_after};
 
 /// Octets that hyper may hold of a request: what it has taken counts as written.
 const BUFFER: usize = 64 * 1024;
@@ -48,6 +48,8 @@ pub(super) struct Limits {
 pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) retry_after: Option<Duration>,
+    /// The far end's clock, where it says.
+    pub(super) date: Option<SystemTime>,
     /// What was read of it.
     pub(super) body: Vec<u8>,
 }
@@ -198,6 +200,7 @@ async fn read(response: Response<Incoming>, max: usize) -> hyper::Result<Reply> 
     let status = response.status().as_u16();
     let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let wait = wait.and_then(|value| retry_after(value, SystemTime::now()));
+    let date = response.headers().get(DATE).and_then(|value| date(value.to_str().ok()?));
     let mut body = Vec::new();
     let mut incoming = response.into_body();
     while let Some(frame) = incoming.frame().await {
@@ -209,7 +212,7 @@ async fn read(response: Response<Incoming>, max: usize) -> hyper::Result<Reply> 
             break;
         }
     }
-    Ok(Reply { status, retry_after: wait, body })
+    Ok(Reply { status, retry_after: wait, date, body })
 }
 
 /// An error with what caused it: hyper's own words stop short of it.

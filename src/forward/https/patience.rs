@@ -46,8 +46,12 @@ pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let at = DateTimeParser::new().parse_timestamp(value).ok()?;
-    Some(SystemTime::from(at).duration_since(now).unwrap_or_default())
+    Some(date(value)?.duration_since(now).unwrap_or_default())
+}
+
+/// A date of HTTP (RFC 9110 section 5.6.7).
+pub(super) fn date(value: &str) -> Option<SystemTime> {
+    Some(SystemTime::from(DateTimeParser::new().parse_timestamp(value.trim()).ok()?))
 }
 
 #[cfg(test)]

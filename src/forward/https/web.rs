@@ -1,6 +1,7 @@
 //! What the process's HTTPS forwarders know together.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Config;
 use crate::metrics::Meters;
@@ -15,6 +16,9 @@ pub struct Web {
     /// By route.
     parkings: Vec<Parking>,
     names: Vec<String>,
+    /// The last answer, where somebody wants to read it.
+    last_answer: Mutex<Option<(u16, Vec<u8>)>>,
+    keeps_answers: AtomicBool,
 }
 
 impl Web {
@@ -24,6 +28,24 @@ impl Web {
             limiter: Limiter::new(config.http.requests_per_second, Arc::clone(meters)),
             parkings: config.routes.iter().map(|_| Parking::default()).collect(),
             names: config.routes.iter().map(|route| route.name.clone()).collect(),
+            last_answer: Mutex::default(),
+            keeps_answers: AtomicBool::new(false),
+        }
+    }
+
+    /// Keeps the last answer from now on.
+    pub fn keep_answers(&self) {
+        self.keeps_answers.store(true, Relaxed);
+    }
+
+    /// Status and body of the last answer since [`Self::keep_answers`].
+    pub fn last_answer(&self) -> Option<(u16, Vec<u8>)> {
+        self.last_answer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn answered(&self, status: u16, body: &[u8]) {
+        if self.keeps_answers.load(Relaxed) {
+            *self.last_answer.lock().unwrap_or_else(PoisonError::into_inner) = Some((status, body.to_vec()));
         }
     }
 
