@@ -16,7 +16,9 @@ use super::leaf::{
     Span, Spoken, Text, Timeout,
 };
 use super::url::{ProxyUrl, To};
-use super::{Acknowledge, Compression, Durability, Listen, LogFormat, Mode, Oversize, SpoolFull, limits};
+use super::{
+    Acknowledge, Compression, Durability, Listen, LogFormat, Mode, OutputFraming, Oversize, SpoolFull, limits,
+};
 use crate::route::{Expression, FacilitySet, Name, SeveritySet};
 use crate::syslog::Framing;
 use crate::template::Template;
@@ -97,6 +99,7 @@ pub(crate) struct Output {
     pub(crate) mode: Option<Is<Mode>>,
     pub(crate) prefer_after: Option<Is<Timeout>>,
     pub(crate) fallback_addresses: Vec<Is<IpAddr>>,
+    pub(crate) framing: Option<Is<OutputFraming>>,
     pub(crate) tls: Option<OutputTls>,
     pub(crate) connections: Option<Is<OutputConnections>>,
     pub(crate) connect_timeout: Option<Is<Timeout>>,

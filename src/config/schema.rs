@@ -18,7 +18,7 @@ use super::raw;
 use super::report::{Mistakes, nearest};
 use super::tree::{Entry, Node, Scalar, Value};
 use super::url::To;
-use super::{Acknowledge, Compression, Durability, Listen, LogFormat, Mode, Oversize, SpoolFull};
+use super::{Acknowledge, Compression, Durability, Listen, LogFormat, Mode, OutputFraming, Oversize, SpoolFull};
 use crate::route::{Expression, FacilitySet, Name, SeveritySet};
 use crate::syslog::Framing;
 use crate::template::Template;
@@ -117,6 +117,7 @@ static OUTPUT: Shape = Shape::Map(&[&[
     Key("mode", leaf::<Mode>()),
     Key("prefer_after", leaf::<Timeout>()),
     Key("fallback_addresses", Shape::Many(&leaf::<IpAddr>())),
+    Key("framing", leaf::<OutputFraming>()),
     Key(
         "tls",
         Shape::Map(&[&[
