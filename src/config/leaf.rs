@@ -14,14 +14,13 @@ mod amount;
 mod conditions;
 
 pub(crate) use amount::{Count, Idle, Size, Span, Timeout};
+pub(crate) use conditions::{Contains, Pattern};
 
 use super::report::did_you_mean;
 use super::{Acknowledge, Compression, Durability, LogFormat, Mode, OutputFraming, Oversize, SpoolFull, limits};
 use crate::route;
 use crate::syslog::Framing;
 use crate::template::Template;
-
-pub(crate) use conditions::{Contains, Pattern};
 
 /// A value's type.
 pub(crate) trait Leaf: Sized {
