@@ -151,6 +151,7 @@ impl Relay {
     /// [`Self::wait`] says when it is done.
     pub fn stop(&self, timeout: Duration) {
         self.common.meters.ready.store(false, Relaxed);
+        self.common.taps.close();
         self.stopper.stop(Instant::now() + timeout);
     }
 
@@ -265,6 +266,7 @@ fn common(config: Config) -> Result<Common, StartError> {
         outputs: config.outputs.iter().cloned().map(Arc::new).collect(),
         said: config.outputs.iter().map(|_| Arc::default()).collect(),
         meters,
+        taps: Arc::default(),
         heartbeats: (0..config.cores).map(|_| AtomicU64::new(since_epoch().as_secs())).collect(),
         config,
     })

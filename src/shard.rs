@@ -21,6 +21,7 @@ use crate::receive::{Bound, Gate, Receivers, Shared};
 use crate::road::Targets;
 use crate::spool::Port;
 use crate::stop::{self, Stop};
+use crate::tap::Taps;
 use crate::time::since_epoch;
 use crate::tls;
 
@@ -54,6 +55,8 @@ pub struct Common {
     pub names: Names,
     /// All counts.
     pub meters: Arc<Meters>,
+    /// Who looks at what passes.
+    pub taps: Arc<Taps>,
     /// By shard: when it last turned, seconds since the Unix epoch.
     pub heartbeats: Vec<AtomicU64>,
 }
@@ -149,7 +152,8 @@ async fn serve(
     started: impl FnOnce(),
 ) -> std::io::Result<u64> {
     let shares = shares(&common.config);
-    let pipeline = Rc::new(Pipeline::new(&common.config, shares.queues, Arc::clone(&common.meters), port));
+    let pipeline = Pipeline::new(&common.config, shares.queues, Arc::clone(&common.meters), port);
+    let pipeline = Rc::new(pipeline.tapped_by(&common.taps));
     let (flush, flushing) = stop::channel();
     let mut forwarders = JoinSet::new();
     for forwarder in forwarders_of(&common, &pipeline, shares, &flushing) {
