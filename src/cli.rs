@@ -7,11 +7,13 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Loaded, LogFormat, Source};
 
+mod admin;
 mod check;
 mod demo;
 mod log;
 mod run;
 mod spool;
+mod tap;
 
 /// The configuration is wrong.
 const EXIT_CONFIG: u8 = 78;
@@ -45,6 +47,15 @@ enum Command {
     /// Prints what arrives, with keys masked, then the ledger, and goes on listening for messages of yours until Ctrl-C.
     /// Needs no configuration, no root and no network.
     Demo(demo::Demo),
+    /// Shows what a running relay sends, or what arrives, live: a message a line, intake keys masked.
+    ///
+    /// What is shown is a copy, a thousand messages a second at most: a tap slows nothing down, and says what it left out.
+    #[command(after_help = "Examples:\n  \
+        forebay tap\n  \
+        forebay tap unbound -n 10\n  \
+        forebay tap --received --peer 10.1.2.0/24 --text denied\n  \
+        forebay tap 'web*' --json --admin unix:///run/forebay/admin.sock | jq -r .hostname")]
+    Tap(tap::Tap),
     /// Looks into the spool, on a stopped or a running relay: what waits on the disk, and taking it out or putting it in.
     #[command(subcommand)]
     Spool(spool::Spool),
@@ -99,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run::run(&run),
         Command::Check(configuration) => check::check(&configuration),
         Command::Demo(options) => demo::demo(&options),
+        Command::Tap(options) => tap::tap(&options),
         Command::Spool(command) => spool::spool(&command),
     }
 }

@@ -31,6 +31,7 @@ use establish::{Established, Failure};
 pub use file::FileWriter;
 pub use flight::WINDOW_MEMORY;
 pub use https::Web;
+pub use preview::{Preview, masked};
 
 use flight::Flight;
 use leave::Place;
@@ -43,6 +44,7 @@ mod file;
 mod flight;
 mod https;
 mod leave;
+mod preview;
 mod ramp;
 mod relp;
 mod render;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::admin::{self, Admin};
-use crate::config::{Config, Listen, Output, Protocol};
+use crate::config::{AdminListen, Config, Listen, Output, Protocol};
 use crate::forward::{FileWriter, Web};
 use crate::metrics::{Expiries, Meters};
 use crate::names::Names;
@@ -43,7 +43,7 @@ pub enum StartError {
     #[error("admin: cannot listen on {address}: {source} (set admin.listen to a free address, or to off)")]
     Admin {
         /// The address.
-        address: SocketAddr,
+        address: AdminListen,
         /// Why not.
         source: std::io::Error,
     },
@@ -79,7 +79,7 @@ pub struct Relay {
     _certificates: channel::Sender<Infallible>,
     /// What listens: input and URL, the ports that the kernel chose included.
     pub listening: Vec<(usize, String)>,
-    /// Where the admin server listens.
+    /// Where the admin server listens: the first of its TCP addresses.
     pub admin: Option<SocketAddr>,
 }
 
@@ -94,10 +94,7 @@ impl Relay {
         let spool = spool::start(&common.config, &common.meters).map_err(StartError::Spool)?;
         let (ports, spool) = spool.unzip();
         let ports = ports.unwrap_or_default();
-        let admin_bound = match common.config.admin {
-            Some(address) => Some(admin::bind(address).map_err(|source| StartError::Admin { address, source })?),
-            None => None,
-        };
+        let (admin_bound, admin_addresses) = bind_admin(&common.config)?;
         let bound = receive::bind_all(&common.config).map_err(StartError::Bind)?;
         let mut listening: Vec<_> = bound.iter().map(|bound| (bound.input, bound.url.clone())).collect();
         listening.dedup();
@@ -105,26 +102,30 @@ impl Relay {
             let name = common.config.inputs.get(*input).map(|input| input.name.as_str()).unwrap_or_default();
             info!(input = %name, address = %url, "listening");
         }
-        let (admin_listener, admin_address) = admin_bound.unzip();
         // Before the first connection: a crowd of senders may take every open file there is.
-        let server = admin_listener.map(admin::Server::new).transpose().map_err(StartError::Thread)?;
+        let server = admin::Server::new(admin_bound).map_err(StartError::Thread)?;
         let (stopper, stop) = stop::channel();
         let ended = start_shards(&common, bound, ports, &stop).map_err(StartError::Thread)?;
-        if let Some(address) = admin_address {
-            info!(address = %format_args!("http://{address}"), "admin server listening");
+        for address in &admin_addresses {
+            info!(%address, "admin server listening");
         }
-        if let Some(server) = server {
+        if !admin_addresses.is_empty() {
             let admin = Arc::new(Admin {
                 common: Arc::clone(&common),
                 listening: listening.clone(),
                 spool: spool.as_ref().map(|spool| Arc::clone(spool.shared())),
+                started: std::time::Instant::now(),
             });
-            let serve = move || server.serve(admin);
+            let serve = move || server.serve(&admin);
             thread::Builder::new().name("admin".into()).spawn(serve).map_err(StartError::Thread)?;
         }
         let certificates = watch_certificates(&common).map_err(StartError::Thread)?;
         common.meters.ready.store(true, Relaxed);
-        Ok(Self { common, stopper, ended, spool, _certificates: certificates, listening, admin: admin_address })
+        let admin = admin_addresses.into_iter().find_map(|address| match address {
+            AdminListen::Tcp(address) => Some(address),
+            AdminListen::Unix(_) => None,
+        });
+        Ok(Self { common, stopper, ended, spool, _certificates: certificates, listening, admin })
     }
 
     /// Shards whose threads end; while the relay runs, none does unless it fails.
@@ -172,6 +173,15 @@ impl Relay {
         remove_unix_sockets(&self.common.config);
         left
     }
+}
+
+/// Binds the admin server's addresses; none where it is off. Ports are those that the kernel chose.
+fn bind_admin(config: &Config) -> Result<(Vec<admin::Bound>, Vec<AdminListen>), StartError> {
+    let bind = |listen: &AdminListen| {
+        admin::bind(listen).map_err(|source| StartError::Admin { address: listen.clone(), source })
+    };
+    let bound = config.admin.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+    Ok(bound.into_iter().unzip())
 }
 
 /// TLS of every input and output that has it, by index.
@@ -320,10 +330,16 @@ fn start_shards(
 }
 
 fn remove_unix_sockets(config: &Config) {
-    for listen in config.inputs.iter().flat_map(|input| &input.listen) {
-        if let Listen::Unix(path) | Listen::UnixDatagram(path) = listen
-            && let Err(error) = std::fs::remove_file(path)
-        {
+    let of_inputs = config.inputs.iter().flat_map(|input| &input.listen).filter_map(|listen| match listen {
+        Listen::Unix(path) | Listen::UnixDatagram(path) => Some(path),
+        _ => None,
+    });
+    let of_admin = config.admin.iter().filter_map(|listen| match listen {
+        AdminListen::Unix(path) => Some(path),
+        AdminListen::Tcp(_) => None,
+    });
+    for path in of_inputs.chain(of_admin) {
+        if let Err(error) = std::fs::remove_file(path) {
             warn!(path = %path.display(), "cannot remove the socket file: {error}");
         }
     }
