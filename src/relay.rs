@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -26,6 +26,9 @@ use crate::tls::{self, TlsError};
 
 /// How long a shard may take beyond the stop's deadline to tear itself down.
 const TEARDOWN: Duration = Duration::from_secs(1);
+
+/// How long taps may take to tell those who look that the relay stops.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// How often certificates' files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -170,6 +173,7 @@ impl Relay {
         if self.spool.as_ref().is_some_and(|spool| !spool.wait(deadline + TEARDOWN)) {
             error!("the spool's disk did not answer in time: what was written last may not survive a power cut");
         }
+        self.common.taps.wait_until_told(LAST_WORDS);
         remove_unix_sockets(&self.common.config);
         left
     }
@@ -278,6 +282,7 @@ fn common(config: Config) -> Result<Common, StartError> {
         meters,
         taps: Arc::default(),
         heartbeats: (0..config.cores).map(|_| AtomicU64::new(since_epoch().as_secs())).collect(),
+        oldest: (0..config.cores).map(|_| config.routes.iter().map(|_| AtomicI64::new(0)).collect()).collect(),
         config,
     })
 }

@@ -5,10 +5,9 @@
 //! filter takes into a small batch and hands that over without waiting; where there is no room it is counted as missed. What
 //! is copied is a record as a lane holds it: no key is in it. Whoever shows it renders it.
 
-use std::sync::Arc;
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::Instant;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel as channel;
 
@@ -107,6 +106,9 @@ pub struct Taps {
     sent: AtomicUsize,
     open: RwLock<Vec<Arc<Tap>>>,
     is_closed: AtomicBool,
+    /// Conversations that show one, and the end of one.
+    guests: Mutex<usize>,
+    left: Condvar,
 }
 
 /// One of them, as shards see it.
@@ -146,6 +148,11 @@ impl Taps {
     #[inline]
     pub fn is_watched(&self, side: Side) -> bool {
         self.count(side).load(Relaxed) > 0
+    }
+
+    /// How many are open.
+    pub fn count_open(&self) -> usize {
+        self.received.load(Relaxed) + self.sent.load(Relaxed)
     }
 
     const fn count(&self, side: Side) -> &AtomicUsize {
@@ -204,6 +211,19 @@ impl Taps {
         self.is_closed.store(true, Relaxed);
     }
 
+    /// Waits until nobody is being told any more, for `limit` at most.
+    pub fn wait_until_told(&self, limit: Duration) {
+        let guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
+        // Told or not, the relay's end does not depend on it.
+        drop(self.left.wait_timeout_while(guests, limit, |guests| *guests > 0));
+    }
+
+    /// Somebody is being told, for as long as this lives.
+    pub fn guest(self: &Arc<Self>) -> Guest {
+        *self.guests.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Guest(Arc::clone(self))
+    }
+
     /// Whether they are to end.
     pub fn is_closed(&self) -> bool {
         self.is_closed.load(Relaxed)
@@ -250,6 +270,17 @@ impl Listener {
     /// Whether the relay wants it to end.
     pub fn is_closed(&self) -> bool {
         self.taps.is_closed()
+    }
+}
+
+/// A conversation that shows a tap.
+#[derive(Debug)]
+pub struct Guest(Arc<Taps>);
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        *self.0.guests.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.left.notify_all();
     }
 }
 

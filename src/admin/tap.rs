@@ -131,6 +131,7 @@ impl Stream {
     /// Status and words of the refusal.
     pub(super) fn open(wish: Wish, admin: &Arc<Admin>, patience: &Patience) -> Result<Self, (StatusCode, String)> {
         let listener = open(&admin.common.taps, wish.side, wish.filter, wish.per_second)?;
+        patience.hold(admin.common.taps.guest());
         let mut ticks = interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
