@@ -14,6 +14,7 @@ mod log;
 mod run;
 mod spool;
 mod tap;
+mod top;
 
 /// The configuration is wrong.
 const EXIT_CONFIG: u8 = 78;
@@ -56,6 +57,14 @@ enum Command {
         forebay tap --received --peer 10.1.2.0/24 --text denied\n  \
         forebay tap 'web*' --json --admin unix:///run/forebay/admin.sock | jq -r .hostname")]
     Tap(tap::Tap),
+    /// Shows a running relay in the terminal: rates, backlogs, connections, drops, and who sends most.
+    ///
+    /// Keys: 1 to 5 and Tab for views, s and r to sort, / to filter, Space to pause, ? for help, q to quit.
+    #[command(after_help = "Examples:\n  \
+        forebay top\n  \
+        forebay top -c /etc/forebay/forebay.yaml\n  \
+        forebay top --once | grep -A5 ^routes")]
+    Top(top::Top),
     /// Looks into the spool, on a stopped or a running relay: what waits on the disk, and taking it out or putting it in.
     #[command(subcommand)]
     Spool(spool::Spool),
@@ -111,6 +120,7 @@ pub fn main() -> ExitCode {
         Command::Check(configuration) => check::check(&configuration),
         Command::Demo(options) => demo::demo(&options),
         Command::Tap(options) => tap::tap(&options),
+        Command::Top(options) => top::top(&options),
         Command::Spool(command) => spool::spool(&command),
     }
 }
