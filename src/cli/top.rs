@@ -37,7 +37,7 @@ mod view;
 const DRAW_EVERY: Duration = Duration::from_secs(1);
 
 /// Columns of `--once`, whose reader is no terminal.
-const ONCE_WIDTH: u16 = 160;
+const ONCE_WIDTH: u16 = 140;
 
 /// Programs and peers that `--once` lists.
 const ONCE_ROWS: usize = 20;

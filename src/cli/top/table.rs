@@ -129,7 +129,8 @@ impl Table {
         });
     }
 
-    /// The columns that fit into `width`, and how wide each is: the first takes what is left.
+    /// The columns that fit into `width`, and how wide each is. Of what is left the first takes what its texts need, and a last
+    /// one of texts the rest.
     pub(super) fn fitting(&self, width: u16) -> Vec<(usize, u16)> {
         let mut shown: Vec<(usize, Column)> = self.columns.iter().copied().enumerate().collect();
         let needed = |shown: &[(usize, Column)]| -> u16 {
@@ -141,8 +142,21 @@ impl Table {
             shown.retain(|(_, column)| column.rank < worst);
         }
         let left = width.saturating_sub(needed(&shown));
-        let is_first = |index: usize| if index == 0 { left } else { 0 };
-        shown.iter().map(|(index, column)| (*index, (column.width + is_first(*index)).min(width))).collect()
+        let mut fitting: Vec<(usize, u16)> =
+            shown.iter().map(|(index, column)| (*index, column.width.min(width))).collect();
+        let longest = self.rows.iter().filter_map(|row| row.first()).map(|cell| cell.text.chars().count()).max();
+        let longest = u16::try_from(longest.unwrap_or(0)).unwrap_or(u16::MAX);
+        let mut given = 0;
+        if let Some((_, first)) = fitting.first_mut() {
+            given = longest.saturating_sub(*first).min(left);
+            *first += given;
+        }
+        if let ([_, .., (_, last)], Some((_, column))) = (fitting.as_mut_slice(), shown.last())
+            && column.is_text
+        {
+            *last += left - given;
+        }
+        fitting
     }
 }
 
@@ -252,9 +266,14 @@ mod tests {
     fn what_does_not_fit_goes_by_its_rank() {
         let table = table();
         assert_eq!(table.fitting(21), [(0, 6), (1, 6), (2, 5)]);
-        assert_eq!(table.fitting(30), [(0, 15), (1, 6), (2, 5)]);
-        assert_eq!(table.fitting(20), [(0, 13), (2, 5)]);
-        assert_eq!(table.fitting(12), [(0, 12)]);
+        assert_eq!(table.fitting(30), [(0, 6), (1, 6), (2, 5)]);
+        assert_eq!(table.fitting(20), [(0, 6), (2, 5)]);
+        assert_eq!(table.fitting(12), [(0, 6)]);
+        let mut long = table.clone();
+        long.rows[0][0] = Cell::text("a-long-name-of-a-route");
+        long.columns.swap_remove(2);
+        assert_eq!(long.fitting(20), [(0, 12), (1, 6)]);
+        assert_eq!(long.fitting(40), [(0, 22), (1, 16)]);
         assert_eq!(table.fitting(3), [(0, 3)]);
         assert_eq!(padded("route", 4, true), "rou…");
         assert_eq!([padded("ab", 4, true), padded("ab", 4, false), padded("ab", 0, true)], ["ab  ", "  ab", ""]);

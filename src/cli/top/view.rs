@@ -188,7 +188,10 @@ fn draw_table(frame: &mut Frame<'_>, table: &Table, sort: Sort, scrolled: usize,
     let more = table.rows.len().saturating_sub(scrolled + shown);
     let mut title = vec![Span::styled(table.title.clone(), STRONG)];
     if more > 0 || scrolled > 0 {
-        title.push(Span::styled(format!("  {} to {} of {}", scrolled + 1, (scrolled + shown).min(table.rows.len()), table.rows.len()), QUIET));
+        title.push(Span::styled(
+            format!("  {} to {} of {}", scrolled + 1, (scrolled + shown).min(table.rows.len()), table.rows.len()),
+            QUIET,
+        ));
     }
     let mut lines = vec![Line::from(title), head_line(table, sort, &columns)];
     for row in table.rows.iter().skip(scrolled).take(shown) {
