@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZone;
 
-use crate::config::{Action, Config, IntakeKey, Protocol};
+use crate::config::{Action, Config, Protocol};
 use crate::syslog::Message;
 use crate::template::{self, Context};
 
@@ -45,7 +45,7 @@ impl Preview {
 /// `octets` without any of the configuration's intake keys, nor what calls itself one: senders may have put them there.
 pub fn masked(config: &Config, octets: &[u8]) -> Vec<u8> {
     let keys = config.routes.iter().filter_map(|route| match &route.action {
-        Action::Forward { intake_key, .. } => intake_key.as_ref().map(IntakeKey::expose),
+        Action::Forward { intake_key, .. } => intake_key.as_ref().map(|key| key.expose()),
         Action::Discard => None,
     });
     template::masked(octets, &keys.collect::<Vec<_>>(), MASK)
