@@ -42,6 +42,8 @@ mod run;
 mod sink;
 #[path = "relay/system.rs"]
 mod system;
+#[path = "relay/tapped.rs"]
+mod tapped;
 
 /// First argument of the generator's process; its second is a [`generator::Order`] as JSON.
 const ROLE_GENERATE: &str = "role-generate";
@@ -135,9 +137,20 @@ fn compare(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let identity = sink::Identity::new(home.path())?;
     let mut lines = Vec::new();
     let mut durable = Vec::new();
+    let mut tapped = Vec::new();
     let mut failed = false;
     for &scenario in &arguments.scenario {
         for relay in relays.iter().filter(|relay| relay.takes(scenario)) {
+            if scenario == Scenario::Tapped {
+                match tapped::compare(relay, &load(arguments), arguments.runs, &identity, home.path()) {
+                    Ok(comparison) => tapped.push(comparison),
+                    Err(error) => {
+                        failed = true;
+                        eprintln!("{}, {}: {error:#}", scenario.name(), relay.name);
+                    }
+                }
+                continue;
+            }
             if scenario == Scenario::Durable {
                 match durable::compare(relay, &load(arguments), arguments.runs, &identity, home.path()) {
                     Ok(comparison) => durable.push(comparison),
@@ -157,7 +170,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    let missed = print(&lines, &durable)?;
+    let missed = print(&lines, &durable, &tapped)?;
     let bad = arguments.check && (failed || missed);
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -172,6 +185,7 @@ fn load(arguments: &Arguments) -> Load {
         udp_rate: arguments.udp_rate,
         latency_rate: arguments.latency_rate,
         backlog: arguments.backlog / message::MESSAGE_LEN as u64,
+        tap: None,
     }
 }
 
@@ -202,15 +216,23 @@ fn repeat(
     let rate = match scenario {
         Scenario::Udp => Some(load.udp_rate),
         Scenario::Latency => Some(load.latency_rate),
-        Scenario::Tcp | Scenario::Relp | Scenario::Crowd | Scenario::Outage | Scenario::Durable | Scenario::Idle => {
-            None
-        }
+        Scenario::Tcp
+        | Scenario::Relp
+        | Scenario::Crowd
+        | Scenario::Outage
+        | Scenario::Durable
+        | Scenario::Tapped
+        | Scenario::Idle => None,
     };
     Ok(report::Line { scenario, relay: relay.clone(), outcome: report::summarize(&outcomes), rate })
 }
 
 /// Prints the result. Returns whether a target was missed.
-fn print(lines: &[report::Line], durable: &[durable::Comparison]) -> anyhow::Result<bool> {
+fn print(
+    lines: &[report::Line],
+    durable: &[durable::Comparison],
+    tapped: &[tapped::Comparison],
+) -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
     if !lines.is_empty() {
         writeln!(out, "\n{}", report::table(lines))?;
@@ -218,12 +240,16 @@ fn print(lines: &[report::Line], durable: &[durable::Comparison]) -> anyhow::Res
     for comparison in durable {
         writeln!(out, "\n{}", comparison.table())?;
     }
+    for comparison in tapped {
+        writeln!(out, "\n{}", comparison.table())?;
+    }
     for doubt in report::doubts(lines) {
         writeln!(out, "DOUBT {doubt}")?;
     }
     let mut missed = false;
     let of_durable = durable.iter().flat_map(durable::Comparison::verdicts);
-    for verdict in report::verdicts(lines).into_iter().chain(of_durable) {
+    let of_tapped = tapped.iter().flat_map(tapped::Comparison::verdicts);
+    for verdict in report::verdicts(lines).into_iter().chain(of_durable).chain(of_tapped) {
         missed |= !verdict.met;
         writeln!(out, "{} {}", if verdict.met { "PASS" } else { "FAIL" }, verdict.text)?;
     }

@@ -4,31 +4,41 @@
 //! * `GET /livez` -- 200 while every shard turns
 //! * `GET /readyz` -- 200 while every socket is bound and the relay is not stopping
 //! * `GET /status` -- JSON: inputs, routes, outputs and their ledgers, programs that no route takes
+//! * `GET /tap` -- messages as they are sent or received, live, for clients on this machine
+//! * `GET /top` -- JSON: the programs and peers that send most, from a sample; the same clients
 
 use std::convert::Infallible;
-use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::shard::Common;
 use crate::spool;
 use crate::time::since_epoch;
 
+use listen::{Accepted, Listener};
+pub use listen::{Bound, bind};
+use patience::Patience;
+pub use tap::missed_in_words;
+
+pub mod client;
+mod listen;
+mod patience;
+mod query;
 mod status;
+mod tap;
+mod top;
 
 /// Connections served at once: scrapers and probes, never a crowd.
 const CONNECTIONS_MAX: usize = 64;
@@ -36,8 +46,8 @@ const CONNECTIONS_MAX: usize = 64;
 /// A client that has not sent its request by then is let go.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection is closed after this, whatever it is doing: clients that ask and never read must not keep probes out.
-const CONVERSATION_MAX: Duration = Duration::from_secs(60);
+/// Octets that hyper holds for a client that reads slowly.
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// A shard that has not turned for so long is stuck.
 const HEARTBEAT_LATE: Duration = Duration::from_secs(10);
@@ -52,56 +62,55 @@ pub struct Admin {
     pub left_out: Vec<String>,
     /// The spool, where there is one.
     pub spool: Option<Arc<spool::Shared>>,
-}
-
-/// Binds. Returns the listener and its address (the kernel's choice where the port was 0).
-///
-/// # Errors
-/// When the address is taken, or is none of this machine's.
-pub fn bind(address: SocketAddr) -> std::io::Result<(StdTcpListener, SocketAddr)> {
-    let listener = StdTcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
+    /// When the relay was started.
+    pub started: std::time::Instant,
 }
 
 /// The server, not serving yet. Everything that can fail is done.
 pub struct Server {
     runtime: Runtime,
-    listener: TcpListener,
+    listeners: Vec<Listener>,
 }
 
+type Answer = Response<Either<Full<Bytes>, tap::Stream>>;
+
 impl Server {
-    /// Prepares to serve on `listener`.
+    /// Prepares to serve on what is bound.
     ///
     /// # Errors
     /// When the process is out of files or memory.
-    pub fn new(listener: StdTcpListener) -> std::io::Result<Self> {
+    pub fn new(bound: Vec<Bound>) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = {
+        let listeners = {
             let _within = runtime.enter();
-            TcpListener::from_std(listener)?
+            bound.into_iter().map(Listener::new).collect::<std::io::Result<_>>()?
         };
-        Ok(Self { runtime, listener })
+        Ok(Self { runtime, listeners })
     }
 
     /// Serves until the process ends. Runs on the calling thread.
-    pub fn serve(self, admin: Arc<Admin>) {
-        self.runtime.block_on(accept(self.listener, admin));
+    pub fn serve(self, admin: &Arc<Admin>) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        self.runtime.block_on(async {
+            let mut accepting = tokio::task::JoinSet::new();
+            for listener in self.listeners {
+                accepting.spawn(accept(listener, Arc::clone(admin), Arc::clone(&places)));
+            }
+            while accepting.join_next().await.is_some() {}
+        });
     }
 }
 
-async fn accept(listener: TcpListener, admin: Arc<Admin>) {
+async fn accept(listener: Listener, admin: Arc<Admin>, places: Arc<Semaphore>) {
     let mut errors: u64 = 0;
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok(accepted) => {
                 let admin = Arc::clone(&admin);
                 #[expect(clippy::disallowed_methods, reason = "a thread of its own, which no stop waits for")]
                 tokio::spawn(async move {
-                    converse(stream, admin).await;
+                    converse(accepted, admin).await;
                     drop(place);
                 });
             }
@@ -116,21 +125,25 @@ async fn accept(listener: TcpListener, admin: Arc<Admin>) {
     }
 }
 
-async fn converse(stream: TcpStream, admin: Arc<Admin>) {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let response = answer(&request, &admin);
-        async move { Ok::<_, Infallible>(response) }
+async fn converse(Accepted { stream, is_local }: Accepted, admin: Arc<Admin>) {
+    let patience = Patience::new();
+    let service = service_fn(|request: Request<Incoming>| {
+        let (admin, patience) = (Arc::clone(&admin), patience.clone());
+        async move { Ok::<_, Infallible>(answer(&request, is_local, &admin, &patience).await) }
     });
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    match timeout(CONVERSATION_MAX, server.serve_connection(TokioIo::new(stream), service)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!("admin connection ended: {error}"),
-        Err(_) => debug!("admin connection ended: it took too long"),
+    server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(BUFFER_BYTES);
+    tokio::select! {
+        served = server.serve_connection(TokioIo::new(stream), service) => {
+            if let Err(error) = served {
+                debug!("admin connection ended: {error}");
+            }
+        }
+        () = patience.ended() => debug!("admin connection ended: it took too long"),
     }
 }
 
-fn answer(request: &Request<Incoming>, admin: &Admin) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, is_local: bool, admin: &Arc<Admin>, patience: &Patience) -> Answer {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
     }
@@ -140,11 +153,47 @@ fn answer(request: &Request<Incoming>, admin: &Admin) -> Response<Full<Bytes>> {
         "/readyz" if admin.common.meters.ready.load(Relaxed) => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or stopping\n"),
         "/status" => with_type(StatusCode::OK, status::render(admin), "application/json"),
-        _ => text(StatusCode::NOT_FOUND, "here are /metrics, /livez, /readyz and /status\n"),
+        path @ ("/tap" | "/top") => match may_tap(request, is_local) {
+            Err(why) => text(StatusCode::FORBIDDEN, why),
+            Ok(()) if request.method() != Method::GET => {
+                text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n")
+            }
+            Ok(()) => {
+                let query = request.uri().query().unwrap_or_default();
+                let answered = if path == "/tap" { tap(query, admin, patience) } else { top(query, admin).await };
+                answered.unwrap_or_else(|(status, why)| text(status, &why))
+            }
+        },
+        _ => text(StatusCode::NOT_FOUND, "here are /metrics, /livez, /readyz, /status, /tap and /top\n"),
     }
 }
 
-fn live(admin: &Admin) -> Response<Full<Bytes>> {
+/// Messages are for those who can be on this machine, and for none of the pages that their browser shows.
+fn may_tap(request: &Request<Incoming>, is_local: bool) -> Result<(), &'static str> {
+    if !is_local {
+        return Err("messages are shown on this machine only: ask over loopback or the unix socket (admin.listen)\n");
+    }
+    let is_page = ["origin", "sec-fetch-site"].iter().any(|name| request.headers().contains_key(*name));
+    if is_page { Err("messages are not shown to web pages\n") } else { Ok(()) }
+}
+
+fn tap(query: &str, admin: &Arc<Admin>, patience: &Patience) -> Result<Answer, (StatusCode, String)> {
+    let wish = tap::Wish::read(query, &admin.common.config);
+    let wish = wish.map_err(|why| (StatusCode::BAD_REQUEST, format!("{why}\n")))?;
+    let content_type = wish.content_type();
+    let mut response = Response::new(Either::Right(tap::Stream::open(wish, admin, patience)?));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    Ok(response)
+}
+
+async fn top(query: &str, admin: &Admin) -> Result<Answer, (StatusCode, String)> {
+    top::answer(query, admin).await.map(|body| with_type(StatusCode::OK, body, "application/json"))
+}
+
+fn live(admin: &Admin) -> Answer {
     let now = since_epoch().as_secs();
     let late = admin.common.heartbeats.iter().enumerate().filter_map(|(shard, heartbeat)| {
         let age = now.saturating_sub(heartbeat.load(Relaxed));
@@ -154,12 +203,12 @@ fn live(admin: &Admin) -> Response<Full<Bytes>> {
     if late.is_empty() { text(StatusCode::OK, "alive\n") } else { text(StatusCode::SERVICE_UNAVAILABLE, &late) }
 }
 
-fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
+fn text(status: StatusCode, body: &str) -> Answer {
     with_type(status, body.to_owned(), "text/plain; charset=utf-8")
 }
 
-fn with_type(status: StatusCode, body: String, content_type: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn with_type(status: StatusCode, body: String, content_type: &'static str) -> Answer {
+    let mut response = Response::new(Either::Left(Full::new(Bytes::from(body))));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response

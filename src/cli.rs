@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Loaded, LogFormat, Source};
 
+mod admin;
 mod check;
 mod demo;
 mod import;
@@ -14,6 +15,8 @@ mod log;
 mod run;
 mod shell;
 mod spool;
+mod tap;
+mod top;
 
 /// The configuration is wrong.
 const EXIT_CONFIG: u8 = 78;
@@ -51,6 +54,23 @@ enum Command {
     /// Prints what arrives, with keys masked, then the ledger, and goes on listening for messages of yours until Ctrl-C.
     /// Needs no configuration, no root and no network.
     Demo(demo::Demo),
+    /// Shows what a running relay sends, or what arrives, live: a message a line, intake keys masked.
+    ///
+    /// What is shown is a copy, a thousand messages a second at most: a tap slows nothing down, and says what it left out.
+    #[command(after_help = "Examples:\n  \
+        forebay tap\n  \
+        forebay tap unbound -n 10\n  \
+        forebay tap --received --peer 10.1.2.0/24 --text denied\n  \
+        forebay tap 'web*' --json --admin unix:///run/forebay/admin.sock | jq -r .hostname")]
+    Tap(tap::Tap),
+    /// Shows a running relay in the terminal: rates, backlogs, connections, drops, and who sends most.
+    ///
+    /// Keys: 1 to 5 and Tab for views, s and r to sort, / to filter, Space to pause, ? for help, q to quit.
+    #[command(after_help = "Examples:\n  \
+        forebay top\n  \
+        forebay top -c /etc/forebay/forebay.yaml\n  \
+        forebay top --once | grep -A5 ^routes")]
+    Top(top::Top),
     /// Prints another program's configuration as a configuration of forebay's.
     #[command(subcommand)]
     Import(import::Import),
@@ -68,7 +88,7 @@ enum Command {
     Man(shell::Manual),
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 struct Configuration {
     /// Configuration: a YAML file, or a directory whose *.yaml files are merged in name order.
     #[arg(short, long, value_name = "FILE", env = "FOREBAY_CONFIG")]
@@ -129,6 +149,8 @@ pub fn main() -> ExitCode {
         Command::Check(options) => check::check(&options),
         Command::Import(command) => import::import(&command),
         Command::Demo(options) => demo::demo(&options),
+        Command::Tap(options) => tap::tap(&options),
+        Command::Top(options) => top::top(&options),
         Command::Spool(command) => spool::spool(&command),
         Command::Completions(options) => shell::completions(&options),
         Command::Man(options) => shell::manual(&options),

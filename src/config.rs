@@ -119,8 +119,8 @@ pub struct Config {
     pub memory_max: usize,
     /// How long an orderly stop may take.
     pub shutdown_timeout: Duration,
-    /// Where the admin server listens; `None` turns it off.
-    pub admin: Option<SocketAddr>,
+    /// Where the admin server listens; empty: nowhere, it is off.
+    pub admin: Vec<AdminListen>,
     /// Shards: one thread each. At least 1.
     pub cores: usize,
     /// Log level and format.
@@ -204,6 +204,15 @@ pub enum Listen {
     Unix(PathBuf),
     /// `unixgram:///PATH`, datagrams: what `/dev/log` is.
     UnixDatagram(PathBuf),
+}
+
+/// One address of the admin server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminListen {
+    /// `ADDRESS:PORT`, HTTP.
+    Tcp(SocketAddr),
+    /// `unix:///PATH`, HTTP over a stream.
+    Unix(PathBuf),
 }
 
 /// `max_message_size` exceeded.

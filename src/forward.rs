@@ -32,6 +32,7 @@ pub use file::FileWriter;
 pub use flight::WINDOW_MEMORY;
 pub use greet::{Greeting, greet};
 pub use https::Web;
+pub use preview::{Preview, masked};
 
 use flight::Flight;
 use leave::Place;
@@ -45,6 +46,7 @@ mod flight;
 mod greet;
 mod https;
 mod leave;
+mod preview;
 mod ramp;
 mod relp;
 mod render;

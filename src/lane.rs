@@ -311,6 +311,12 @@ impl Lane {
         self.front.iter().chain(open).find(|batch| !batch.stored && !batch.is_empty())?.received_at_us()
     }
 
+    /// Arrival of the oldest record that waits in memory, microseconds since the Unix epoch.
+    pub fn oldest_waiting_us(&self) -> Option<i64> {
+        let first = [self.front.front(), self.tail.front(), Some(&self.open)];
+        first.into_iter().flatten().filter_map(Batch::received_at_us).min()
+    }
+
     /// Arrival of the tail's oldest record, microseconds since the Unix epoch.
     pub fn tail_since_us(&self) -> Option<i64> {
         self.tail.front()?.received_at_us()

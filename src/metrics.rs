@@ -163,19 +163,37 @@ meters! {
     }
 }
 
-impl RouteMeters {
-    /// Messages lost, for any reason.
-    pub fn dropped(&self) -> u64 {
+impl InputMeters {
+    /// Connections closed at once, for any reason.
+    pub fn refused(&self) -> u64 {
         let reasons = [
-            &self.dropped_full,
-            &self.dropped_spool_full,
-            &self.dropped_spool_damaged,
-            &self.dropped_operator,
-            &self.dropped_shutdown,
-            &self.dropped_refused,
-            &self.dropped_empty,
+            &self.refused_limit,
+            &self.refused_peer_limit,
+            &self.refused_peer,
+            &self.refused_handshake,
+            &self.refused_protocol,
         ];
         reasons.iter().map(|reason| reason.value()).sum()
+    }
+}
+
+impl RouteMeters {
+    /// Messages lost, by reason.
+    pub fn dropped_by_reason(&self) -> [(&'static str, u64); 7] {
+        [
+            ("queue_full", self.dropped_full.value()),
+            ("spool_full", self.dropped_spool_full.value()),
+            ("spool_damaged", self.dropped_spool_damaged.value()),
+            ("operator", self.dropped_operator.value()),
+            ("shutdown", self.dropped_shutdown.value()),
+            ("refused", self.dropped_refused.value()),
+            ("empty", self.dropped_empty.value()),
+        ]
+    }
+
+    /// Messages lost, for any reason.
+    pub fn dropped(&self) -> u64 {
+        self.dropped_by_reason().iter().map(|(_, messages)| messages).sum()
     }
 }
 

@@ -15,6 +15,7 @@ use crate::lane::{Budget, Lane};
 use crate::metrics::Meters;
 use crate::route::{Matcher, Rule};
 use crate::spool::Port;
+use crate::tap::{Side, Taps};
 
 use clocks::Clocks;
 pub use queue::Queue;
@@ -72,6 +73,7 @@ pub struct Pipeline {
     oversize: Vec<Oversize>,
     input_names: Vec<String>,
     meters: Arc<Meters>,
+    taps: Arc<Taps>,
 }
 
 struct Inner {
@@ -166,9 +168,16 @@ impl Pipeline {
             oversize: config.inputs.iter().map(|input| input.oversize).collect(),
             input_names: config.inputs.iter().map(|input| input.name.clone()).collect(),
             meters,
+            taps: Arc::default(),
         };
         pipeline.start_behind();
         pipeline
+    }
+
+    /// Shows what passes to these taps.
+    #[must_use]
+    pub fn tapped_by(self, taps: &Arc<Taps>) -> Self {
+        Self { taps: Arc::clone(taps), ..self }
     }
 
     /// The meters it counts into.
@@ -191,13 +200,23 @@ impl Pipeline {
         self.lanes.get(lane).map(|(route, _)| *route).unwrap_or_default()
     }
 
+    /// By lane: its route, and arrival of the oldest message that waits in memory, microseconds since the Unix epoch.
+    pub fn oldest_waiting_us(&self, mut each: impl FnMut(usize, Option<i64>)) {
+        let inner = self.inner.borrow();
+        for (index, lane) in inner.shelf.lanes.iter().enumerate() {
+            each(self.route_of(index), lane.oldest_waiting_us());
+        }
+    }
+
     /// Opens a turn for `input`: what one read brought. Must be dropped before the next await.
     pub fn turn(&self, input: usize) -> Turn<'_> {
         let mut inner = self.inner.borrow_mut();
         inner.clocks.set(SystemTime::now());
         // What another turn gave to its forwarders is no reason for this one's sender to wait.
         self.plenty.set(None);
-        Turn { pipeline: self, inner, input, tally: InputTally::default() }
+        let is_watched = self.taps.is_watched(Side::Received);
+        let look = if is_watched { self.taps.look(Side::Received, inner.clocks.now_us()) } else { None };
+        Turn { pipeline: self, inner, input, tally: InputTally::default(), look }
     }
 
     /// Completes once `lane` has room again. Create it right after the turn that ended with [`Offer::Full`], before any

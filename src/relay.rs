@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::admin::{self, Admin};
-use crate::config::{Config, Listen, Output, Protocol};
+use crate::config::{AdminListen, Config, Listen, Output, Protocol};
 use crate::forward::{FileWriter, Web};
 use crate::metrics::{Expiries, Meters};
 use crate::names::Names;
@@ -27,6 +27,9 @@ use crate::tls::{self, TlsError};
 
 /// How long a shard may take beyond the stop's deadline to tear itself down.
 const TEARDOWN: Duration = Duration::from_secs(1);
+
+/// How long taps may take to tell those who look that the relay stops.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// How often certificates' files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -44,7 +47,7 @@ pub enum StartError {
     #[error("admin: cannot listen on {address}: {source} (set admin.listen to a free address, or to off)")]
     Admin {
         /// The address.
-        address: SocketAddr,
+        address: AdminListen,
         /// Why not.
         source: std::io::Error,
     },
@@ -80,7 +83,7 @@ pub struct Relay {
     _certificates: channel::Sender<Infallible>,
     /// What listens: input and URL, the ports that the kernel chose included.
     pub listening: Vec<(usize, String)>,
-    /// Where the admin server listens.
+    /// Where the admin server listens: the first of its TCP addresses.
     pub admin: Option<SocketAddr>,
 }
 
@@ -96,10 +99,7 @@ impl Relay {
         let spool = spool::start(&common.config, &common.meters).map_err(StartError::Spool)?;
         let (ports, spool) = spool.unzip();
         let ports = ports.unwrap_or_default();
-        let admin_bound = match common.config.admin {
-            Some(address) => Some(admin::bind(address).map_err(|source| StartError::Admin { address, source })?),
-            None => None,
-        };
+        let (admin_bound, admin_addresses) = bind_admin(&common.config)?;
         let (bound, errors) =
             receive::bind_all(&common.config, &dark.iter().map(|(input, _)| *input).collect::<Vec<_>>());
         let has_url = |bound: &&Bound| !bound.url.is_empty();
@@ -115,27 +115,31 @@ impl Relay {
             let name = common.config.inputs.get(*input).map(|input| input.name.as_str()).unwrap_or_default();
             info!(input = %name, address = %url, "listening");
         }
-        let (admin_listener, admin_address) = admin_bound.unzip();
         // Before the first connection: a crowd of senders may take every open file there is.
-        let server = admin_listener.map(admin::Server::new).transpose().map_err(StartError::Thread)?;
+        let server = admin::Server::new(admin_bound).map_err(StartError::Thread)?;
         let (stopper, stop) = stop::channel();
         let ended = start_shards(&common, bound, ports, &stop).map_err(StartError::Thread)?;
-        if let Some(address) = admin_address {
-            info!(address = %format_args!("http://{address}"), "admin server listening");
+        for address in &admin_addresses {
+            info!(%address, "admin server listening");
         }
-        if let Some(server) = server {
+        if !admin_addresses.is_empty() {
             let admin = Arc::new(Admin {
                 common: Arc::clone(&common),
                 listening: listening.clone(),
                 left_out,
                 spool: spool.as_ref().map(|spool| Arc::clone(spool.shared())),
+                started: std::time::Instant::now(),
             });
-            let serve = move || server.serve(admin);
+            let serve = move || server.serve(&admin);
             thread::Builder::new().name("admin".into()).spawn(serve).map_err(StartError::Thread)?;
         }
         let certificates = watch_certificates(&common).map_err(StartError::Thread)?;
         common.meters.ready.store(true, Relaxed);
-        Ok(Self { common, stopper, ended, spool, _certificates: certificates, listening, admin: admin_address })
+        let admin = admin_addresses.into_iter().find_map(|address| match address {
+            AdminListen::Tcp(address) => Some(address),
+            AdminListen::Unix(_) => None,
+        });
+        Ok(Self { common, stopper, ended, spool, _certificates: certificates, listening, admin })
     }
 
     /// Shards whose threads end; while the relay runs, none does unless it fails.
@@ -162,6 +166,7 @@ impl Relay {
     /// [`Self::wait`] says when it is done.
     pub fn stop(&self, timeout: Duration) {
         self.common.meters.ready.store(false, Relaxed);
+        self.common.taps.close();
         self.stopper.stop(Instant::now() + timeout);
     }
 
@@ -179,6 +184,7 @@ impl Relay {
         if self.spool.as_ref().is_some_and(|spool| !spool.wait(deadline + TEARDOWN)) {
             error!("the spool's disk did not answer in time: what was written last may not survive a power cut");
         }
+        self.common.taps.wait_until_told(LAST_WORDS);
         remove_unix_sockets(&self.common.config);
         left
     }
@@ -191,6 +197,15 @@ fn left_out(common: &Common, dark: Vec<(usize, String)>, errors: &[BindError]) -
     let left_out: Vec<String> = common.config.left_out.iter().map(ToString::to_string).chain(more).collect();
     common.meters.left_out.set(left_out.len() as u64);
     left_out
+}
+
+/// Binds the admin server's addresses; none where it is off. Ports are those that the kernel chose.
+fn bind_admin(config: &Config) -> Result<(Vec<admin::Bound>, Vec<AdminListen>), StartError> {
+    let bind = |listen: &AdminListen| {
+        admin::bind(listen).map_err(|source| StartError::Admin { address: listen.clone(), source })
+    };
+    let bound = config.admin.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+    Ok(bound.into_iter().unzip())
 }
 
 /// TLS of every input and output that has it, by index.
@@ -346,7 +361,9 @@ fn common(config: Config) -> Result<(Common, Vec<(usize, String)>), StartError> 
         outputs: config.outputs.iter().cloned().map(Arc::new).collect(),
         said: config.outputs.iter().map(|_| Arc::default()).collect(),
         meters,
+        taps: Arc::default(),
         heartbeats: (0..config.cores).map(|_| AtomicU64::new(since_epoch().as_secs())).collect(),
+        oldest: (0..config.cores).map(|_| config.routes.iter().map(|_| AtomicI64::new(0)).collect()).collect(),
         config,
     };
     Ok((common, dark))
@@ -400,10 +417,16 @@ fn start_shards(
 }
 
 fn remove_unix_sockets(config: &Config) {
-    for listen in config.inputs.iter().flat_map(|input| &input.listen) {
-        if let Listen::Unix(path) | Listen::UnixDatagram(path) = listen
-            && let Err(error) = std::fs::remove_file(path)
-        {
+    let of_inputs = config.inputs.iter().flat_map(|input| &input.listen).filter_map(|listen| match listen {
+        Listen::Unix(path) | Listen::UnixDatagram(path) => Some(path),
+        _ => None,
+    });
+    let of_admin = config.admin.iter().filter_map(|listen| match listen {
+        AdminListen::Unix(path) => Some(path),
+        AdminListen::Tcp(_) => None,
+    });
+    for path in of_inputs.chain(of_admin) {
+        if let Err(error) = std::fs::remove_file(path) {
             warn!(path = %path.display(), "cannot remove the socket file: {error}");
         }
     }

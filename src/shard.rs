@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -22,6 +22,7 @@ use crate::road::Targets;
 use crate::spool::Port;
 use crate::stop::{self, Stop};
 use crate::syslog::Frame;
+use crate::tap::Taps;
 use crate::time::since_epoch;
 use crate::tls;
 
@@ -55,8 +56,13 @@ pub struct Common {
     pub names: Names,
     /// All counts.
     pub meters: Arc<Meters>,
+    /// Who looks at what passes.
+    pub taps: Arc<Taps>,
     /// By shard: when it last turned, seconds since the Unix epoch.
     pub heartbeats: Vec<AtomicU64>,
+    /// By shard and route: arrival of the oldest message that waited in memory then, microseconds since the Unix epoch;
+    /// 0 where there was none.
+    pub oldest: Vec<Vec<AtomicI64>>,
 }
 
 /// How often a shard says that it is alive.
@@ -179,7 +185,8 @@ async fn serve(
     started: impl FnOnce(),
 ) -> std::io::Result<u64> {
     let shares = shares(&common.config);
-    let pipeline = Rc::new(Pipeline::new(&common.config, shares.queues, Arc::clone(&common.meters), port));
+    let pipeline = Pipeline::new(&common.config, shares.queues, Arc::clone(&common.meters), port);
+    let pipeline = Rc::new(pipeline.tapped_by(&common.taps));
     let (flush, flushing) = stop::channel();
     let mut forwarders = JoinSet::new();
     for forwarder in forwarders_of(&common, &pipeline, shares, &flushing) {
@@ -230,12 +237,12 @@ async fn serve(
     };
     tokio::select! {
         left = flow => left,
-        never = beat(&common, index) => match never {},
+        never = beat(&common, index, &pipeline) => match never {},
     }
 }
 
-/// Says once a second that this shard still turns: `/livez` looks at it. Never ends.
-async fn beat(common: &Common, index: usize) -> Infallible {
+/// Says once a second that this shard still turns, and how old what waits is: `/livez` and `/status` look at it. Never ends.
+async fn beat(common: &Common, index: usize, pipeline: &Pipeline) -> Infallible {
     let mut ticks = interval(HEARTBEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -244,6 +251,14 @@ async fn beat(common: &Common, index: usize) -> Infallible {
         if let Some(heartbeat) = common.heartbeats.get(index) {
             heartbeat.store(now, Relaxed);
         }
+        let Some(oldest) = common.oldest.get(index) else { continue };
+        let mut found = vec![0; oldest.len()];
+        pipeline.oldest_waiting_us(|route, waiting_us| {
+            if let (Some(found), Some(waiting_us)) = (found.get_mut(route), waiting_us) {
+                *found = if *found == 0 { waiting_us } else { waiting_us.min(*found) };
+            }
+        });
+        oldest.iter().zip(found).for_each(|(oldest, found)| oldest.store(found, Relaxed));
     }
 }
 

@@ -24,6 +24,8 @@ use property::Property;
 use shape::Shape;
 use stage::Stage;
 
+pub use mask::masked;
+
 /// A compiled template. `Debug` never prints literals: they may hold a key.
 #[derive(Clone)]
 pub struct Template {

@@ -432,6 +432,42 @@ fn what_cannot_be_read_is_reported_as_such() {
 }
 
 #[test]
+fn the_admin_server_listens_on_all_that_is_listed_or_nowhere() {
+    let with = |admin: &str| {
+        load_with(
+            &format!(
+                "{admin}\ninputs: {{lan: {{listen: ['udp://127.0.0.1:514', 'unix:///run/log.sock']}}}}\n\
+             outputs: {{sekoia: {{region: fra1}}}}\nroutes: [{{name: all, intake_key: abcdefgh12345678}}]\n"
+            ),
+            &[],
+        )
+    };
+    let listen = |admin: &str| -> Vec<String> {
+        let loaded = with(admin).unwrap_or_else(|report| panic!("{admin}: {report}"));
+        loaded.config.admin.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(listen(""), ["http://127.0.0.1:9514"]);
+    assert_eq!(listen("admin: {}"), ["http://127.0.0.1:9514"]);
+    assert_eq!(listen("admin: {listen: off}"), Vec::<String>::new());
+    assert_eq!(listen("admin: {listen: 'unix:///run/admin.sock'}"), ["unix:///run/admin.sock"]);
+    assert_eq!(
+        listen("admin: {listen: ['127.0.0.1:1', 'unix:///run/a', '[::1]:2', 'http://127.0.0.1:3']}"),
+        ["http://127.0.0.1:1", "unix:///run/a", "http://[::1]:2", "http://127.0.0.1:3"]
+    );
+    let rows = [
+        ("[off, '127.0.0.1:1']", "found \"off\" beside an address, expected one or the other"),
+        ("['127.0.0.1:1', '127.0.0.1:1']", "found the same address twice"),
+        ("'unix:///run/log.sock'", "inputs.lan.listen[1]: found the address of the admin server"),
+        ("'unix://run/a'", "found \"unix://run/a\", expected an absolute path after ://"),
+        ("'https://127.0.0.1:1'", "found \"https://127.0.0.1:1\", expected ADDRESS:PORT, unix:///PATH, or off"),
+    ];
+    for (listen, expected) in rows {
+        let report = with(&format!("admin: {{listen: {listen}}}")).expect_err(listen).to_string();
+        assert!(report.contains(expected), "{listen}: {report}");
+    }
+}
+
+#[test]
 fn the_environments_mistakes_name_their_variables() {
     let report = config::load(&Source::Environment, &|name| match name {
         "FOREBAY_LISTEN" => Some("udp://0.0.0.0:5514, tcp://everywhere:5514".to_owned()),
@@ -440,7 +476,7 @@ fn the_environments_mistakes_name_their_variables() {
         _ => None,
     });
     let expected = "\
-environment: admin.listen: found the value of ${FOREBAY_ADMIN}, expected ADDRESS:PORT, or off
+environment: admin.listen: found the value of ${FOREBAY_ADMIN}, expected ADDRESS:PORT, unix:///PATH, or off
 environment: inputs.syslog.listen[1]: found \"tcp://everywhere:5514\", expected an IPv4 address or an IPv6 address in brackets before the port
 environment: outputs.sekoia.region: found the value of ${FOREBAY_REGION}, expected fra1, fra2, mco1, uae1, usa1 or sgp1
 environment: routes[0].intake_key: the variable FOREBAY_INTAKE_KEY is not set or empty, and ${FOREBAY_INTAKE_KEY} has no default";
@@ -457,7 +493,7 @@ environment: routes[0].intake_key: the variable FOREBAY_INTAKE_KEY is not set or
     let Config { inputs, outputs, admin, .. } = loaded.config;
     assert_eq!(inputs[0].listen, [Listen::Unix(PathBuf::from("/run/${A}.sock"))]);
     assert_eq!((outputs[0].address(), outputs[0].tls.is_some()), ("127.0.0.1:6010".to_owned(), false));
-    assert_eq!(admin, None);
+    assert_eq!(admin, []);
 }
 
 #[test]

@@ -38,7 +38,8 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("names", &[]),
     ("road", &["config", "metrics", "names", "sys", "tls"]),
     ("spool", &["batch", "config", "metrics", "sys", "syslog", "time"]),
-    ("pipeline", &["batch", "config", "lane", "metrics", "receipts", "route", "spool", "syslog"]),
+    ("tap", &["batch", "route", "syslog"]),
+    ("pipeline", &["batch", "config", "lane", "metrics", "receipts", "route", "spool", "syslog", "tap"]),
     ("receive", &["config", "metrics", "pipeline", "receipts", "relp", "stop", "sys", "syslog", "time", "tls"]),
     (
         "forward",
@@ -50,17 +51,17 @@ const BORDERS: &[(&str, &[&str])] = &[
     (
         "shard",
         &[
-            "config", "forward", "metrics", "names", "pipeline", "receive", "road", "spool", "stop", "syslog", "time",
-            "tls",
+            "config", "forward", "metrics", "names", "pipeline", "receive", "road", "spool", "stop", "syslog", "tap",
+            "time", "tls",
         ],
     ),
-    ("admin", &["config", "metrics", "shard", "spool", "time"]),
+    ("admin", &["config", "forward", "metrics", "route", "shard", "spool", "syslog", "tap", "time"]),
     (
         "relay",
         &["admin", "config", "forward", "metrics", "names", "receive", "road", "shard", "spool", "stop", "time", "tls"],
     ),
     ("probe", &["config", "forward", "names", "relay", "road", "route", "syslog", "template", "time", "tls"]),
-    ("cli", &["batch", "config", "probe", "relay", "spool", "sys", "syslog", "template", "tls"]),
+    ("cli", &["admin", "batch", "config", "probe", "relay", "spool", "sys", "syslog", "template", "tls"]),
 ];
 
 /// The modules that only compute: octets in, octets out.
@@ -72,12 +73,14 @@ const CRATES: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
+    ("crossterm", &["cli"]),
     ("hickory_resolver", &["names"]),
     ("flate2", &["forward"]),
     ("hyper", &["admin", "forward", "road"]),
     ("hyper_util", &["admin", "forward", "road"]),
     ("libc", &["receive", "sys"]),
     ("metrics_exporter_prometheus", &["metrics"]),
+    ("ratatui", &["cli"]),
     ("rcgen", &["cli"]),
     ("saphyr_parser", &["config"]),
     ("serde_yaml", &["config"]),
@@ -369,6 +372,8 @@ fn a_key_is_exposed_only_where_it_is_written() {
         // Render it.
         "forward/render.rs",
         "forward/https/body.rs",
+        // Looks for those that a sender put into a message.
+        "forward/preview.rs",
         // Puts it into a header.
         "forward/https.rs",
         // Encrypts with it.

@@ -105,7 +105,7 @@ impl Relay {
     /// Whether it can do such a thing at all, and there is a reason to ask.
     pub fn takes(&self, scenario: Scenario) -> bool {
         match self.kind {
-            _ if scenario == Scenario::Durable => matches!(self.kind, Kind::Forebay(_)),
+            _ if matches!(scenario, Scenario::Durable | Scenario::Tapped) => matches!(self.kind, Kind::Forebay(_)),
             Kind::Floor => !matches!(scenario, Scenario::Udp | Scenario::Crowd | Scenario::Outage | Scenario::Relp),
             // Its accept queue is short: opening thousands of connections takes it minutes. And while its action queues
             // go to disk it takes so little that the generator gives up.

@@ -43,6 +43,7 @@ pub fn summarize(runs: &[Outcome]) -> Outcome {
     let worst = |figure: fn(&Outcome) -> u64| runs.iter().map(figure).max().unwrap_or_default();
     let timed = runs.iter().any(|run| run.p99_ms.is_some());
     Outcome {
+        shown: median(|run| run.shown as f64) as u64,
         sent: median(|run| run.sent as f64) as u64,
         offered: median(|run| run.offered),
         delivered: median(|run| run.delivered),
@@ -217,7 +218,7 @@ pub fn verdicts(lines: &[Line]) -> Vec<Verdict> {
                     judge(&format!("CPU as a share of {whose}"), outcome.cpu_us / base, OUTAGE_OF_OTHERS_MAX);
                 }
             }
-            Scenario::Crowd | Scenario::Durable | Scenario::Idle => {}
+            Scenario::Crowd | Scenario::Durable | Scenario::Tapped | Scenario::Idle => {}
         }
     }
     all

@@ -15,6 +15,7 @@ use crate::outage;
 use crate::relays::{Relay, Setting};
 use crate::sink::{Arrivals, Expectation, Identity, Sink};
 use crate::system;
+use crate::tapped::Tapper;
 
 /// A run is over when nothing has arrived for so long.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
@@ -46,14 +47,25 @@ pub enum Scenario {
     Outage,
     /// Streams at full speed with all of it synced to disk before it is sent, and beside it with what memory does not hold.
     Durable,
+    /// Tcp with somebody who taps, beside tcp without.
+    Tapped,
     /// Started, nothing sent.
     Idle,
 }
 
 impl Scenario {
     /// All, in the order of the table.
-    pub const ALL: [Self; 8] =
-        [Self::Tcp, Self::Relp, Self::Crowd, Self::Udp, Self::Latency, Self::Outage, Self::Durable, Self::Idle];
+    pub const ALL: [Self; 9] = [
+        Self::Tcp,
+        Self::Relp,
+        Self::Crowd,
+        Self::Udp,
+        Self::Latency,
+        Self::Outage,
+        Self::Durable,
+        Self::Tapped,
+        Self::Idle,
+    ];
 
     /// As it is written in the table and on the command line.
     pub fn name(self) -> &'static str {
@@ -65,6 +77,7 @@ impl Scenario {
             Self::Latency => "latency",
             Self::Outage => "outage",
             Self::Durable => "durable",
+            Self::Tapped => "tapped",
             Self::Idle => "idle",
         }
     }
@@ -87,6 +100,8 @@ pub struct Load {
     pub latency_rate: u64,
     /// Messages of [`Scenario::Outage`] and [`Scenario::Durable`].
     pub backlog: u64,
+    /// What [`Scenario::Tapped`] asks the admin server for, if anything.
+    pub tap: Option<&'static str>,
 }
 
 /// What one run came to.
@@ -116,6 +131,8 @@ pub struct Outcome {
     pub p99_ms: Option<f64>,
     /// Of [`Scenario::Outage`].
     pub outage: Option<Phases>,
+    /// Octets that a tap was shown.
+    pub shown: u64,
 }
 
 /// The two halves of [`Scenario::Outage`].
@@ -190,6 +207,7 @@ pub fn run(relay: &Relay, scenario: Scenario, load: &Load, identity: &Identity, 
         relp: scenario == Scenario::Relp,
     };
     let relay = start(relay, &setting)?;
+    let tapper = load.tap.map(|path| Tapper::start(setting.admin_port, path)).transpose()?;
     let mut outcome = Outcome::default();
     if scenario == Scenario::Idle {
         outcome.memory_kib = status_kib(relay.0.id(), "VmRSS")?;
@@ -206,6 +224,8 @@ pub fn run(relay: &Relay, scenario: Scenario, load: &Load, identity: &Identity, 
         messages_max: load.messages_max,
     };
     let (sent, cpu) = send(&relay, &sink, &order, &mut outcome)?;
+    outcome.shown = tapper.as_ref().map_or(0, Tapper::octets);
+    drop(tapper);
     relay.stop()?;
     let arrivals = sink.finish()?;
     add_arrivals(&mut outcome, &sent, &arrivals);

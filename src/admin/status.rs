@@ -1,5 +1,6 @@
 //! `/status`: the relay's state as one JSON object. Holds no key: routes are named, templates and keys are not shown.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 use serde_json::{Value, json};
@@ -7,6 +8,7 @@ use serde_json::{Value, json};
 use crate::config::{Action, Input, Output, Route};
 use crate::metrics::{HttpMeters, InputMeters, OutputMeters, RouteMeters};
 use crate::spool::{Orphan, Shared};
+use crate::time::since_epoch;
 
 use super::Admin;
 
@@ -31,6 +33,8 @@ pub(super) fn render(admin: &Admin) -> String {
         "version": env!("CARGO_PKG_VERSION"),
         "ready": meters.ready.load(Relaxed),
         "shards": common.config.cores,
+        "uptime_seconds": admin.started.elapsed().as_secs(),
+        "taps": common.taps.count_open(),
         "inputs": inputs,
         "routes": routes,
         "outputs": outputs,
@@ -49,7 +53,9 @@ fn input_status(admin: &Admin, index: usize, input: &Input, meters: &InputMeters
         "listening": listening.collect::<Vec<_>>(),
         "connections": meters.connections.value(),
         "blocked_connections": meters.blocked.value(),
+        "refused_connections": meters.refused(),
         "received": meters.received.value(),
+        "received_bytes": meters.received_bytes.value(),
         "rejected": meters.rejected_oversize.value() + meters.rejected_peer.value(),
         "discarded": meters.discarded.value(),
         "unmatched": meters.unmatched.value(),
@@ -75,10 +81,23 @@ fn route_status(admin: &Admin, index: usize, route: &Route, meters: &RouteMeters
         "waiting_bytes": meters.waiting_bytes.value(),
         "spooled": meters.spooled.value(),
         "recovered": meters.recovered.value(),
+        "oldest_waiting_seconds": oldest_seconds(admin, index, meters),
         "dropped": meters.dropped(),
+        "dropped_by_reason": meters.dropped_by_reason().into_iter().collect::<BTreeMap<_, _>>(),
         "resent": meters.resent.value(),
         "parked": parked.map(|(why, seconds)| json!({ "why": why, "tried_again_in_seconds": seconds })),
     })
+}
+
+/// How long the oldest message that is not written yet has waited, in memory or on the disk; looked at once a second. 0
+/// where nothing waits.
+fn oldest_seconds(admin: &Admin, route: usize, meters: &RouteMeters) -> u64 {
+    let now_us = i64::try_from(since_epoch().as_micros()).unwrap_or(i64::MAX);
+    let of_shards = admin.common.oldest.iter().filter_map(|routes| Some(routes.get(route)?.load(Relaxed)));
+    let oldest_us = of_shards.filter(|oldest_us| *oldest_us > 0).min().filter(|_| meters.waiting.value() > 0);
+    let in_memory = oldest_us.map_or(0, |oldest_us| u64::try_from((now_us - oldest_us) / 1_000_000).unwrap_or(0));
+    let on_disk = if meters.spooled.value() > 0 { meters.spool_oldest_seconds.value() } else { 0 };
+    in_memory.max(on_disk)
 }
 
 fn http_status(admin: &Admin, meters: &HttpMeters) -> Value {

@@ -4,7 +4,7 @@
 //! of them at once where serde would stop at the first.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -37,7 +37,7 @@ pub(crate) type MinFree = Size<0, { limits::SPOOL_SIZE_MAX }>;
 pub(crate) type SyncInterval = Span<{ limits::SPOOL_SYNC_MIN_MS }, { limits::SPOOL_SYNC_MAX_MS }>;
 pub(crate) type SpillAfter = Span<{ limits::SPILL_AFTER_MIN_MS }, { limits::SPILL_AFTER_MAX_MS }>;
 pub(crate) type ImpstatsInterval = Span<{ limits::IMPSTATS_INTERVAL_MIN_MS }, { limits::IMPSTATS_INTERVAL_MAX_MS }>;
-pub(crate) type AdminListen = Or<Off, SocketAddr>;
+pub(crate) type AdminListen = Or<Off, super::AdminListen>;
 pub(crate) type BacklogShare = Count<1, 100>;
 pub(crate) type RelpWindow = Count<1, { limits::RELP_WINDOW_MAX }>;
 pub(crate) type MaxBody = Size<{ limits::BODY_MIN }, { limits::BODY_MAX }>;
@@ -232,7 +232,7 @@ pub(crate) struct Memory {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Admin {
-    pub(crate) listen: Option<Is<AdminListen>>,
+    pub(crate) listen: Vec<Is<AdminListen>>,
 }
 
 /// `log`

@@ -1,7 +1,6 @@
 //! From what the file says to what it means: defaults, references between entries, files that it names.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::path::{Path as FilePath, PathBuf};
 
 use jiff::tz::TimeZone;
@@ -11,7 +10,8 @@ use super::path::{Path, Step};
 use super::report::{Mistakes, Position, Report};
 use super::tree::{Node, Value};
 use super::{
-    Action, Config, Durability, HttpLimits, Input, Listen, Loaded, Log, LogFormat, Order, Output, Protocol, Route,
+    Action, AdminListen, Config, Durability, HttpLimits, Input, Listen, Loaded, Log, LogFormat, Order, Output,
+    Protocol, Route,
 };
 use super::{Spool, limits, raw};
 
@@ -81,7 +81,7 @@ impl Resolver<'_> {
         self.warn_of_late_answers(&inputs, &outputs);
         self.warn_of_datagrams(&outputs);
         let admin = self.admin(raw.admin);
-        self.distinct_addresses(&inputs, admin);
+        self.distinct_addresses(&inputs, &admin);
         let routes = self.routes(raw.routes, &inputs, &outputs, spool.as_ref());
         give_each_route_a_connection(&mut outputs, &routes);
         Config {
@@ -119,11 +119,17 @@ impl Resolver<'_> {
         }
     }
 
-    fn admin(&mut self, raw: raw::Admin) -> Option<SocketAddr> {
-        match raw.listen {
-            Some(Is(listen)) => value(listen),
-            None => limits::ADMIN.parse().ok(),
+    fn admin(&mut self, raw: raw::Admin) -> Vec<AdminListen> {
+        let path = Path::root().key("admin").key("listen");
+        if raw.listen.is_empty() && self.node(&path).is_none() {
+            return limits::ADMIN.parse().map(AdminListen::Tcp).into_iter().collect();
         }
+        let given = raw.listen.len();
+        let listen: Vec<AdminListen> = raw.listen.into_iter().filter_map(|Is(listen)| value(listen)).collect();
+        if !listen.is_empty() && listen.len() < given {
+            self.mistake(&path, "found \"off\" beside an address, expected one or the other");
+        }
+        listen
     }
 
     /// A file's path: relative ones are relative to the configuration. Reports what is not there.

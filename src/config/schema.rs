@@ -2,7 +2,7 @@
 //! type, wherever they stand, in one pass. What is right goes on to `raw` as a `serde_yaml` value.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -10,8 +10,8 @@ use jiff::tz::TimeZone;
 use serde_yaml::Value as Yaml;
 
 use super::leaf::{
-    Contains, EveryBatch, FirstInLine, Idle, Leaf, LogLevel, Off, Or, Pattern, Region, SecretText, Spoken, Text,
-    Timeout, Wrong, mask_keys,
+    Contains, EveryBatch, FirstInLine, Idle, Leaf, LogLevel, Pattern, Region, SecretText, Spoken, Text, Timeout, Wrong,
+    mask_keys,
 };
 use super::path::Path;
 use super::raw;
@@ -70,7 +70,7 @@ pub(crate) static ROOT: Shape = Shape::Map(&[&[
     Key("spool", SPOOL),
     Key("memory", Shape::Map(&[&[Key("max", leaf::<raw::MemoryMax>())]])),
     Key("shutdown_timeout", leaf::<raw::ShutdownTimeout>()),
-    Key("admin", Shape::Map(&[&[Key("listen", leaf::<Or<Off, SocketAddr>>())]])),
+    Key("admin", Shape::Map(&[&[Key("listen", Shape::Many(&leaf::<raw::AdminListen>()))]])),
     Key("cores", leaf::<raw::Cores>()),
     Key("log", Shape::Map(&[&[Key("level", leaf::<LogLevel>()), Key("format", leaf::<LogFormat>())]])),
     Key("rsyslog", Shape::Many(&leaf::<PathBuf>())),

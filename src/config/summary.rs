@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::units::{show_duration, show_size};
 use super::{
-    Acknowledge, Action, Compression, Config, Durability, FileOutput, Input, Listen, Mode, Order, Output,
+    Acknowledge, Action, AdminListen, Compression, Config, Durability, FileOutput, Input, Listen, Mode, Order, Output,
     OutputFraming, Oversize, Protocol, Proxy, Rotate, Route, Spool, SpoolFull, SpoolSync, host_and_port,
 };
 use crate::route::{Conditions, TextTest};
@@ -56,10 +56,11 @@ impl Config {
                 plural(self.http.requests_per_second as usize, "HTTPS request") + " a second"
             )?;
         }
-        match self.admin {
-            Some(address) => writeln!(out, "  admin server on http://{address}"),
-            None => writeln!(out, "  no admin server"),
+        if self.admin.is_empty() {
+            return writeln!(out, "  no admin server");
         }
+        let listen: Vec<String> = self.admin.iter().map(ToString::to_string).collect();
+        writeln!(out, "  admin server on {}", listen.join(", "))
     }
 
     fn write_route(&self, out: &mut String, index: usize, route: &Route) -> fmt::Result {
@@ -228,6 +229,16 @@ impl fmt::Display for Listen {
             Self::RelpTls(address) => write!(formatter, "relp+tls://{address}"),
             Self::Unix(path) => write!(formatter, "unix://{}", path.display()),
             Self::UnixDatagram(path) => write!(formatter, "unixgram://{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for AdminListen {
+    /// As a URL.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(formatter, "http://{address}"),
+            Self::Unix(path) => write!(formatter, "unix://{}", path.display()),
         }
     }
 }

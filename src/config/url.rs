@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::leaf::{Leaf, Wrong};
 use super::report::did_you_mean;
-use super::{Listen, limits};
+use super::{AdminListen, Listen, limits};
 
 const LISTEN_SCHEMES: [&str; 7] = ["udp", "tcp", "tls", "relp+tcp", "relp+tls", "unix", "unixgram"];
 
@@ -187,13 +187,18 @@ fn file_path(text: &str, rest: &str) -> Result<String, Wrong> {
     Ok(rest.to_owned())
 }
 
-impl Leaf for SocketAddr {
+impl Leaf for AdminListen {
     fn expected() -> String {
-        "expected ADDRESS:PORT".to_owned()
+        "expected ADDRESS:PORT, unix:///PATH".to_owned()
     }
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        socket_address(text, text)
+        match text.split_once("://") {
+            Some(("unix", path)) => unix_path(text, path).map(Self::Unix),
+            Some(("http", address)) => socket_address(text, address).map(Self::Tcp),
+            Some(_) => Err(format!("found \"{text}\", {}", Self::expected()).into()),
+            None => socket_address(text, text).map(Self::Tcp),
+        }
     }
 }
 

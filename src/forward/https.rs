@@ -46,6 +46,11 @@ mod patience;
 mod taken;
 mod web;
 
+/// Makes one event of a rendered message, as requests carry it.
+pub(super) fn one_event(rendered: &mut Vec<u8>) {
+    event::finish(rendered, 0);
+}
+
 /// Appended to the target's path: events as lines.
 const BATCH_PATH: &str = "/plain/batch";
 

@@ -32,6 +32,11 @@ impl Rendering {
     }
 }
 
+/// This machine's name, by the kernel's own file: no library call is needed for a name that changes at boot.
+pub(super) fn my_hostname() -> String {
+    fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+}
+
 /// A reusable buffer of frames.
 pub(super) struct Renderer {
     state: template::Renderer,
@@ -161,13 +166,7 @@ impl Framing for Numbering<'_> {
 impl Renderer {
     /// An empty buffer; `zone` is that of reception stamps.
     pub(super) fn new(zone: &TimeZone) -> Self {
-        // The kernel's own file: no library call is needed for a name that changes at boot.
-        let my_hostname = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        Self {
-            state: template::Renderer::new(zone.clone()),
-            my_hostname: my_hostname.trim().to_owned(),
-            out: Vec::new(),
-        }
+        Self { state: template::Renderer::new(zone.clone()), my_hostname: my_hostname(), out: Vec::new() }
     }
 
     /// Forgets what was rendered; a buffer that one huge message made is given back.

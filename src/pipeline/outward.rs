@@ -1,10 +1,13 @@
 //! The forwarders' side: batches out of the lanes, and back as acknowledged, released or to be sent again.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use tokio::time::timeout;
 
 use crate::batch::{Batch, Seq, Stub};
 use crate::lane::Lane;
 use crate::receipts::Account;
+use crate::tap::{Look, Side};
 
 use super::queue::Ring;
 use super::{PACE_MAX, Pipeline, Queue, Shelf};
@@ -19,6 +22,26 @@ impl Pipeline {
     /// Takes batches of the queue's lanes, one a lane in turn, until `bytes` are reached or nothing waits. Lanes that are sent
     /// second have their share of the bytes, and what the first leave.
     pub fn take(&self, queue: &Queue, bytes: usize, mut to: impl FnMut(usize, Batch)) {
+        if !self.taps.is_watched(Side::Sent) {
+            return self.take_batches(queue, bytes, to);
+        }
+        let mut look = self.look_at_sent();
+        self.take_batches(queue, bytes, |lane, batch| {
+            if let Some(look) = &mut look {
+                look.sent(self.route_of(lane) as u16, &batch, &self.input_names);
+            }
+            to(lane, batch);
+        });
+    }
+
+    /// The present is read here: a turn may be long ago, where the backlog of a disk is sent.
+    #[cold]
+    fn look_at_sent(&self) -> Option<Box<Look>> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.taps.look(Side::Sent, i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    fn take_batches(&self, queue: &Queue, bytes: usize, mut to: impl FnMut(usize, Batch)) {
         let mut inner = self.inner.borrow_mut();
         let shelf = &mut inner.shelf;
         let mut owed = queue.owed.get();

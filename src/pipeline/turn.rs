@@ -10,6 +10,7 @@ use crate::config::Oversize;
 use crate::receipts::Account;
 use crate::syslog::frame::Flaw;
 use crate::syslog::{Frame, Message, parse, sanitize};
+use crate::tap::{Fate, Look};
 
 use super::{Inner, Offer, Pipeline, Shelf, WhenFull};
 
@@ -51,6 +52,8 @@ pub struct Turn<'a> {
     pub(super) inner: RefMut<'a, Inner>,
     pub(super) input: usize,
     pub(super) tally: InputTally,
+    /// Where somebody taps what arrives.
+    pub(super) look: Option<Box<Look>>,
 }
 
 impl Turn<'_> {
@@ -125,6 +128,14 @@ impl Turn<'_> {
         } else {
             self.tally.unmatched += 1;
             count_name(unmatched, message.program_name());
+        }
+        if let Some(look) = &mut self.look {
+            let fate = match (forwarded, hits.first()) {
+                (true, _) => Fate::Routed,
+                (false, Some(_)) => Fate::Discarded,
+                (false, None) => Fate::Unmatched,
+            };
+            look.received(&message, self.input as u16, fate, hits);
         }
         self.tally.truncated += u64::from(oversize);
         self.tally.unfinished += u64::from(frame.flaw == Some(Flaw::Unfinished));

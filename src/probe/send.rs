@@ -101,7 +101,7 @@ impl Sending {
         config.routes = vec![Route { conditions: Conditions::default(), continues: false, ..route }];
         // What waits in the spool is a running relay's business; what it knows of names is of use.
         let kept = config.spool.as_ref().map(|spool| spool.dir.clone());
-        (config.spool, config.cores, config.admin) = (None, 1, None);
+        (config.spool, config.cores, config.admin) = (None, 1, Vec::new());
         Ok(Self { config, kept, frame, mark, output, file, shown })
     }
 

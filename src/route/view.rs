@@ -62,12 +62,12 @@ impl<'m> View<'m> {
         match self.message.hostname() {
             Some(hostname) => hostname,
             None if self.message.peer.is_none() => b"",
-            None => self.from_host(),
+            None => self.peer_address(),
         }
     }
 
     /// The peer's address; an IPv4-mapped one as IPv4.
-    pub(super) fn from_host(&self) -> &[u8] {
+    pub(super) fn peer_address(&self) -> &[u8] {
         let peer = self.message.peer.unwrap_or(LOOPBACK).to_canonical();
         self.peer.get_or_init(|| Made::new(|out| write!(out, "{peer}"))).get()
     }

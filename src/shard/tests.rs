@@ -115,6 +115,8 @@ impl Shard {
         meters.routes[0].recovered.add(left as u64);
         meters.routes[0].spooled.add(left as i64);
         let common = Arc::new(Common {
+            taps: Arc::default(),
+            oldest: Vec::new(),
             inputs: config.inputs.iter().cloned().map(Arc::new).collect(),
             acceptors: vec![None],
             gates: vec![Arc::default()],

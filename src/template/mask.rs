@@ -6,10 +6,12 @@ use memchr::memmem;
 const PARAMETER: &[u8] = b"intake_key=\"";
 
 /// `text` with `mask` for each of `keys`, and for the value of each `intake_key="…"`.
-pub(super) fn masked(text: &[u8], keys: &[&[u8]], mask: &[u8]) -> Vec<u8> {
+pub fn masked(text: &[u8], keys: &[&[u8]], mask: &[u8]) -> Vec<u8> {
     let mut masked = text.to_vec();
     for key in keys.iter().filter(|key| !key.is_empty()) {
-        masked = replaced(&masked, key, mask);
+        if memmem::find(&masked, key).is_some() {
+            masked = replaced(&masked, key, mask);
+        }
     }
     let mut out = Vec::with_capacity(masked.len());
     let mut rest = masked.as_slice();

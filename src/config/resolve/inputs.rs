@@ -1,9 +1,10 @@
 //! `inputs:`: listeners, their certificates, what is acknowledged.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::*;
-use crate::config::{Acknowledge, InputTls, Oversize};
+use crate::config::{Acknowledge, AdminListen, InputTls, Oversize};
 
 impl Resolver<'_> {
     pub(super) fn input(&mut self, name: &str, raw: raw::Input, may_spool: bool) -> Input {
@@ -118,7 +119,7 @@ impl Resolver<'_> {
     }
 
     /// Two listeners on one address would share its messages between them, kernel's choice.
-    pub(super) fn distinct_addresses(&mut self, inputs: &[Input], admin: Option<SocketAddr>) {
+    pub(super) fn distinct_addresses(&mut self, inputs: &[Input], admin: &[AdminListen]) {
         let mut places: HashMap<String, Path> = HashMap::new();
         let mut repeated = Vec::new();
         let root = Path::root();
@@ -133,9 +134,19 @@ impl Resolver<'_> {
                 }
             }
         }
-        let admin = admin.and_then(|admin| exclusive(&Listen::Tcp(admin)));
-        if let Some(path) = admin.and_then(|admin| places.get(&admin)) {
-            self.mistake(path, "found the address of the admin server (\"admin.listen\")");
+        let mut admin_places = HashSet::new();
+        for admin in admin {
+            let place = exclusive(&match admin {
+                AdminListen::Tcp(address) => Listen::Tcp(*address),
+                AdminListen::Unix(path) => Listen::Unix(path.clone()),
+            });
+            let Some(place) = place else { continue };
+            if let Some(path) = places.get(&place) {
+                self.mistake(path, "found the address of the admin server (\"admin.listen\")");
+            }
+            if !admin_places.insert(place) {
+                self.mistake(&root.key("admin").key("listen"), "found the same address twice");
+            }
         }
         for (path, first) in repeated {
             let message = format!("found an address that {first} ({}) has already", self.position(&first));

@@ -1,6 +1,5 @@
 //! Records to a request's body: events, LF between them, compressed.
 
-use std::fs;
 use std::io::{self, Write};
 use std::ops::Range;
 
@@ -14,6 +13,7 @@ use crate::syslog::Message;
 use crate::template::{self, Context};
 
 use super::super::Rendering;
+use super::super::render::my_hostname;
 use super::event::{self, Event};
 use super::taken::Taken;
 
@@ -50,12 +50,7 @@ pub(super) struct Builder {
 impl Builder {
     /// `zone` is that of reception stamps.
     pub(super) fn new(zone: &TimeZone) -> Self {
-        let my_hostname = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        Self {
-            state: template::Renderer::new(zone.clone()),
-            my_hostname: my_hostname.trim().to_owned(),
-            plain: Vec::new(),
-        }
+        Self { state: template::Renderer::new(zone.clone()), my_hostname: my_hostname(), plain: Vec::new() }
     }
 
     /// Makes a body of the records in `range`, or of as many of them as `max` octets hold, one at least. Lets others run

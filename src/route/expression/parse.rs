@@ -22,6 +22,9 @@ const FUNCTIONS: &[(&str, Function)] = &[
     ("exists", Function::Exists),
 ];
 
+/// What a list between brackets holds.
+type Texts = Vec<Box<[u8]>>;
+
 #[derive(Clone, Copy)]
 enum Function {
     Search(Dialect, Case),
@@ -354,7 +357,7 @@ impl<'t> Parser<'t> {
     }
 
     /// Texts between brackets, sorted; and where they end.
-    fn array(&mut self) -> Result<(Vec<Box<[u8]>>, usize), ExpressionError> {
+    fn array(&mut self) -> Result<(Texts, usize), ExpressionError> {
         self.next += 1;
         let mut texts = Vec::new();
         loop {

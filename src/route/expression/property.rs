@@ -102,7 +102,7 @@ impl Property {
             Self::RawMsg => message.raw,
             Self::RawMsgAfterPri => message.raw.get(fields.after_pri as usize..).unwrap_or_default(),
             Self::Hostname => view.hostname(),
-            Self::FromHost => view.from_host(),
+            Self::FromHost => view.peer_address(),
             Self::SyslogTag if fields.protocol == Protocol::Rfc3164 => fields.tag.of(message.raw),
             Self::SyslogTag => view.made_up_tag(),
             Self::ProgramName => message.program_name(),
