@@ -7,11 +7,17 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Loaded, LogFormat, Source};
 
+mod base64;
 mod check;
 mod demo;
+mod explain;
 mod log;
+mod paint;
+mod progress;
 mod run;
+mod show;
 mod spool;
+mod times;
 
 /// The configuration is wrong.
 const EXIT_CONFIG: u8 = 78;
@@ -45,6 +51,14 @@ enum Command {
     /// Prints what arrives, with keys masked, then the ledger, and goes on listening for messages of yours until Ctrl-C.
     /// Needs no configuration, no root and no network.
     Demo(demo::Demo),
+    /// Explains what becomes of a message: how it is framed and parsed, which routes it takes, and what is sent.
+    ///
+    /// Nothing is sent and no socket is opened. The answer comes from the code that `forebay run` runs. A message is an
+    /// argument, or what stands in a file or comes from standard input; where that holds several, what became of all of them
+    /// is summed up. Without a configuration an input with the defaults is assumed, and one route with the template of
+    /// Sekoia's FAQ. Intake keys are masked.
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(explain::Explain),
     /// Looks into the spool, on a stopped or a running relay: what waits on the disk, and taking it out or putting it in.
     #[command(subcommand)]
     Spool(spool::Spool),
@@ -99,11 +113,17 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run::run(&run),
         Command::Check(configuration) => check::check(&configuration),
         Command::Demo(options) => demo::demo(&options),
+        Command::Explain(options) => explain::explain(&options),
         Command::Spool(command) => spool::spool(&command),
     }
 }
 
 impl Configuration {
+    /// Whether an option or the environment names one.
+    fn is_given(&self) -> bool {
+        self.config.is_some() || std::env::var_os("FOREBAY_INTAKE_KEY").is_some()
+    }
+
     /// Loads what the options and the environment name; prints the report and gives the exit code where that fails.
     fn load(&self) -> Result<Loaded, ExitCode> {
         let source = match &self.config {

@@ -31,6 +31,8 @@ use establish::{Established, Failure};
 pub use file::FileWriter;
 pub use flight::WINDOW_MEMORY;
 pub use https::Web;
+pub use preview::{Preview, Written, request_line};
+pub use render::Mask;
 
 use flight::Flight;
 use leave::Place;
@@ -43,13 +45,14 @@ mod file;
 mod flight;
 mod https;
 mod leave;
+mod preview;
 mod ramp;
 mod relp;
 mod render;
 mod syslog;
 
 /// What a lane's messages are rendered with.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Rendering {
     /// The route's template.
     pub template: Template,

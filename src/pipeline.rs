@@ -17,6 +17,7 @@ use crate::route::{Matcher, Rule};
 use crate::spool::Port;
 
 use clocks::Clocks;
+pub use clocks::clock_at;
 pub use queue::Queue;
 pub use spooling::SPOOL_TICK;
 use spooling::Spooling;

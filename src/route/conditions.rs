@@ -123,7 +123,7 @@ impl<'m> View<'m> {
     }
 
     /// HOSTNAME, or the peer's address.
-    fn hostname(&self) -> &[u8] {
+    pub(super) fn hostname(&self) -> &[u8] {
         self.message.hostname().unwrap_or_else(|| {
             let (text, len) = self.peer_text.get_or_init(|| text_of(self.message.peer));
             text.get(..*len).unwrap_or_default()

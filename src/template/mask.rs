@@ -6,7 +6,7 @@ use memchr::memmem;
 const PARAMETER: &[u8] = b"intake_key=\"";
 
 /// `text` with `mask` for each of `keys`, and for the value of each `intake_key="…"`.
-pub(super) fn masked(text: &[u8], keys: &[&[u8]], mask: &[u8]) -> Vec<u8> {
+pub fn masked(text: &[u8], keys: &[&[u8]], mask: &[u8]) -> Vec<u8> {
     let mut masked = text.to_vec();
     for key in keys.iter().filter(|key| !key.is_empty()) {
         masked = replaced(&masked, key, mask);
@@ -18,9 +18,8 @@ pub(super) fn masked(text: &[u8], keys: &[&[u8]], mask: &[u8]) -> Vec<u8> {
         out.extend_from_slice(before);
         let end = memchr::memchr(b'"', value).unwrap_or(value.len());
         let (value, behind) = value.split_at(end);
-        if !value.is_empty() {
-            out.extend_from_slice(mask);
-        }
+        // What is masked already stays as it is.
+        out.extend_from_slice(if value.iter().any(|octet| *octet != b'*') { mask } else { value });
         rest = behind;
     }
     out.extend_from_slice(rest);
@@ -51,6 +50,7 @@ mod tests {
             ("[S@1 intake_key=\"abc", "[S@1 intake_key=\"***"),
             // The value is a property of its own: `%intake_key%`.
             ("[S@1 intake_key=\"", "[S@1 intake_key=\""),
+            ("intake_key=\"****\"", "intake_key=\"****\""),
             ("key-1 and key-1key-1", "*** and ******"),
             ("intake_key=\"key-1\" intake_key=\"b\"", "intake_key=\"***\" intake_key=\"***\""),
         ];

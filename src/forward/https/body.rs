@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::mem;
 use std::ops::Range;
 
 use flate2::Compression;
@@ -40,7 +41,7 @@ pub(super) struct Body {
 }
 
 /// What bodies are made with.
-pub(super) struct Builder {
+pub(in crate::forward) struct Builder {
     state: template::Renderer,
     my_hostname: String,
     /// Rendered, not compressed yet.
@@ -49,7 +50,7 @@ pub(super) struct Builder {
 
 impl Builder {
     /// `zone` is that of reception stamps.
-    pub(super) fn new(zone: &TimeZone) -> Self {
+    pub(in crate::forward) fn new(zone: &TimeZone) -> Self {
         let my_hostname = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         Self {
             state: template::Renderer::new(zone.clone()),
@@ -112,11 +113,7 @@ impl Builder {
         if !body.sent.is_empty() {
             self.plain.push(b'\n');
         }
-        let start = self.plain.len();
-        let key = rendering.intake_key.as_ref().map(|key| key.expose()).unwrap_or_default();
-        let context = Context { intake_key: key, my_hostname: &self.my_hostname };
-        rendering.template.render(message, &context, &mut self.state, &mut self.plain);
-        let event = event::finish(&mut self.plain, start);
+        let event = self.event(message, rendering);
         let octets = self.plain.len() - before;
         if event == Event::Empty {
             self.plain.truncate(before);
@@ -131,6 +128,27 @@ impl Builder {
         body.cut += usize::from(event == Event::Cut);
         body.sent.push(record);
         true
+    }
+
+    /// Renders a message behind what is in the buffer, and makes one event of it.
+    fn event(&mut self, message: &Message<'_>, rendering: &Rendering) -> Event {
+        let start = self.plain.len();
+        let key = rendering.intake_key.as_ref().map(|key| key.expose()).unwrap_or_default();
+        let context = Context { intake_key: key, my_hostname: &self.my_hostname };
+        rendering.template.render(message, &context, &mut self.state, &mut self.plain);
+        event::finish(&mut self.plain, start)
+    }
+
+    /// One event alone, before it is compressed; `None` where the message renders to nothing.
+    pub(in crate::forward) fn alone(
+        &mut self,
+        message: &Message<'_>,
+        rendering: &Rendering,
+    ) -> (Option<Vec<u8>>, bool) {
+        self.plain.clear();
+        let event = self.event(message, rendering);
+        let octets = mem::take(&mut self.plain);
+        (Some(octets).filter(|_| event != Event::Empty), event == Event::Cut)
     }
 
     async fn compress(&mut self, gzip: &mut GzEncoder<Vec<u8>>) -> io::Result<()> {
