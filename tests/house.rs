@@ -55,7 +55,13 @@ const BORDERS: &[(&str, &[&str])] = &[
         "relay",
         &["admin", "config", "forward", "metrics", "names", "receive", "road", "shard", "spool", "stop", "time", "tls"],
     ),
-    ("cli", &["batch", "config", "relay", "spool", "sys", "syslog", "template", "tls"]),
+    (
+        "cli",
+        &[
+            "batch", "config", "forward", "metrics", "pipeline", "receive", "relay", "route", "spool", "sys", "syslog",
+            "template", "tls",
+        ],
+    ),
 ];
 
 /// The modules that only compute: octets in, octets out.

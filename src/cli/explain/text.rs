@@ -104,7 +104,8 @@ impl Page<'_> {
         let peer = self.explainer.peer.map_or("a unix socket".to_owned(), |peer| peer.to_canonical().to_string());
         let input = self.explainer.input().map(|input| input.name.clone()).unwrap_or_default();
         let at = times::stamp(self.explainer.received_at_us);
-        self.line(&format!("{:9}from {peer} through input {input}, received {at}", ""));
+        let came = format!("from {peer} through input {input}, received {at}");
+        wrap(&came, WIDTH - 9).into_iter().for_each(|line| self.line(&format!("{:9}{line}", "")));
         let octets = cut.octets.clone();
         self.block(&octets, VALUE_MAX);
         self.remarks(2, About::Frame);
