@@ -15,6 +15,7 @@ mod log;
 mod paint;
 mod progress;
 mod run;
+mod send;
 mod show;
 mod spool;
 mod times;
@@ -59,6 +60,13 @@ enum Command {
     /// Sekoia's FAQ. Intake keys are masked.
     #[command(after_help = explain::EXAMPLES)]
     Explain(explain::Explain),
+    /// Sends test messages, and says what became of them: how many went out how fast, and with --listen which came back.
+    ///
+    /// Without options: ten messages to udp://127.0.0.1:514. Each carries a mark, by which one that comes back is known. With
+    /// --listen it also takes the place of the collector: point an output of the relay at it, and it tells what is missing,
+    /// repeated or out of order, and how long each message took. Exits with 1 when a message could not be sent or is missing.
+    #[command(after_help = send::EXAMPLES)]
+    Send(send::Send),
     /// Looks into the spool, on a stopped or a running relay: what waits on the disk, and taking it out or putting it in.
     #[command(subcommand)]
     Spool(spool::Spool),
@@ -114,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Check(configuration) => check::check(&configuration),
         Command::Demo(options) => demo::demo(&options),
         Command::Explain(options) => explain::explain(&options),
+        Command::Send(options) => send::send(&options),
         Command::Spool(command) => spool::spool(&command),
     }
 }
@@ -162,4 +171,17 @@ fn print(text: &str) {
     use std::io::Write;
     // A closed pipe (`forebay check | head -1`) is the reader's choice, and no failure.
     drop(std::io::stdout().write_all(text.as_bytes()));
+}
+
+/// A number with its thousands apart.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::cli::grouped;
 use crate::cli::paint::{Paint, Style};
 use crate::config::Action;
 
 use super::reading::{Explained, Explainer, Outcome};
-use super::text::{count, grouped, visible};
+use super::text::{count, visible};
 
 /// Program names that are counted one by one; further ones are together under none.
 const PROGRAMS_MAX: usize = 10_000;

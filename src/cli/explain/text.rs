@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::cli::grouped;
 use crate::cli::paint::{Paint, Style};
 use crate::config::{Action, Output, Protocol, Route};
 use crate::forward::{Mask, Written, request_line};
@@ -390,19 +391,6 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
 pub(super) fn count(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", grouped(number as u64))
-}
-
-/// Thousands apart.
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]
