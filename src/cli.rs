@@ -135,6 +135,11 @@ impl Configuration {
 
     /// Loads what the options and the environment name; prints the report and gives the exit code where that fails.
     fn load(&self) -> Result<Loaded, ExitCode> {
+        self.load_with(&|name| std::env::var(name).ok())
+    }
+
+    /// The same; `environment` looks variables up that the file names.
+    fn load_with(&self, environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, ExitCode> {
         let source = match &self.config {
             Some(path) => Source::from_path(path),
             None if std::env::var_os("FOREBAY_INTAKE_KEY").is_some() => Source::Environment,
@@ -143,7 +148,7 @@ impl Configuration {
                 return Err(ExitCode::from(EXIT_CONFIG));
             }
         };
-        config::load(&source, &|name| std::env::var(name).ok()).map_err(|report| {
+        config::load(&source, environment).map_err(|report| {
             say(&format!("{report}\n"));
             ExitCode::from(EXIT_CONFIG)
         })

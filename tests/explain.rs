@@ -499,3 +499,37 @@ fn what_cannot_be_explained_is_refused() {
         assert!(text.contains(said) && output.stdout.is_empty(), "{args:?}: {text}");
     }
 }
+
+#[test]
+fn the_examples_in_the_documents_print_what_they_say() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("docs/COMMANDS.md")).expect("docs/COMMANDS.md");
+    let mut examples = 0;
+    for block in text.split("```console\n").skip(1).filter_map(|rest| rest.split_once("\n```")).map(|(block, _)| block)
+    {
+        let (line, said) = block.split_once('\n').expect("a command and what it prints");
+        let Some(arguments) = line.strip_prefix("$ forebay explain ") else { continue };
+        let script = format!("exec {} explain {arguments}", env!("CARGO_BIN_EXE_forebay"));
+        let mut command = Command::new("sh");
+        remove_own_variables(&mut command);
+        for name in ["UNBOUND_INTAKE_KEY", "DEFAULT_INTAKE_KEY"] {
+            command.env(name, format!("{KEY:0>32}"));
+        }
+        command.args(["-c", &script]).current_dir(root).env("TZ", "UTC");
+        let output = command.output().expect("sh");
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), said.trim_end(), "{line}");
+        examples += 1;
+    }
+    assert_eq!(examples, 2);
+}
+
+#[test]
+fn keys_need_not_be_at_hand() {
+    let output = explain(&["-c", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/forebay.yaml"), "<30>unbound: x"], b"");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("stands in: DEFAULT_INTAKE_KEY, UNBOUND_INTAKE_KEY"), "{said}");
+    let output = explain(&["/var/log/nothing.log"], b"");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no file /var/log/nothing.log"));
+}

@@ -3,6 +3,8 @@
 //! Frames are cut, parsed, routed, rendered and framed by the functions that the relay uses; what is here only asks them and
 //! prints the answers. `tests/explain.rs` holds the octets against those that a running relay sends.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{Read, stdin};
 use std::net::IpAddr;
@@ -49,10 +51,14 @@ What is shown:
   Octets are counted from 0, the end excluded, in the frame as it was received. Octets that are no
   text are shown as \\xHH. Every intake key is `****`; lengths are those of the real octets. Lines
   with `!` tell what was unusual, those with `·` what had to be filled in as usual. Conditions of a
-  route are all asked, in the order of the configuration's keys, with what they saw.
+  route are all asked, in the order of the configuration's keys, with what they saw. A variable whose
+  name ends in _KEY need not be set: a key of 32 characters stands in.
 
 With --json: an object a message, then one with the key `summary`. Octets are {\"text\": …}, or
 {\"base64\": …} where they are no UTF-8. docs/COMMANDS.md lists the keys.";
+
+/// Stands in for a key that is not at hand: as long as Sekoia's are.
+const ANY_KEY: &str = "00000000000000000000000000000000";
 
 /// What an input and a route are where no configuration is given.
 const WITHOUT: &str = "\
@@ -175,7 +181,21 @@ fn run(options: &Explain) -> Result<(), End> {
 
 fn load(options: &Explain) -> Result<Config, End> {
     if options.configuration.is_given() {
-        let Loaded { config, .. } = options.configuration.load().map_err(End::Config)?;
+        let missing = RefCell::new(BTreeSet::new());
+        let environment = |name: &str| {
+            std::env::var(name).ok().or_else(|| {
+                // Nothing is sent: whoever asks need not have the keys.
+                name.ends_with("_KEY").then(|| {
+                    missing.borrow_mut().insert(name.to_owned());
+                    ANY_KEY.to_owned()
+                })
+            })
+        };
+        let Loaded { config, .. } = options.configuration.load_with(&environment).map_err(End::Config)?;
+        let missing: Vec<String> = missing.take().into_iter().collect();
+        if !missing.is_empty() {
+            say(&format!("not set, a key of {} characters stands in: {}\n\n", ANY_KEY.len(), missing.join(", ")));
+        }
         return Ok(config);
     }
     let source = Source::Text { name: "the defaults".to_owned(), text: WITHOUT.to_owned() };
@@ -202,12 +222,19 @@ fn source(options: &Explain) -> Result<(Box<dyn Read + '_>, bool), End> {
             let path = PathBuf::from(what);
             // A pipe, as `<(…)` makes it, is one too.
             if !std::fs::metadata(&path).is_ok_and(|found| !found.is_dir()) {
+                if looks_like_a_path(what.as_encoded_bytes()) {
+                    say(&format!("there is no file {}: it is taken for a message\n\n", path.display()));
+                }
                 return Ok((Box::new(what.as_encoded_bytes()), false));
             }
             let file = std::fs::File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
             Ok((Box::new(file), true))
         }
     }
+}
+
+fn looks_like_a_path(text: &[u8]) -> bool {
+    text.contains(&b'/') && !text.starts_with(b"<") && !text.iter().any(u8::is_ascii_whitespace)
 }
 
 /// Prints one message in full, or sums up several.

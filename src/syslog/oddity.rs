@@ -50,7 +50,7 @@ pub enum Oddity {
     NilHostname,
     /// The program name is empty: no TAG, or one that begins with what no name may hold.
     NoProgram,
-    /// What was taken for the TAG looks like text (`CEF:`, `date=…`): it is not a part of MSG.
+    /// What was taken for the TAG, or for APP-NAME, looks like text (`CEF:`, `date=…`): it is not a part of MSG.
     TextAsTag,
     /// The TAG is longer than is taken; what is beyond is MSG.
     TagCut,
@@ -172,6 +172,9 @@ fn of_rfc5424(frame: &[u8], at: usize, fields: &Fields, found: &mut Vec<Oddity>)
         Some(hostname) if hostname.of(frame) == b"-" => found.push(Oddity::NilHostname),
         Some(_) => {}
     }
+    if fields.app_name.is_some_and(|name| is_text(name.of(frame))) {
+        found.push(Oddity::TextAsTag);
+    }
     // A space behind each of TIMESTAMP, HOSTNAME, APP-NAME and PROCID.
     if text.iter().filter(|octet| **octet == b' ').take(4).count() < 4 {
         found.push(Oddity::ShortHeader);
@@ -214,14 +217,19 @@ fn of_rfc3164(frame: &[u8], at: usize, fields: &Fields, clock: &Clock, found: &m
     if fields.app_name.is_none() {
         found.push(Oddity::NoProgram);
     }
-    let is_format = [b"CEF".as_slice(), b"LEEF"].iter().any(|format| name.eq_ignore_ascii_case(format));
-    if is_format || name.iter().any(|octet| matches!(octet, b'=' | b'"' | b'|' | b',')) {
+    if is_text(name) {
         found.push(Oddity::TextAsTag);
     }
     let behind = frame.get(fields.msg.start as usize);
     if tag.len() >= TAG_MAX && !tag.ends_with(b":") && behind.is_some_and(|octet| *octet != b' ') {
         found.push(Oddity::TagCut);
     }
+}
+
+/// Whether what stands in a name's place looks like the beginning of a text.
+fn is_text(name: &[u8]) -> bool {
+    let is_format = [b"CEF".as_slice(), b"LEEF"].iter().any(|format| name.eq_ignore_ascii_case(format));
+    is_format || name.iter().any(|octet| matches!(octet, b'=' | b'"' | b'|' | b','))
 }
 
 fn of_fraction(stamp: &[u8], found: &mut Vec<Oddity>) {
@@ -279,6 +287,7 @@ mod tests {
             (b"<13>1 - - app - - - text", &["no_timestamp", "nil_hostname"]),
             (b"<13>1 yesterday gate app - - - text", &["unreadable_header"]),
             (b"<13>1 2026-11-22T10:11:12Z gate app", &["short_header"]),
+            (b"<13>1 2026-11-22T10:11:12Z gate LEEF:1.0|a|b", &["text_as_tag", "short_header"]),
             (b"<13>1 2026-02-30T10:11:12Z gate app - - - x", &["impossible_date"]),
             (b"<13>1 2026-11-22T10:11:12Z gate app - - [a b=\"c\"] \xEF\xBB\xBFx", &["bom_in_msg"]),
             (b"<13>1 2026-11-22T10:11:12Z gate app - - [a b=\"c\" x", &["unclosed_structured_data"]),

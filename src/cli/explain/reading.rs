@@ -133,6 +133,11 @@ impl<'a> Explainer<'a> {
         self.config.inputs.get(self.input)
     }
 
+    /// Whether nobody said who sends.
+    pub(super) fn is_peer_assumed(&self) -> bool {
+        !self.holds_to_allow
+    }
+
     /// An output.
     pub(super) fn output(&self, index: usize) -> Option<&'a Output> {
         self.config.outputs.get(index)

@@ -2,7 +2,7 @@
 
 use crate::config::{Oversize, Protocol, units};
 use crate::syslog::frame::{Flaw, looks_like_tls};
-use crate::syslog::{Oddity, oddities};
+use crate::syslog::{Oddity, Protocol as Header, oddities};
 
 use super::cut::How;
 use super::reading::{Explained, Explainer, Outcome};
@@ -158,14 +158,14 @@ fn of_oddity(explainer: &Explainer<'_>, explained: &Explained, oddity: Oddity) -
             ("TAG", "the program name is empty: `program: ''` matches it, no other name does".to_owned())
         }
         Oddity::TextAsTag => {
-            let tag = explained.fields.tag.of(&explained.raw);
+            let (fields, raw) = (&explained.fields, &explained.raw);
+            let (field, tag) = match fields.protocol {
+                Header::Rfc3164 => ("TAG", fields.tag.of(raw)),
+                Header::Rfc5424 => ("APP-NAME", fields.app_name.unwrap_or_default().of(raw)),
+            };
             let tag = super::text::visible(&explainer.hide(tag));
-            (
-                "TAG",
-                format!(
-                    "`{tag}` looks like text, but stands where the TAG does: it is missing in MSG (`%rawmsg-after-pri%` has it)"
-                ),
-            )
+            let text = format!("`{tag}` looks like text, but stands where {field} does: it is missing in MSG");
+            (field, text + " (`%rawmsg-after-pri%` has it)")
         }
         Oddity::TagCut => ("TAG", "longer than 510 octets: what is beyond is MSG".to_owned()),
         Oddity::UnclosedStructuredData => ("STRUCTURED-DATA", "its ] is missing: it is a part of MSG".to_owned()),

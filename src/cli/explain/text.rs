@@ -105,7 +105,8 @@ impl Page<'_> {
         let peer = self.explainer.peer.map_or("a unix socket".to_owned(), |peer| peer.to_canonical().to_string());
         let input = self.explainer.input().map(|input| input.name.clone()).unwrap_or_default();
         let at = times::stamp(self.explainer.received_at_us);
-        let came = format!("from {peer} through input {input}, received {at}");
+        let assumed = if self.explainer.is_peer_assumed() { " (assumed)" } else { "" };
+        let came = format!("from {peer}{assumed} through input {input}, received {at}");
         wrap(&came, WIDTH - 9).into_iter().for_each(|line| self.line(&format!("{:9}{line}", "")));
         let octets = cut.octets.clone();
         self.block(&octets, VALUE_MAX);
