@@ -4,14 +4,14 @@
 use jiff::tz::TimeZone;
 
 use crate::batch::Batch;
-use crate::config::{Output, Protocol};
+use crate::config::{Output, OutputFraming, Protocol};
 use crate::relp::frame::{Command, Encoder, Mark};
 use crate::relp::{TXNR_FIRST, next_txnr};
 use crate::syslog::Message;
 
 use super::Rendering;
 use super::https::{self, Builder};
-use super::render::{Framing, Lines, Mask, OctetCounting, Renderer};
+use super::render::{Datagrams, Framing, Lines, Mask, OctetCounting, Renderer};
 
 /// What would be written of one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,10 +104,13 @@ impl Preview {
             Protocol::Relp { .. } => {
                 renderer.render(of, rendering, inputs, &mut First(Encoder::new()), usize::MAX);
             }
-            Protocol::File(_) => {
+            Protocol::File(_) | Protocol::Syslog(OutputFraming::Lf) => {
                 renderer.render(of, rendering, inputs, &mut Lines, usize::MAX);
             }
-            Protocol::Syslog | Protocol::Https(_) => {
+            Protocol::Udp => {
+                renderer.render(of, rendering, inputs, &mut Datagrams::default(), usize::MAX);
+            }
+            Protocol::Syslog(OutputFraming::Octet) | Protocol::Https(_) => {
                 renderer.render(of, rendering, inputs, &mut OctetCounting::new(), usize::MAX);
             }
         }
@@ -119,10 +122,10 @@ impl Preview {
 fn parts<'a>(output: &Output, frame: &'a [u8]) -> (&'a [u8], &'a [u8], &'a [u8]) {
     let words = match output.protocol {
         // MSG-LEN.
-        Protocol::Syslog => 1,
+        Protocol::Syslog(OutputFraming::Octet) => 1,
         // TXNR, the command, DATALEN.
         Protocol::Relp { .. } => 3,
-        Protocol::Https(_) | Protocol::File(_) => 0,
+        Protocol::Syslog(OutputFraming::Lf) | Protocol::Udp | Protocol::Https(_) | Protocol::File(_) => 0,
     };
     let mut blanks = memchr::memchr_iter(b' ', frame).take(words);
     // A RELP command without data has no space behind its DATALEN.

@@ -1,7 +1,9 @@
 //! Why conditions hold for a message or not, for people: each is asked on its own, with what it saw. Never on a message's
 //! way; that it comes to the same as [`Conditions::matches`] is tested.
 
-use super::conditions::{Conditions, TextTest, View};
+use super::conditions::{Conditions, TextTest};
+use super::expression::Step;
+use super::view::View;
 use crate::syslog::{Facility, Message, Severity};
 
 /// What conditions came to, one by one.
@@ -27,8 +29,30 @@ pub enum Asked {
         /// Which of `wanted` held first; `None`: the condition does not hold.
         by: Option<usize>,
     },
+    /// `when`: an expression.
+    When {
+        /// Each part of it, the whole first.
+        parts: Vec<Part>,
+        /// Whether it holds.
+        holds: bool,
+    },
     /// `not`: holds where these do not.
     Not(Trace),
+}
+
+/// A part of an expression that holds or does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// How deep it lies: 0 is the whole.
+    pub depth: usize,
+    /// As it is written.
+    pub text: String,
+    /// Whether it holds.
+    pub holds: bool,
+    /// Whether it was asked: what is left of it in an `and` or `or` may have decided already.
+    pub asked: bool,
+    /// What it saw, where it looks at one value.
+    pub saw: Option<Vec<u8>>,
 }
 
 impl Asked {
@@ -36,6 +60,7 @@ impl Asked {
     pub fn holds(&self) -> bool {
         match self {
             Self::Value { by, .. } => by.is_some(),
+            Self::When { holds, .. } => *holds,
             Self::Not(inner) => !inner.holds,
         }
     }
@@ -44,7 +69,7 @@ impl Asked {
 impl Conditions {
     /// Asks each condition for itself.
     pub fn trace(&self, message: &Message<'_>) -> Trace {
-        let Self { program, hostname, peer, input, facility, severity, message: tests, not } = self;
+        let Self { program, hostname, peer, input, facility, severity, message: tests, when, not } = self;
         let view = View::new(message);
         let pri = message.fields.pri;
         let mut asked = Vec::new();
@@ -77,6 +102,17 @@ impl Conditions {
         ask("severity", wanted, Some(pri.severity().name().as_bytes()), by);
         let by = tests.iter().position(|test| test.matches(message.msg()));
         ask("message", tests.iter().map(in_words).collect(), Some(message.msg()), by);
+        if let Some(when) = when {
+            let part = |step: Step<'_>| Part {
+                depth: step.depth,
+                text: step.text.to_owned(),
+                holds: step.holds,
+                asked: step.asked,
+                saw: step.value,
+            };
+            let parts = when.explain(message).into_iter().map(part).collect();
+            asked.push(Asked::When { parts, holds: when.matches(message) });
+        }
         if let Some(not) = not {
             asked.push(Asked::Not(not.trace(message)));
         }

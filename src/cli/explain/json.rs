@@ -135,6 +135,18 @@ fn conditions(explainer: &Explainer<'_>, trace: &route::Trace) -> Value {
             "saw": saw.as_deref().map(|saw| octets(&explainer.hide(saw))),
             "holds": by.is_some(),
         }),
+        route::Asked::When { parts, holds } => {
+            let part = |part: &route::Part| {
+                json!({
+                    "depth": part.depth,
+                    "expression": part.text,
+                    "holds": part.holds,
+                    "asked": part.asked,
+                    "saw": part.saw.as_deref().map(|saw| octets(&explainer.hide(saw))),
+                })
+            };
+            json!({ "condition": "when", "parts": parts.iter().map(part).collect::<Vec<_>>(), "holds": holds })
+        }
         route::Asked::Not(inner) => json!({
             "condition": "not",
             "conditions": conditions(explainer, inner),

@@ -214,7 +214,9 @@ fn of_sent(explainer: &Explainer<'_>, explained: &Explained, place: usize, remar
             "longer than the 250,000 octets that Sekoia's intake takes: its end is cut",
         ));
     }
-    if written.body_octets > SEKOIA_MAX && matches!(output.protocol, Protocol::Syslog | Protocol::Relp { .. }) {
+    if written.body_octets > SEKOIA_MAX
+        && matches!(output.protocol, Protocol::Syslog(_) | Protocol::Udp | Protocol::Relp { .. })
+    {
         let text = "over the 250 KiB that Sekoia takes: it would be dropped there, and nobody told";
         remarks.push(odd("over_sekoia_limit", about, text));
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::cli::grouped;
 use crate::cli::paint::{Paint, Style};
-use crate::config::{Action, Output, Protocol, Route};
+use crate::config::{Action, Output, OutputFraming, Protocol, Route};
 use crate::forward::{Mask, Written, request_line};
 use crate::route::{self, Trace};
 use crate::syslog::frame::Flaw;
@@ -213,23 +213,23 @@ impl Page<'_> {
 
     fn trace(&mut self, indent: usize, trace: &Trace) {
         for asked in &trace.asked {
-            let (mark, style) = if asked.holds() { ("✓", Style::Green) } else { ("✗", Style::Red) };
-            let mark = self.paint.styled(style, mark);
+            let mark = self.mark(asked.holds());
             match asked {
                 route::Asked::Value { key, wanted, saw, by } => {
-                    let saw = saw.as_deref().map_or("nothing".to_owned(), |saw| {
-                        let text = visible(&self.explainer.hide(saw));
-                        format!("\"{}\"", fit(&text, 60))
-                    });
+                    let saw = saw.as_deref().map_or(" — saw nothing".to_owned(), |saw| self.saw(saw));
                     // Of many alternatives the one that held says most.
                     let wanted = match by.and_then(|by| wanted.get(by)) {
                         Some(held) if wanted.len() > 1 => format!("{held} (of {})", wanted.len()),
                         _ => wanted.join(" or "),
                     };
-                    let text = format!("{key}: {} — saw {saw}", visible(wanted.as_bytes()));
+                    let text = format!("{key}: {}{saw}", visible(wanted.as_bytes()));
                     let mut lines = wrap(&text, WIDTH - indent - 2).into_iter();
                     self.line(&format!("{:indent$}{mark} {}", "", lines.next().unwrap_or_default()));
                     lines.for_each(|line| self.line(&format!("{:indent$}  {line}", "")));
+                }
+                route::Asked::When { parts, .. } => {
+                    self.line(&format!("{:indent$}{mark} when", ""));
+                    parts.iter().for_each(|part| self.part(indent + 4, part));
                 }
                 route::Asked::Not(inner) => {
                     let holds = if inner.holds { "these all hold" } else { "these do not all hold" };
@@ -238,6 +238,27 @@ impl Page<'_> {
                 }
             }
         }
+    }
+
+    /// A part of an expression.
+    fn part(&mut self, indent: usize, part: &route::Part) {
+        let indent = (indent + 2 * part.depth).min(WIDTH / 2);
+        let saw = part.saw.as_deref().map(|saw| self.saw(saw)).unwrap_or_default();
+        let mark = if part.asked { self.mark(part.holds) } else { self.paint.styled(Style::Dim, "-") };
+        let not_asked = if part.asked { "" } else { " (not asked)" };
+        let text = format!("{}{saw}{not_asked}", visible(part.text.as_bytes()));
+        let mut lines = wrap(&text, WIDTH - indent - 2).into_iter();
+        self.line(&format!("{:indent$}{mark} {}", "", lines.next().unwrap_or_default()));
+        lines.for_each(|line| self.line(&format!("{:indent$}  {line}", "")));
+    }
+
+    fn mark(&self, holds: bool) -> String {
+        let (mark, style) = if holds { ("✓", Style::Green) } else { ("✗", Style::Red) };
+        self.paint.styled(style, mark)
+    }
+
+    fn saw(&self, octets: &[u8]) -> String {
+        format!(" — saw \"{}\"", fit(&visible(&self.explainer.hide(octets)), 60))
     }
 
     fn sent(&mut self) {
@@ -261,7 +282,11 @@ impl Page<'_> {
     fn written(&mut self, output: &Output, written: &Written) {
         let all = count(written.octets, "octet");
         let says = match output.protocol {
-            Protocol::Syslog => format!("{all}: MSG-LEN (of the message with its real key) and the message"),
+            Protocol::Syslog(OutputFraming::Octet) => {
+                format!("{all}: MSG-LEN (of the message with its real key) and the message")
+            }
+            Protocol::Syslog(OutputFraming::Lf) => format!("{all}: a line"),
+            Protocol::Udp => format!("{all}: a datagram"),
             Protocol::Relp { .. } => {
                 format!("{all}: a RELP command (numbers count up on a connection, 1 is `open`) with the message")
             }
