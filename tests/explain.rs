@@ -533,3 +533,36 @@ fn keys_need_not_be_at_hand() {
     let output = explain(&["/var/log/nothing.log"], b"");
     assert!(String::from_utf8_lossy(&output.stderr).contains("there is no file /var/log/nothing.log"));
 }
+
+#[test]
+fn each_part_of_an_expression_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("forebay.yaml");
+    let when = "$programname startswith \\\"un\\\" and ($msg contains \\\"AAAA\\\" or $syslogseverity <= 6)";
+    let text = format!(
+        "inputs: {{lan: {{listen: 'tcp://127.0.0.1:514'}}}}\noutputs: {{lines: {{to: 'tcp://127.0.0.1:9', framing: lf}}}}\n\
+         routes: [{{name: dns, when: \"{when}\", intake_key: {KEY}}}]\n"
+    );
+    std::fs::write(&file, text).expect("written");
+    let config = file.to_str().expect("text");
+    let object = &objects(&["-c", config, "<30>Nov 22 10:11:12 h unbound: A IN"], b"")[0];
+    let asked = &object["routes"][0]["conditions"][0];
+    assert_eq!((&asked["condition"], &asked["holds"]), (&"when".into(), &true.into()), "{object}");
+    let parts: Vec<(u64, &str, bool, bool)> = asked["parts"]
+        .as_array()
+        .expect("parts")
+        .iter()
+        .map(|part| {
+            let (depth, text) = (part["depth"].as_u64().unwrap(), part["expression"].as_str().unwrap());
+            (depth, text, part["holds"].as_bool().unwrap(), part["asked"].as_bool().unwrap())
+        })
+        .collect();
+    assert!(parts.contains(&(1, "$programname startswith \"un\"", true, true)), "{parts:?}");
+    assert!(parts.contains(&(2, "$msg contains \"AAAA\"", false, true)), "{parts:?}");
+    // No MSG-LEN where the output's framing has none.
+    assert_eq!(object["sent"][0]["octets"], object["sent"][0]["message_octets"]);
+    assert!(octets(&object["sent"][0]["written"]).starts_with(b"<30>1 "));
+    let text = page(&["-c", config, "<30>Nov 22 10:11:12 h nsd: A IN"], b"");
+    assert!(text.contains("\u{2717} $programname startswith \"un\" \u{2014} saw \"nsd\""), "{text}");
+    assert!(text.contains("(not asked)"), "{text}");
+}
