@@ -66,7 +66,7 @@ enum Command {
     /// --listen it also takes the place of the collector: point an output of the relay at it, and it tells what is missing,
     /// repeated or out of order, and how long each message took. Exits with 1 when a message could not be sent or is missing.
     #[command(after_help = send::EXAMPLES)]
-    Send(send::Send),
+    Send(Box<send::Send>),
     /// Looks into the spool, on a stopped or a running relay: what waits on the disk, and taking it out or putting it in.
     #[command(subcommand)]
     Spool(spool::Spool),

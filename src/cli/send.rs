@@ -256,7 +256,7 @@ fn run(options: &Send) -> anyhow::Result<bool> {
 }
 
 fn manner(options: &Send) -> anyhow::Result<Manner> {
-    let lines = options.file.as_ref().map(|path| lines_of(path)).transpose()?;
+    let lines = options.file.as_ref().map(lines_of).transpose()?;
     let hostname = options.host.clone().unwrap_or_else(|| {
         let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         name.trim().to_owned()

@@ -231,6 +231,6 @@ mod tests {
         };
         assert!(stream(&mut Slowly(octets), Framing::Auto, 8, cut).is_ok());
         assert_eq!(slowly, cuts(Framing::Auto, 8, octets));
-        assert_eq!(slowly.len(), 6);
+        assert_eq!(slowly.len(), 7);
     }
 }
