@@ -176,7 +176,7 @@ fn written(objects: &[Value]) -> BTreeMap<String, Vec<Vec<u8>>> {
 }
 
 /// The message of an octet-counted frame, held to its real length.
-fn counted<'f>(frame: &'f [u8], message_octets: usize) -> &'f [u8] {
+fn counted(frame: &[u8], message_octets: usize) -> &[u8] {
     let at = frame.iter().position(|octet| *octet == b' ').expect("MSG-LEN");
     assert_eq!(frame[..at], *message_octets.to_string().as_bytes(), "MSG-LEN is that of what the relay sent");
     &frame[at + 1..]
@@ -391,6 +391,9 @@ fn each_condition_is_told_with_what_it_saw() {
     assert!(text.contains("no route takes it: it is counted as unmatched"), "{text}");
 }
 
+/// Options, what is read, the outcome, kinds of remarks.
+type OddRow<'r> = (&'r [&'r str], &'r [u8], &'r str, &'r [&'r str]);
+
 #[test]
 fn what_is_unusual_is_told() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -399,7 +402,7 @@ fn what_is_unusual_is_told() {
     let strict = ["-c", &config, "--input", "strict"];
     let element = "<30>1 2026-11-22T10:11:12Z h nginx - - [sekoia@53288 intake_key=\"x\"][a b=\"c\"] m";
     let stopped = [b"<30>nginx: ".as_slice(), &[b'x'; 256_100]].concat();
-    let rows: [(&[&str], &[u8], &str, &[&str]); 8] = [
+    let rows: [OddRow<'_>; 8] = [
         (
             &lan,
             b"<30>Nov 22 10:11:12 h nginx: a\tb\0\n",
