@@ -8,14 +8,21 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::config::{self, Loaded, LogFormat, Source};
 
 mod admin;
+mod base64;
 mod check;
 mod demo;
+mod explain;
 mod import;
 mod log;
+mod paint;
+mod progress;
 mod run;
+mod send;
 mod shell;
+mod show;
 mod spool;
 mod tap;
+mod times;
 mod top;
 
 /// The configuration is wrong.
@@ -54,6 +61,21 @@ enum Command {
     /// Prints what arrives, with keys masked, then the ledger, and goes on listening for messages of yours until Ctrl-C.
     /// Needs no configuration, no root and no network.
     Demo(demo::Demo),
+    /// Explains what becomes of a message: how it is framed and parsed, which routes it takes, and what is sent.
+    ///
+    /// Nothing is sent and no socket is opened. The answer comes from the code that `forebay run` runs. A message is an
+    /// argument, or what stands in a file or comes from standard input; where that holds several, what became of all of them
+    /// is summed up. Without a configuration an input with the defaults is assumed, and one route with the template of
+    /// Sekoia's FAQ. Intake keys are masked.
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(explain::Explain),
+    /// Sends test messages, and says what became of them: how many went out how fast, and with --listen which came back.
+    ///
+    /// Without options: ten messages to udp://127.0.0.1:514. Each carries a mark, by which one that comes back is known. With
+    /// --listen it also takes the place of the collector: point an output of the relay at it, and it tells what is missing,
+    /// repeated or out of order, and how long each message took. Exits with 1 when a message could not be sent or is missing.
+    #[command(after_help = send::EXAMPLES)]
+    Send(Box<send::Send>),
     /// Shows what a running relay sends, or what arrives, live: a message a line, intake keys masked.
     ///
     /// What is shown is a copy, a thousand messages a second at most: a tap slows nothing down, and says what it left out.
@@ -149,6 +171,8 @@ pub fn main() -> ExitCode {
         Command::Check(options) => check::check(&options),
         Command::Import(command) => import::import(&command),
         Command::Demo(options) => demo::demo(&options),
+        Command::Explain(options) => explain::explain(&options),
+        Command::Send(options) => send::send(&options),
         Command::Tap(options) => tap::tap(&options),
         Command::Top(options) => top::top(&options),
         Command::Spool(command) => spool::spool(&command),
@@ -158,8 +182,22 @@ pub fn main() -> ExitCode {
 }
 
 impl Configuration {
+    /// Whether an option or the environment names one.
+    fn is_given(&self) -> bool {
+        self.config.is_some()
+            || self.intakes.is_some()
+            || !self.rsyslog.is_empty()
+            || std::env::var_os("FOREBAY_INTAKE_KEY").is_some()
+            || Path::new(config::INTAKES).is_file()
+    }
+
     /// Loads what the options and the environment name; prints the report and gives the exit code where that fails.
     fn load(&self) -> Result<Loaded, ExitCode> {
+        self.load_with(&|name| std::env::var(name).ok())
+    }
+
+    /// The same; `environment` looks variables up that the file names.
+    fn load_with(&self, environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, ExitCode> {
         let intakes = |path: &Path| Source::Intakes { path: path.to_owned(), strict: self.strict };
         let of_forwarder = Path::new(config::INTAKES);
         let base = match (&self.config, &self.intakes) {
@@ -180,7 +218,7 @@ impl Configuration {
             Some(intakes @ Source::Intakes { .. }) => intakes,
             base => Source::Rsyslog { base: base.map(Box::new), files: self.rsyslog.clone(), strict: self.strict },
         };
-        config::load(&source, &|name| std::env::var(name).ok()).map_err(|report| {
+        config::load(&source, environment).map_err(|report| {
             say(&format!("{report}\n"));
             ExitCode::from(EXIT_CONFIG)
         })
@@ -208,4 +246,17 @@ fn print(text: &str) {
     use std::io::Write;
     // A closed pipe (`forebay check | head -1`) is the reader's choice, and no failure.
     drop(std::io::stdout().write_all(text.as_bytes()));
+}
+
+/// A number with its thousands apart.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }

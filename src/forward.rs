@@ -32,7 +32,8 @@ pub use file::FileWriter;
 pub use flight::WINDOW_MEMORY;
 pub use greet::{Greeting, greet};
 pub use https::Web;
-pub use preview::{Preview, masked};
+pub use preview::{Preview, Written, request_line};
+pub use render::Mask;
 
 use flight::Flight;
 use leave::Place;
@@ -54,7 +55,7 @@ mod syslog;
 mod udp;
 
 /// What a lane's messages are rendered with.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Rendering {
     /// The route's template.
     pub template: Template,

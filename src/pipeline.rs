@@ -18,6 +18,7 @@ use crate::spool::Port;
 use crate::tap::{Side, Taps};
 
 use clocks::Clocks;
+pub use clocks::clock_at;
 pub use queue::Queue;
 pub use spooling::SPOOL_TICK;
 use spooling::Spooling;

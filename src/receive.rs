@@ -19,7 +19,7 @@ use crate::sys::DatagramBatch;
 use crate::tls;
 
 pub use bind::{BindError, Bound, Socket, bind_all};
-pub use gate::Gate;
+pub use gate::{Gate, is_allowed};
 
 mod accept;
 mod bind;

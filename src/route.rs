@@ -10,6 +10,7 @@ mod set;
 mod shadow;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod view;
 
 use std::collections::{HashMap, HashSet};
@@ -25,6 +26,7 @@ pub use expression::{Expression, quoted};
 pub use name::Name;
 pub use set::{FacilitySet, SeveritySet};
 pub use shadow::shadowed;
+pub use trace::{Asked, Part, Trace};
 
 /// Program names whose candidates are remembered. A machine runs some hundreds; a sender that invents more than this many
 /// makes all be found again, which costs time but no memory: 4,096 × (255 + 48) octets = 1.2 MiB a shard at the very most.

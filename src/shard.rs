@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
-use crate::config::{Action, Config, Input, Output, Protocol};
+use crate::config::{Config, Input, Output};
 use crate::forward::{FileWriter, Forwarder, Rendering, Said, WINDOW_MEMORY, Web};
 use crate::metrics::Meters;
 use crate::names::Names;
@@ -299,24 +299,7 @@ fn start_receivers(
 
 /// What each lane's messages are rendered with.
 fn renderings_of(config: &Config, pipeline: &Pipeline) -> Vec<Rendering> {
-    let keys = || {
-        config.routes.iter().filter_map(|route| match &route.action {
-            Action::Forward { intake_key, .. } => intake_key.as_ref(),
-            Action::Discard => None,
-        })
-    };
-    let of_lane = |lane| config.routes.get(pipeline.route_of(lane)).map(|route| &route.action);
-    let renderings = (0..pipeline.lane_count()).filter_map(|lane| match of_lane(lane)? {
-        Action::Forward { output, template, intake_key } => {
-            let rendering = Rendering { template: template.clone(), intake_key: intake_key.clone() };
-            match config.outputs.get(*output).map(|output| &output.protocol) {
-                Some(Protocol::File(file)) if !file.reveal_keys => Some(rendering.masked(keys())),
-                _ => Some(rendering),
-            }
-        }
-        Action::Discard => None,
-    });
-    renderings.collect()
+    (0..pipeline.lane_count()).filter_map(|lane| Rendering::of_route(config, pipeline.route_of(lane))).collect()
 }
 
 fn forwarders_of(common: &Common, pipeline: &Rc<Pipeline>, shares: Shares, stop: &Stop) -> Vec<Forwarder> {

@@ -4,12 +4,14 @@
 
 pub mod frame;
 pub mod message;
+pub mod oddity;
 pub mod parse;
 pub mod pri;
 pub mod timestamp;
 
 pub use frame::{Decoder, Frame, Framing};
 pub use message::{Fields, Message, Protocol, Span};
-pub use parse::{parse, sanitize};
+pub use oddity::{Oddity, oddities};
+pub use parse::{escapes, parse, sanitize};
 pub use pri::{Facility, Pri, Severity};
 pub use timestamp::{Clock, Timestamp};

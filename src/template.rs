@@ -20,11 +20,10 @@ mod stage;
 mod tests;
 
 use date::{DateFormat, ZoneCache};
+pub use mask::masked;
 use property::Property;
 use shape::Shape;
 use stage::Stage;
-
-pub use mask::masked;
 
 /// A compiled template. `Debug` never prints literals: they may hold a key.
 #[derive(Clone)]
@@ -112,6 +111,18 @@ impl Template {
     /// Whether it prints `%intake_key%`.
     pub fn uses_intake_key(&self) -> bool {
         self.segments.iter().any(|segment| segment.property() == Some(Property::IntakeKey))
+    }
+
+    /// Whether it prints the property of this name, with any option. `rawmsg` and `rawmsg-after-pri` count as everything that
+    /// lies in the frame: ask for them as well.
+    pub fn prints(&self, name: &str) -> bool {
+        property::by_name(name)
+            .is_some_and(|wanted| self.segments.iter().any(|segment| segment.property() == Some(wanted)))
+    }
+
+    /// Whether it leaves a `SEKOIA@53288` element of the sender out, because it prints one of its own.
+    pub fn removes_element(&self, structured_data: &[u8]) -> bool {
+        self.own_element && element::has_ours(structured_data)
     }
 
     /// With `mask` in the place of each of `keys` that its text holds, and of what the text gives for one in

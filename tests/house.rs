@@ -61,7 +61,13 @@ const BORDERS: &[(&str, &[&str])] = &[
         &["admin", "config", "forward", "metrics", "names", "receive", "road", "shard", "spool", "stop", "time", "tls"],
     ),
     ("probe", &["config", "forward", "names", "relay", "road", "route", "syslog", "template", "time", "tls"]),
-    ("cli", &["admin", "batch", "config", "probe", "relay", "spool", "sys", "syslog", "template", "tls"]),
+    (
+        "cli",
+        &[
+            "admin", "batch", "config", "forward", "metrics", "pipeline", "probe", "receive", "relay", "route",
+            "spool", "sys", "syslog", "template", "tls",
+        ],
+    ),
 ];
 
 /// The modules that only compute: octets in, octets out.

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use crate::config::{Action, Config};
-use crate::forward::{Preview, masked};
+use crate::forward::{Mask, Preview};
 use crate::route::{Name, parse_net};
 use crate::syslog::Message;
 use crate::tap::{Fate, Filter, Listener, Refused, SHOWN_PER_SECOND_MAX, Sample, Side, Taps};
@@ -137,7 +137,7 @@ impl Stream {
         Ok(Self {
             admin: Arc::clone(admin),
             listener,
-            preview: Preview::default(),
+            preview: Preview::new(Mask::new(&admin.common.config)),
             patience: patience.clone(),
             ticks,
             is_json: wish.is_json,
@@ -187,11 +187,11 @@ impl Stream {
             routes = others;
             let octets = match (self.side, own) {
                 (Side::Sent, [route, ..]) => self.preview.sent(config, usize::from(*route), &message),
-                _ => Some(masked(config, message.raw)),
+                _ => Some(self.preview.mask().hide(message.raw)),
             };
             let Some(line) = octets.map(|octets| one_line(&octets)) else { continue };
             if self.is_json {
-                let object = object(config, self.side, &message, mark.fate, own, &line);
+                let object = object((config, self.preview.mask()), self.side, &message, mark.fate, own, &line);
                 out.push_str(&object.to_string());
             } else {
                 out.push_str(&line);
@@ -249,14 +249,14 @@ pub(super) fn open(
 
 /// A message with what is known of it.
 fn object(
-    config: &Config,
+    (config, mask): (&Config, &Mask),
     side: Side,
     message: &Message<'_>,
     fate: Fate,
     routes: &[u16],
     line: &str,
 ) -> serde_json::Value {
-    let text = |octets: &[u8]| one_line(&masked(config, octets));
+    let text = |octets: &[u8]| one_line(&mask.hide(octets));
     let routes = routes.iter().filter_map(|route| config.routes.get(usize::from(*route)));
     let fate = match (side, fate) {
         (Side::Sent, _) => "sent",

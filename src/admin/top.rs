@@ -8,7 +8,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::forward::masked;
+use crate::forward::Mask;
 use crate::tap::{Fate, Filter, Listener, SHOWN_PER_SECOND_MAX, Side};
 
 use super::Admin;
@@ -80,10 +80,11 @@ fn seconds(query: &str) -> Result<f64, String> {
 /// Takes away what was copied; returns how many messages.
 fn count(listener: &mut Listener, admin: &Admin, programs: &mut ByName, peers: &mut ByName) -> u64 {
     let mut sampled = 0;
+    let mask = Mask::new(&admin.common.config);
     while let Some(sample) = listener.next_sample() {
         for (message, mark) in sample.batch.messages(&[]).zip(&sample.marks) {
             let name = message.program_name();
-            let name = masked(&admin.common.config, name.get(..NAME_OCTETS_MAX).unwrap_or(name));
+            let name = mask.hide(name.get(..NAME_OCTETS_MAX).unwrap_or(name));
             let peer = message.peer.map_or_else(|| "unix socket".to_owned(), |peer| peer.to_canonical().to_string());
             for (counts, name) in [(&mut *programs, one_line(&name)), (&mut *peers, peer)] {
                 let counts = counts.entry(name).or_default();

@@ -5,19 +5,16 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Configuration, EXIT_CONFIG, EXIT_USAGE, print, run::EXIT_RUNTIME, say};
+use super::{Configuration, EXIT_CONFIG, EXIT_USAGE, base64, print, progress, run::EXIT_RUNTIME, say, show};
 
-mod base64;
 mod blocks;
 mod change;
 mod export;
 mod import;
 mod list;
 mod place;
-mod progress;
 mod record;
 mod select;
-mod show;
 mod stat;
 mod verify;
 

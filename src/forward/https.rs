@@ -26,7 +26,8 @@ use super::flight::Flight;
 use super::leave::{self, Place};
 use super::{Forwarder, Rendering};
 
-use body::{Body, Builder};
+use body::Body;
+pub(super) use body::Builder;
 use exchange::{Conversation, Fault, Limits, Reply};
 pub(super) use head::greet;
 use head::{USER, host_of};
@@ -46,16 +47,14 @@ mod patience;
 mod taken;
 mod web;
 
-/// Makes one event of a rendered message, as requests carry it.
-pub(super) fn one_event(rendered: &mut Vec<u8>) {
-    event::finish(rendered, 0);
-}
-
 /// Appended to the target's path: events as lines.
-const BATCH_PATH: &str = "/plain/batch";
+pub(super) const BATCH_PATH: &str = "/plain/batch";
 
 /// Where a request carries its intake key.
-const KEY_HEADER: HeaderName = HeaderName::from_static("x-sekoiaio-intake-key");
+const KEY_HEADER: HeaderName = HeaderName::from_static(KEY_HEADER_NAME);
+
+/// The same as text.
+pub(super) const KEY_HEADER_NAME: &str = "x-sekoiaio-intake-key";
 
 /// Once so much waits a request is made without waiting for more.
 const ENOUGH_BYTES: usize = 1024 * 1024;

@@ -6,7 +6,7 @@ use std::{fs, mem};
 use jiff::tz::TimeZone;
 
 use crate::batch::Batch;
-use crate::config::IntakeKey;
+use crate::config::{Action, Config, IntakeKey, Protocol};
 use crate::relp::client::Client;
 use crate::relp::frame::{Command, Encoder, Mark};
 use crate::template::{self, Context};
@@ -20,14 +20,24 @@ const KEPT_BYTES_MAX: usize = 512 * 1024;
 const MASK: &str = "***";
 
 impl Rendering {
-    /// Without any intake key: masked are the route's own, those of `others` that stand in the template's text, and what
-    /// the text itself calls one (`intake_key="…"`).
+    /// What the messages of a route are rendered with; `None` where it forwards nothing.
+    pub fn of_route(config: &Config, route: usize) -> Option<Self> {
+        let Action::Forward { output, template, intake_key } = &config.routes.get(route)?.action else { return None };
+        let rendering = Self { template: template.clone(), intake_key: intake_key.clone() };
+        Some(match config.outputs.get(*output).map(|output| &output.protocol) {
+            Some(Protocol::File(file)) if !file.reveal_keys => rendering.masked(MASK, keys(config)),
+            _ => rendering,
+        })
+    }
+
+    /// Without any intake key: `mask` stands for the route's own, for those of `others` that stand in the template's text, and
+    /// for what the text itself calls one (`intake_key="…"`).
     #[must_use]
-    pub fn masked<'a>(self, others: impl Iterator<Item = &'a IntakeKey>) -> Self {
+    fn masked<'a>(self, mask: &str, others: impl Iterator<Item = &'a IntakeKey>) -> Self {
         let keys: Vec<&[u8]> = others.map(|key| key.expose()).collect();
         Self {
-            template: self.template.masked(&keys, MASK.as_bytes()),
-            intake_key: Some(IntakeKey::new(MASK.to_owned())),
+            template: self.template.masked(&keys, mask.as_bytes()),
+            intake_key: Some(IntakeKey::new(mask.to_owned())),
         }
     }
 }
@@ -35,6 +45,46 @@ impl Rendering {
 /// This machine's name, by the kernel's own file: no library call is needed for a name that changes at boot.
 pub(super) fn my_hostname() -> String {
     fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+}
+
+/// The intake keys of all routes.
+fn keys(config: &Config) -> impl Iterator<Item = &IntakeKey> {
+    config.routes.iter().filter_map(|route| match &route.action {
+        Action::Forward { intake_key, .. } => intake_key.as_ref(),
+        Action::Discard => None,
+    })
+}
+
+/// Hides intake keys in what is shown to people: those of a configuration wherever they stand, and whatever a text calls
+/// one (`intake_key="…"`).
+#[derive(Debug)]
+pub struct Mask {
+    keys: Vec<IntakeKey>,
+}
+
+impl Mask {
+    /// What stands in a key's place.
+    pub const TEXT: &'static str = "****";
+
+    /// For the keys of this configuration.
+    pub fn new(config: &Config) -> Self {
+        Self { keys: keys(config).cloned().collect() }
+    }
+
+    /// The octets without a key.
+    #[must_use]
+    pub fn hide(&self, octets: &[u8]) -> Vec<u8> {
+        let keys: Vec<&[u8]> = self.keys.iter().map(IntakeKey::expose).collect();
+        template::masked(octets, &keys, Self::TEXT.as_bytes())
+    }
+
+    /// What renders as `rendering` does, but for keys: also where options cut or change them.
+    #[must_use]
+    pub fn of(&self, rendering: Rendering) -> Rendering {
+        let has_key = rendering.intake_key.is_some();
+        let masked = rendering.masked(Self::TEXT, self.keys.iter());
+        Rendering { intake_key: masked.intake_key.filter(|_| has_key), ..masked }
+    }
 }
 
 /// A reusable buffer of frames.

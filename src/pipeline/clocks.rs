@@ -52,7 +52,8 @@ impl Clocks {
     }
 }
 
-fn clock_at(now_us: i64, zone: &TimeZone) -> Clock {
+/// The present at `now_us` (microseconds since the Unix epoch), as senders in `zone` that write no zone have it.
+pub fn clock_at(now_us: i64, zone: &TimeZone) -> Clock {
     let zoned = Timestamp::from_microsecond(now_us).unwrap_or_default().to_zoned(zone.clone());
     Clock {
         now_us,

@@ -4,15 +4,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use serde::Deserialize;
 
-use crate::config::{Action, Config, IntakeKey, Protocol, Route};
-use crate::forward::Rendering;
+use crate::config::{Action, Config, Protocol, Route};
+use crate::forward::{Mask, Preview};
 use crate::relay::{self, Delivered, StartError};
 use crate::route::{Conditions, Name};
 use crate::syslog::{Clock, Message, parse, sanitize};
-use crate::template::{Context, Renderer};
 use crate::time::since_epoch;
 use crate::tls::stamp;
 
@@ -83,9 +81,7 @@ impl Sending {
             let known: Vec<&str> = config.routes.iter().map(|route| route.name.as_str()).collect();
             return Err(SendError::NoRoute { name: name.to_owned(), known: known.join(", ") });
         };
-        let all_keys: Vec<IntakeKey> = config.routes.iter().filter_map(key_of).cloned().collect();
-        let route = config.routes.remove(index);
-        let Action::Forward { output, template, intake_key } = &route.action else {
+        let Some(Route { action: Action::Forward { output, .. }, .. }) = config.routes.get(index) else {
             return Err(SendError::Discards(name.to_owned()));
         };
         let destination = config.outputs.get(*output);
@@ -95,9 +91,10 @@ impl Sending {
         });
         let output = destination.map(|output| output.name.clone()).unwrap_or_default();
         let mark = format!("forebay-test-{:016x}", fastrand::u64(..));
-        let frame = frame(&program_for(&route), &mark, text);
-        let rendering = Rendering { template: template.clone(), intake_key: intake_key.clone() };
-        let shown = shown(&rendering.masked(all_keys.iter()), &frame);
+        let route = config.routes.get(index);
+        let frame = frame(&route.map(program_for).unwrap_or_default(), &mark, text);
+        let shown = shown(&config, index, &frame);
+        let route = config.routes.remove(index);
         config.routes = vec![Route { conditions: Conditions::default(), continues: false, ..route }];
         // What waits in the spool is a running relay's business; what it knows of names is of use.
         let kept = config.spool.as_ref().map(|spool| spool.dir.clone());
@@ -123,13 +120,6 @@ impl Sending {
         let limit = config.shutdown_timeout.max(LIMIT_MIN);
         let delivered = relay::deliver(config, kept, &frame, limit)?;
         Ok(outcome(&delivered, protocol.as_ref()))
-    }
-}
-
-fn key_of(route: &Route) -> Option<&IntakeKey> {
-    match &route.action {
-        Action::Forward { intake_key, .. } => intake_key.as_ref(),
-        Action::Discard => None,
     }
 }
 
@@ -164,21 +154,15 @@ fn hostname() -> String {
 }
 
 /// The message as it is sent, without its key and on one line.
-fn shown(rendering: &Rendering, frame: &[u8]) -> String {
+fn shown(config: &Config, route: usize, frame: &[u8]) -> String {
     let mut scratch = Vec::new();
     let raw = sanitize(frame, &mut scratch);
     let now_us = i64::try_from(since_epoch().as_micros()).unwrap_or(0);
     // The frame's stamp is whole: nothing of this is asked for.
     let fields = parse(raw, &Clock { now_us, year: 2000, month: 1, day: 1, offset_minutes: 0 });
     let message = Message { fields: &fields, raw, received_at_us: now_us, peer: None, input: "" };
-    let context = Context { intake_key: b"****", my_hostname: &hostname() };
-    let mut out = Vec::new();
-    rendering.template.render(&message, &context, &mut Renderer::new(TimeZone::system()), &mut out);
-    String::from_utf8_lossy(&out)
-        .trim_end_matches('\n')
-        .chars()
-        .map(|char| if char.is_control() { ' ' } else { char })
-        .collect()
+    let line = Preview::new(Mask::new(config)).sent(config, route, &message).unwrap_or_default();
+    String::from_utf8_lossy(&line).chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
 
 fn outcome(delivered: &Delivered, protocol: Option<&Protocol>) -> Outcome {

@@ -15,7 +15,7 @@ use tracing::warn;
 use crate::pipeline::WhenFull;
 use crate::sys::{self, DatagramBatch};
 use crate::syslog::Frame;
-use crate::syslog::frame::{Flaw, truncate};
+use crate::syslog::frame::{self, Flaw};
 
 use super::Receivers;
 use super::gate::is_allowed;
@@ -58,11 +58,6 @@ const DROPS_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a socket whose reads fail is left alone.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
-
-/// A datagram that holds a line end and nothing else is no message.
-fn is_empty(bytes: &[u8]) -> bool {
-    matches!(bytes, [] | b"\n" | b"\r\n" | [0])
-}
 
 struct Receiver {
     receivers: Receivers,
@@ -167,15 +162,12 @@ impl Receiver {
         let input = &self.receivers.input;
         let mut turn = self.receivers.pipeline.turn(self.receivers.input_index);
         batch.for_each(|datagram| {
-            if is_empty(datagram.bytes) {
-                return;
-            }
+            let Some((cut, is_cut)) = frame::of_datagram(datagram.bytes, input.max_message_size) else { return };
             if !is_allowed(input, datagram.peer) {
                 turn.reject_peer(datagram.bytes);
                 return;
             }
-            let cut = truncate(datagram.bytes, input.max_message_size);
-            let oversize = datagram.truncated || cut.len() < datagram.bytes.len();
+            let oversize = datagram.truncated || is_cut;
             let frame = Frame { bytes: cut, flaw: oversize.then_some(Flaw::Oversize) };
             turn.offer(frame, datagram.peer, WhenFull::Drop);
         });

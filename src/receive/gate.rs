@@ -48,7 +48,7 @@ pub(super) struct Place {
 }
 
 /// Whether the input takes anything from `peer`. Unix sockets are guarded by the file system.
-pub(super) fn is_allowed(input: &Input, peer: Option<IpAddr>) -> bool {
+pub fn is_allowed(input: &Input, peer: Option<IpAddr>) -> bool {
     input.allow.is_empty() || peer.is_none_or(|peer| input.allow.iter().any(|net| net.contains(&peer)))
 }
 

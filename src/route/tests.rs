@@ -494,6 +494,11 @@ proptest! {
     }
 
     #[test]
+    fn a_trace_comes_to_what_the_conditions_come_to(conditions in conditions(), sample in sample()) {
+        prop_assert_eq!(conditions.trace(&sample.message()).holds, conditions.matches(&sample.message()));
+    }
+
+    #[test]
     fn a_shadowed_rule_never_matches(rules in rules(), samples in proptest::collection::vec(sample(), 1..40)) {
         let shadowed = shadowed(&rules);
         let mut matcher = Matcher::new(&rules);

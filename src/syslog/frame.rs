@@ -170,6 +170,11 @@ impl Decoder {
         None
     }
 
+    /// Octets that were taken and belong to no frame yet.
+    pub fn pending(&self) -> usize {
+        self.owned.len() - self.head
+    }
+
     /// Bytes of memory owned.
     pub fn owned(&self) -> usize {
         self.owned.capacity()
@@ -331,6 +336,17 @@ impl Decoder {
 /// Never empty where `octets` is not.
 pub fn truncate(octets: &[u8], max: usize) -> &[u8] {
     if octets.len() <= max { octets } else { cut(octets, max) }
+}
+
+/// What a datagram is taken for: `None` where it holds nothing but a line end, else its octets up to `max`, and whether
+/// there were more.
+#[inline]
+pub fn of_datagram(datagram: &[u8], max: usize) -> Option<(&[u8], bool)> {
+    if matches!(datagram, [] | b"\n" | b"\r\n" | [0]) {
+        return None;
+    }
+    let cut = truncate(datagram, max);
+    Some((cut, cut.len() < datagram.len()))
 }
 
 /// The first `max` octets of something longer, of which no more than `octets` may be at hand, less a UTF-8 sequence that

@@ -9,7 +9,8 @@ mod sanitize;
 #[doc(hidden)]
 pub use fuzz::fuzz;
 pub use rfc3164::program_name_of;
-pub use sanitize::sanitize;
+pub(super) use rfc3164::{TAG_MAX, is_headerless, stamp};
+pub use sanitize::{escapes, sanitize};
 
 use super::message::{Fields, Protocol, Span};
 use super::pri::PriPart;

@@ -24,6 +24,13 @@ pub(super) fn append_without_ours(structured_data: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Whether one of the elements carries our SD-ID.
+pub(super) fn has_ours(structured_data: &[u8]) -> bool {
+    let mut without = Vec::new();
+    append_without_ours(structured_data, &mut without);
+    without != structured_data
+}
+
 /// Octets up to and including the `]` that ends the first element; all of them where none does.
 fn element_len(text: &[u8]) -> usize {
     let mut quoted = false;

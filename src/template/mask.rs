@@ -20,9 +20,8 @@ pub fn masked(text: &[u8], keys: &[&[u8]], mask: &[u8]) -> Vec<u8> {
         out.extend_from_slice(before);
         let end = memchr::memchr(b'"', value).unwrap_or(value.len());
         let (value, behind) = value.split_at(end);
-        if !value.is_empty() {
-            out.extend_from_slice(mask);
-        }
+        // What is masked already stays as it is.
+        out.extend_from_slice(if value.iter().any(|octet| *octet != b'*') { mask } else { value });
         rest = behind;
     }
     out.extend_from_slice(rest);
@@ -53,6 +52,7 @@ mod tests {
             ("[S@1 intake_key=\"abc", "[S@1 intake_key=\"***"),
             // The value is a property of its own: `%intake_key%`.
             ("[S@1 intake_key=\"", "[S@1 intake_key=\""),
+            ("intake_key=\"****\"", "intake_key=\"****\""),
             ("key-1 and key-1key-1", "*** and ******"),
             ("intake_key=\"key-1\" intake_key=\"b\"", "intake_key=\"***\" intake_key=\"***\""),
         ];

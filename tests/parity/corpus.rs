@@ -31,7 +31,7 @@ pub fn frames(name: &str) -> Option<Vec<Vec<u8>>> {
 }
 
 /// RFC 4648 section 4.
-fn base64(text: &str) -> Vec<u8> {
+pub fn base64(text: &str) -> Vec<u8> {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let (mut octets, mut bits, mut count) = (Vec::new(), 0_u32, 0);
     for letter in text.bytes().filter(|letter| *letter != b'=') {

@@ -1,10 +1,12 @@
 //! What the demo prints: lines of at most a hundred columns, in colour on a terminal only, never with a key in them.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::time::Duration;
 
 use crate::config::Action;
 use crate::relay::Relay;
+
+use crate::cli::paint::{Paint, Style};
 
 use super::Totals;
 use super::samples::{Ports, Via};
@@ -18,20 +20,9 @@ const MASK: &str = "****";
 /// What stands in front of a key in a rendered message.
 const KEY_OPENS: &str = "intake_key=\"";
 
-/// A style of the terminal (ECMA-48 SGR parameters).
-#[derive(Clone, Copy)]
-enum Style {
-    Bold = 1,
-    Dim = 2,
-    Red = 31,
-    Green = 32,
-    Yellow = 33,
-    Cyan = 36,
-}
-
 /// Standard output.
 pub(super) struct Screen {
-    colour: bool,
+    paint: Paint,
     /// The reader has closed the pipe (`forebay demo | head`): nobody looks any more.
     pub(super) is_closed: bool,
 }
@@ -49,11 +40,9 @@ pub(super) struct Line<'a> {
 }
 
 impl Screen {
-    /// Colour only where a person looks and has not asked for none (<https://no-color.org>).
+    /// Nothing is printed yet.
     pub(super) fn new() -> Self {
-        let unwanted = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self { colour: std::io::stdout().is_terminal() && !unwanted("NO_COLOR") && !dumb, is_closed: false }
+        Self { paint: Paint::of_stdout(), is_closed: false }
     }
 
     /// What runs where.
@@ -184,7 +173,7 @@ impl Screen {
     }
 
     fn styled(&self, style: Style, text: &str) -> String {
-        if self.colour { format!("\x1b[{}m{text}\x1b[0m", style as u8) } else { text.to_owned() }
+        self.paint.styled(style, text)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Records to a request's body: events, LF between them, compressed.
 
 use std::io::{self, Write};
+use std::mem;
 use std::ops::Range;
 
 use flate2::Compression;
@@ -40,7 +41,7 @@ pub(super) struct Body {
 }
 
 /// What bodies are made with.
-pub(super) struct Builder {
+pub(in crate::forward) struct Builder {
     state: template::Renderer,
     my_hostname: String,
     /// Rendered, not compressed yet.
@@ -49,7 +50,7 @@ pub(super) struct Builder {
 
 impl Builder {
     /// `zone` is that of reception stamps.
-    pub(super) fn new(zone: &TimeZone) -> Self {
+    pub(in crate::forward) fn new(zone: &TimeZone) -> Self {
         Self { state: template::Renderer::new(zone.clone()), my_hostname: my_hostname(), plain: Vec::new() }
     }
 
@@ -107,11 +108,7 @@ impl Builder {
         if !body.sent.is_empty() {
             self.plain.push(b'\n');
         }
-        let start = self.plain.len();
-        let key = rendering.intake_key.as_ref().map(|key| key.expose()).unwrap_or_default();
-        let context = Context { intake_key: key, my_hostname: &self.my_hostname };
-        rendering.template.render(message, &context, &mut self.state, &mut self.plain);
-        let event = event::finish(&mut self.plain, start);
+        let event = self.event(message, rendering);
         let octets = self.plain.len() - before;
         if event == Event::Empty {
             self.plain.truncate(before);
@@ -126,6 +123,27 @@ impl Builder {
         body.cut += usize::from(event == Event::Cut);
         body.sent.push(record);
         true
+    }
+
+    /// Renders a message behind what is in the buffer, and makes one event of it.
+    fn event(&mut self, message: &Message<'_>, rendering: &Rendering) -> Event {
+        let start = self.plain.len();
+        let key = rendering.intake_key.as_ref().map(|key| key.expose()).unwrap_or_default();
+        let context = Context { intake_key: key, my_hostname: &self.my_hostname };
+        rendering.template.render(message, &context, &mut self.state, &mut self.plain);
+        event::finish(&mut self.plain, start)
+    }
+
+    /// One event alone, before it is compressed; `None` where the message renders to nothing.
+    pub(in crate::forward) fn alone(
+        &mut self,
+        message: &Message<'_>,
+        rendering: &Rendering,
+    ) -> (Option<Vec<u8>>, bool) {
+        self.plain.clear();
+        let event = self.event(message, rendering);
+        let octets = mem::take(&mut self.plain);
+        (Some(octets).filter(|_| event != Event::Empty), event == Event::Cut)
     }
 
     async fn compress(&mut self, gzip: &mut GzEncoder<Vec<u8>>) -> io::Result<()> {

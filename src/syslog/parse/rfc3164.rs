@@ -8,7 +8,7 @@ const HOSTNAME_MAX: usize = 511;
 
 /// Longest TAG, its colon not counted: what is beyond goes on as MSG, so nothing is lost (rsyslog's buffer of 512, less
 /// the colon and a NUL).
-const TAG_MAX: usize = 510;
+pub(in crate::syslog) const TAG_MAX: usize = 510;
 
 /// Classes of octets, as bits of [`CLASS`].
 const HOSTNAME: u8 = 1;
@@ -95,7 +95,7 @@ pub(super) fn parse(frame: &[u8], at: usize, clock: &Clock, fields: &mut Fields)
 
 /// A text that begins like JSON or with a bracket has no header at all: all of it is MSG.
 #[inline]
-fn is_headerless(text: &[u8]) -> bool {
+pub(in crate::syslog) fn is_headerless(text: &[u8]) -> bool {
     match text.first() {
         Some(b'{' | b'[') => true,
         Some(b' ' | b'\t') => {
@@ -107,7 +107,7 @@ fn is_headerless(text: &[u8]) -> bool {
 
 /// The stamp, if there is one; also behind one space, as HP ProCurve writes it.
 #[inline]
-fn stamp(text: &[u8], clock: &Clock) -> Option<timestamp::Found> {
+pub(in crate::syslog) fn stamp(text: &[u8], clock: &Clock) -> Option<timestamp::Found> {
     match text.split_first()? {
         (b'0'..=b'9' | b'-', _) => timestamp::rfc3339(text).or_else(|| timestamp::rfc3164(text, clock)),
         (b' ', behind) => {

@@ -8,14 +8,25 @@ const CONTROL_END: u8 = 0x20;
 /// else writes to `scratch`.
 #[inline]
 pub fn sanitize<'a>(frame: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
-    let frame = frame.strip_suffix(b"\0").unwrap_or(frame);
-    let frame = frame.strip_suffix(b"\n").unwrap_or(frame);
+    let frame = trimmed(frame);
     // The smallest octet, not the first control character: without an early exit it compiles to one SIMD pass.
     if frame.iter().copied().fold(u8::MAX, u8::min) >= CONTROL_END {
         return frame;
     }
     escape(frame, scratch);
     scratch
+}
+
+/// Where [`sanitize`] finds control characters in `frame` and which; none is where `frame` ends in a NUL or LF that is dropped.
+pub fn escapes(frame: &[u8]) -> impl Iterator<Item = (usize, u8)> {
+    trimmed(frame).iter().copied().enumerate().filter(|(_, octet)| *octet < CONTROL_END)
+}
+
+/// The frame without the NUL and the LF that end it.
+#[inline]
+fn trimmed(frame: &[u8]) -> &[u8] {
+    let frame = frame.strip_suffix(b"\0").unwrap_or(frame);
+    frame.strip_suffix(b"\n").unwrap_or(frame)
 }
 
 /// Writes `frame` to `out` with its control characters escaped.
@@ -58,6 +69,8 @@ mod tests {
         for (frame, expected) in table {
             let mut scratch = b"left over".to_vec();
             assert_eq!(sanitize(frame, &mut scratch), expected, "{}", frame.escape_ascii());
+            let escaped = escapes(frame).count();
+            assert_eq!(expected.len(), trimmed(frame).len() + 3 * escaped, "{}", frame.escape_ascii());
         }
     }
 

@@ -20,7 +20,8 @@ pub(super) fn safe(octets: &[u8]) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-fn acts(char: char) -> bool {
+/// Whether it acts on a terminal: moves, colours, turns the direction of writing.
+pub(super) fn acts(char: char) -> bool {
     let turns = matches!(char, '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let breaks = matches!(char, '\u{2028}' | '\u{2029}');
     char.is_control() || turns || breaks
