@@ -200,12 +200,12 @@ async fn serve(
     };
     tokio::select! {
         left = flow => left,
-        never = beat(&common, index) => match never {},
+        never = beat(&common, &pipeline, index) => match never {},
     }
 }
 
-/// Says once a second that this shard still turns: `/livez` looks at it. Never ends.
-async fn beat(common: &Common, index: usize) -> Infallible {
+/// Says once a second that this shard still turns (`/livez` looks at it), and since when messages wait. Never ends.
+async fn beat(common: &Common, pipeline: &Pipeline, index: usize) -> Infallible {
     let mut ticks = interval(HEARTBEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -214,6 +214,7 @@ async fn beat(common: &Common, index: usize) -> Infallible {
         if let Some(heartbeat) = common.heartbeats.get(index) {
             heartbeat.store(now, Relaxed);
         }
+        pipeline.tell_ages(index);
     }
 }
 

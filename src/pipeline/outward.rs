@@ -70,6 +70,18 @@ impl Pipeline {
         queue.waiting().saturating_sub(read.sum())
     }
 
+    /// Tells the meters since when each route's messages wait on this shard, the `shard`-th.
+    pub fn tell_ages(&self, shard: usize) {
+        let inner = self.inner.borrow();
+        for (route, ages) in self.meters().ages.iter().enumerate() {
+            // With `order: newest_first` a route has two.
+            let lanes = inner.shelf.lanes.iter().enumerate().filter(|(lane, _)| self.route_of(*lane) == route);
+            let in_transit = |lane| self.spooling.as_ref().and_then(|spooling| spooling.in_transit_since_us(lane));
+            let waiting = lanes.flat_map(|(index, lane)| [lane.waiting_since_us(), in_transit(index)]);
+            ages.set(shard, waiting.flatten().min());
+        }
+    }
+
     /// Waits a moment where the turn that has just ended gave a forwarder plenty to do. Call it before any other await.
     pub async fn pace(&self) {
         let plenty = self.plenty.take().and_then(|queue| self.queues.get(queue));
