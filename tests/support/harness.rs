@@ -62,3 +62,10 @@ pub fn installed(program: &str) -> Option<PathBuf> {
     }
     found
 }
+
+/// The same of a program that `.ci/run` installs: there its absence is a failure.
+pub fn installed_in_ci(program: &str) -> Option<PathBuf> {
+    let found = installed(program);
+    assert!(found.is_some() || std::env::var_os("CI").is_none(), "{program} is not installed, and CI is set");
+    found
+}
