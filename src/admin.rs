@@ -1,5 +1,6 @@
 //! The admin server, on its own thread and runtime: it answers even when every shard is busy.
 //!
+//! * `GET /` -- a page for people, which asks for the others
 //! * `GET /metrics` -- Prometheus text format
 //! * `GET /livez` -- 200 while every shard turns
 //! * `GET /readyz` -- 200 while every socket is bound and the relay is not stopping
@@ -28,6 +29,7 @@ use crate::shard::Common;
 use crate::spool;
 use crate::time::since_epoch;
 
+mod page;
 mod status;
 
 /// Connections served at once: scrapers and probes, never a crowd.
@@ -133,12 +135,13 @@ fn answer(request: &Request<Incoming>, admin: &Admin) -> Response<Full<Bytes>> {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
     }
     match request.uri().path() {
+        "/" => page::dressed(with_type(StatusCode::OK, page::HTML.to_owned(), "text/html; charset=utf-8")),
         "/metrics" => with_type(StatusCode::OK, admin.common.meters.render(), "text/plain; version=0.0.4"),
         "/livez" => live(admin),
         "/readyz" if admin.common.meters.ready.load(Relaxed) => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or stopping\n"),
         "/status" => with_type(StatusCode::OK, status::render(admin), "application/json"),
-        _ => text(StatusCode::NOT_FOUND, "here are /metrics, /livez, /readyz and /status\n"),
+        _ => text(StatusCode::NOT_FOUND, "here are /, /metrics, /livez, /readyz and /status\n"),
     }
 }
 

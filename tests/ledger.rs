@@ -214,7 +214,8 @@ fn the_admin_server_answers_what_it_should_and_nothing_else() {
     assert_eq!(code("GET", "/livez"), 200);
     assert_eq!(code("GET", "/readyz"), 200);
     assert_eq!(code("HEAD", "/readyz"), 200);
-    assert_eq!(code("GET", "/"), 404);
+    assert_eq!(code("GET", "/"), 200);
+    assert_eq!(code("GET", "/page.html"), 404);
     assert_eq!(code("GET", "/metrics/more"), 404);
     for method in ["POST", "PUT", "DELETE"] {
         assert_eq!(code(method, "/metrics"), 405, "{method}");

@@ -2,6 +2,7 @@
 //! kinds, certificates. Everything listens on loopback at ports that the kernel chooses.
 #![allow(dead_code, reason = "each test binary uses its own part of the harness")]
 
+pub mod browser;
 pub mod certificates;
 pub mod collector;
 pub mod disk;
