@@ -9,7 +9,7 @@ pub(super) const HTML: &str = include_str!("page.html");
 /// Its own script and its own style, by their SHA-256, and questions to this server: nothing else runs, is loaded or asked,
 /// whatever a peer's program is called. A test says what the hashes are to be when the page was changed.
 const POLICY: &str = "default-src 'none'; \
-     script-src 'sha256-6vLRAp40xAmjP7GgrtAetcc3HEC56SVXcWdsPrJwOfA='; \
+     script-src 'sha256-+uEwKldxfdYfklAHpTQTDwuRiNy+0+PJGE4NrDC9kF0='; \
      style-src 'sha256-GoZT84dblY1W0RPIOABOQi4U1UfwFruWkuWYGFbIQO0='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
