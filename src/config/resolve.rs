@@ -78,6 +78,7 @@ impl Resolver<'_> {
         self.distinct_files(&outputs);
         self.newest_first_in_memory(&outputs, spool.as_ref());
         self.warn_of_large_messages(&inputs, &outputs);
+        self.warn_of_late_answers(&inputs, &outputs);
         let admin = self.admin(raw.admin);
         self.distinct_addresses(&inputs, admin);
         let routes = self.routes(raw.routes, &inputs, &outputs, spool.as_ref());

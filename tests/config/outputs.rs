@@ -118,6 +118,12 @@ routes: [{{intake_key: abcdefgh12345678}}]
         let input = &loaded.config.inputs[0];
         assert_eq!(input.listen, [Listen::Relp("127.0.0.1:2514".parse().expect("an address"))]);
         assert_eq!(input.acknowledge, expected, "{key} {spool}");
+        let is_late = |warning: &forebay::config::Mistake| {
+            warning.path == "inputs.relay.acknowledge" && warning.message.contains("up to 30 s after it was sent")
+        };
+        // Syslog to Sekoia has a replay window.
+        let late = loaded.warnings.iter().filter(|warning| is_late(warning)).count();
+        assert_eq!(late, usize::from(expected == Acknowledge::Released), "{key} {spool}: {:?}", loaded.warnings);
     }
 }
 
