@@ -280,9 +280,9 @@ fn the_page_fits_a_phone_and_can_be_read_in_light_and_dark() {
     finish_tls(sender);
     let mut browser = Browser::start(&chromium);
     let mut grounds = Vec::new();
-    for (scheme, size, is_phone) in
-        [("light", DESK, false), ("dark", DESK, false), ("dark", PHONE, true), ("light", [320, 640], true)]
-    {
+    let sizes = [DESK, DESK, PHONE, [320, 640], [820, 1180], [1024, 768]];
+    for (nth, size) in sizes.into_iter().enumerate() {
+        let (scheme, is_phone) = (["light", "dark"][nth % 2], (2..5).contains(&nth));
         browser.show_as(size, is_phone, scheme);
         browser.open(&site.url());
         browser.wait_until(&format!("{} === '100'", cell("inputs", "dmz", "received")), TEXT);
@@ -292,7 +292,12 @@ fn the_page_fits_a_phone_and_can_be_read_in_light_and_dark() {
         assert!(contrast >= 4.5, "{scheme}: a contrast of {contrast}");
         grounds.push(browser.look("getComputedStyle(document.body).backgroundColor").to_string());
     }
-    assert!(grounds[0] == grounds[3] && grounds[1] == grounds[2] && grounds[0] != grounds[1], "{grounds:?}");
+    // Turn about.
+    assert!(grounds.iter().step_by(2).all(|ground| *ground == grounds[0]), "{grounds:?}");
+    assert!(
+        grounds.iter().skip(1).step_by(2).all(|ground| *ground == grounds[1]) && grounds[0] != grounds[1],
+        "{grounds:?}"
+    );
     let unnamed = browser.look("[...document.querySelectorAll('table')].filter((table) => !document.getElementById(table.getAttribute('aria-labelledby'))).length");
     assert_eq!(unnamed, 0);
     assert_eq!(browser.look("[...document.querySelectorAll('th')].filter((th) => th.scope !== 'col').length"), 0);

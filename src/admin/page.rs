@@ -9,8 +9,8 @@ pub(super) const HTML: &str = include_str!("page.html");
 /// Its own script and its own style, by their SHA-256, and questions to this server: nothing else runs, is loaded or asked,
 /// whatever a peer's program is called. A test says what the hashes are to be when the page was changed.
 const POLICY: &str = "default-src 'none'; \
-     script-src 'sha256-FyV8NDMOSXaUZkYC+LtE7tAR78fLhHcUkCpEwNRTVC4='; \
-     style-src 'sha256-j/oDFUwr+bFxdrNbnEu7EtOvx5tHV2rgSR/dz6tu5eA='; \
+     script-src 'sha256-AVeXUijirQf9qelhPFjE1h7lXeyQTWa4dHaRNYYPVe0='; \
+     style-src 'sha256-tfI4TMovGip4HUGUXzVE9RITB+bOURt/Kd/ESNOwyKM='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Gives an answer the headers that belong to the page.
