@@ -1,5 +1,6 @@
 //! The admin server, on its own thread and runtime: it answers even when every shard is busy.
 //!
+//! * `GET /` -- a page for people, which asks for the others
 //! * `GET /metrics` -- Prometheus text format
 //! * `GET /livez` -- 200 while every shard turns
 //! * `GET /readyz` -- 200 while every socket is bound and the relay is not stopping
@@ -34,6 +35,7 @@ pub use tap::missed_in_words;
 
 pub mod client;
 mod listen;
+mod page;
 mod patience;
 mod query;
 mod status;
@@ -148,6 +150,7 @@ async fn answer(request: &Request<Incoming>, is_local: bool, admin: &Arc<Admin>,
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
     }
     match request.uri().path() {
+        "/" => page::dressed(with_type(StatusCode::OK, page::HTML.to_owned(), "text/html; charset=utf-8")),
         "/metrics" => with_type(StatusCode::OK, admin.common.meters.render(), "text/plain; version=0.0.4"),
         "/livez" => live(admin),
         "/readyz" if admin.common.meters.ready.load(Relaxed) => text(StatusCode::OK, "ready\n"),
@@ -164,7 +167,7 @@ async fn answer(request: &Request<Incoming>, is_local: bool, admin: &Arc<Admin>,
                 answered.unwrap_or_else(|(status, why)| text(status, &why))
             }
         },
-        _ => text(StatusCode::NOT_FOUND, "here are /metrics, /livez, /readyz, /status, /tap and /top\n"),
+        _ => text(StatusCode::NOT_FOUND, "here are /, /metrics, /livez, /readyz, /status, /tap and /top\n"),
     }
 }
 

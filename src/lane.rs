@@ -172,6 +172,12 @@ impl Lane {
         self.open.received_at_us()
     }
 
+    /// Arrival of the oldest record that waits here, microseconds since the Unix epoch.
+    pub fn waiting_since_us(&self) -> Option<i64> {
+        let batches = [self.front.front(), self.tail.front(), Some(&self.open)];
+        batches.into_iter().flatten().filter_map(Batch::received_at_us).min()
+    }
+
     /// Whether everything that is charged waits here: nothing was sent that is not acknowledged.
     pub fn is_all_waiting(&self) -> bool {
         self.held == self.waiting
@@ -309,12 +315,6 @@ impl Lane {
     pub fn oldest_unstored_us(&self) -> Option<i64> {
         let open = if self.detour { None } else { Some(&self.open) };
         self.front.iter().chain(open).find(|batch| !batch.stored && !batch.is_empty())?.received_at_us()
-    }
-
-    /// Arrival of the oldest record that waits in memory, microseconds since the Unix epoch.
-    pub fn oldest_waiting_us(&self) -> Option<i64> {
-        let first = [self.front.front(), self.tail.front(), Some(&self.open)];
-        first.into_iter().flatten().filter_map(Batch::received_at_us).min()
     }
 
     /// Arrival of the tail's oldest record, microseconds since the Unix epoch.

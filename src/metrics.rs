@@ -12,10 +12,12 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 
 use crate::config::{Config, Protocol};
 
+pub use age::Ages;
 pub use expiry::{Expiries, Expiry, OutputExpiries};
 use histogram::Histogram;
 pub use unmatched::UnmatchedPrograms;
 
+mod age;
 mod expiry;
 mod histogram;
 mod unmatched;
@@ -155,6 +157,7 @@ meters! {
         spool_messages: Amount, "spool_messages" [], Count, "Messages in the spool, those included that are in memory as well and not released yet.";
         spool_oldest_seconds: Amount, "spool_oldest_seconds" [], Seconds, "Time since the oldest message in the spool was received; 0 when there is none.";
         waiting: Amount, "waiting_messages" [], Count, "Messages in memory, not written yet.";
+        waiting_oldest: Amount, "waiting_oldest_seconds" [], Seconds, "Time since the oldest message that waits in memory was received; 0 when none does.";
         waiting_bytes: Amount, "waiting_bytes" [], Bytes, "Memory that the waiting messages take.";
         in_flight: Amount, "in_flight_messages" [], Count, "Messages written and not released yet: unacknowledged, or in the replay window.";
         resent: Count, "resent_messages_total" [], Count, "Messages sent again after a connection broke: possible duplicates.";
@@ -385,6 +388,8 @@ pub struct Meters {
     pub unmatched_programs: UnmatchedPrograms,
     /// When certificates end.
     pub expiries: Expiries,
+    /// By route: since when messages wait in memory.
+    pub ages: Vec<Ages>,
     /// Every socket is bound, and the relay is not stopping.
     pub ready: AtomicBool,
     /// What the configuration asks for and is not done.
@@ -449,6 +454,7 @@ impl Meters {
                 inputs: config.inputs.iter().map(|_| Arc::default()).collect(),
                 outputs: config.outputs.iter().map(|_| OutputExpiries::default()).collect(),
             },
+            ages: config.routes.iter().map(|_| Ages::new(config.cores)).collect(),
             ready: AtomicBool::new(false),
             left_out: Amount::default(),
             histograms: config.routes.iter().map(|_| RouteHistograms::default()).collect(),
@@ -482,9 +488,17 @@ impl Meters {
         self.http_request.record(seconds, 1);
     }
 
+    /// Brings `waiting_oldest` of all routes up to now: to be called before it is shown.
+    pub fn look_at_ages(&self) {
+        for (ages, meters) in self.ages.iter().zip(&self.routes) {
+            meters.waiting_oldest.set(ages.seconds());
+        }
+    }
+
     /// The Prometheus text format of everything.
     pub fn render(&self) -> String {
         let recorder = &self.recorder;
+        self.look_at_ages();
         export_all(&self.inputs, &self.names.inputs, |meters, label| meters.export(recorder, Some(label)));
         export_all(&self.routes, &self.names.routes, |meters, label| meters.export(recorder, Some(label)));
         export_all(&self.outputs, &self.names.outputs, |meters, label| meters.export(recorder, Some(label)));

@@ -201,14 +201,6 @@ impl Pipeline {
         self.lanes.get(lane).map(|(route, _)| *route).unwrap_or_default()
     }
 
-    /// By lane: its route, and arrival of the oldest message that waits in memory, microseconds since the Unix epoch.
-    pub fn oldest_waiting_us(&self, mut each: impl FnMut(usize, Option<i64>)) {
-        let inner = self.inner.borrow();
-        for (index, lane) in inner.shelf.lanes.iter().enumerate() {
-            each(self.route_of(index), lane.oldest_waiting_us());
-        }
-    }
-
     /// Opens a turn for `input`: what one read brought. Must be dropped before the next await.
     pub fn turn(&self, input: usize) -> Turn<'_> {
         let mut inner = self.inner.borrow_mut();

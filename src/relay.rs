@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -363,7 +363,6 @@ fn common(config: Config) -> Result<(Common, Vec<(usize, String)>), StartError> 
         meters,
         taps: Arc::default(),
         heartbeats: (0..config.cores).map(|_| AtomicU64::new(since_epoch().as_secs())).collect(),
-        oldest: (0..config.cores).map(|_| config.routes.iter().map(|_| AtomicI64::new(0)).collect()).collect(),
         config,
     };
     Ok((common, dark))

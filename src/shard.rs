@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -60,9 +60,6 @@ pub struct Common {
     pub taps: Arc<Taps>,
     /// By shard: when it last turned, seconds since the Unix epoch.
     pub heartbeats: Vec<AtomicU64>,
-    /// By shard and route: arrival of the oldest message that waited in memory then, microseconds since the Unix epoch;
-    /// 0 where there was none.
-    pub oldest: Vec<Vec<AtomicI64>>,
 }
 
 /// How often a shard says that it is alive.
@@ -237,12 +234,12 @@ async fn serve(
     };
     tokio::select! {
         left = flow => left,
-        never = beat(&common, index, &pipeline) => match never {},
+        never = beat(&common, &pipeline, index) => match never {},
     }
 }
 
-/// Says once a second that this shard still turns, and how old what waits is: `/livez` and `/status` look at it. Never ends.
-async fn beat(common: &Common, index: usize, pipeline: &Pipeline) -> Infallible {
+/// Says once a second that this shard still turns (`/livez` looks at it), and since when messages wait. Never ends.
+async fn beat(common: &Common, pipeline: &Pipeline, index: usize) -> Infallible {
     let mut ticks = interval(HEARTBEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -251,14 +248,7 @@ async fn beat(common: &Common, index: usize, pipeline: &Pipeline) -> Infallible 
         if let Some(heartbeat) = common.heartbeats.get(index) {
             heartbeat.store(now, Relaxed);
         }
-        let Some(oldest) = common.oldest.get(index) else { continue };
-        let mut found = vec![0; oldest.len()];
-        pipeline.oldest_waiting_us(|route, waiting_us| {
-            if let (Some(found), Some(waiting_us)) = (found.get_mut(route), waiting_us) {
-                *found = if *found == 0 { waiting_us } else { waiting_us.min(*found) };
-            }
-        });
-        oldest.iter().zip(found).for_each(|(oldest, found)| oldest.store(found, Relaxed));
+        pipeline.tell_ages(index);
     }
 }
 

@@ -101,11 +101,13 @@ fn every_configuration_in_the_documents_loads_without_a_warning() {
 
 #[test]
 fn every_relative_link_leads_somewhere() {
-    let link = Regex::new(r"\]\(([^)\s]+)\)").expect("a regex");
+    let link = Regex::new(r#"\]\(([^)\s]+)\)|\bsrc(?:set)?="([^"]+)""#).expect("a regex");
     let mut links = 0;
     for path in documents() {
         let (_, prose) = blocks(&read(&path));
-        for target in link.captures_iter(&prose).filter_map(|found| found.get(1)).map(|target| target.as_str()) {
+        for target in
+            link.captures_iter(&prose).filter_map(|found| found.get(1).or(found.get(2))).map(|target| target.as_str())
+        {
             if target.contains("://") || target.starts_with("mailto:") {
                 continue;
             }

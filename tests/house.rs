@@ -33,7 +33,7 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("receipts", &["batch"]),
     ("lane", &["batch", "receipts", "syslog"]),
     ("config", &["route", "syslog", "template"]),
-    ("metrics", &["config"]),
+    ("metrics", &["config", "time"]),
     ("tls", &["config", "metrics", "time"]),
     ("names", &[]),
     ("road", &["config", "metrics", "names", "sys", "tls"]),

@@ -149,6 +149,26 @@ fn datagrams_that_find_no_memory_are_dropped_on_their_routes_account() {
 }
 
 #[test]
+fn the_age_of_what_waits_in_memory_grows_and_ends_with_its_delivery() {
+    let mut bench = Bench::start(&format!("inputs: {{lan: {{listen: 'tcp://127.0.0.1:0'}}}}\n{ROUTE_ALL}"));
+    let age = |bench: &Bench| bench.relay.metric("forebay_route_waiting_oldest_seconds", "route=\"all\"");
+    assert_eq!(age(&bench), 0);
+    bench.collector.stop();
+    send_tcp(bench.relay.address("lan", "tcp"), numbered(1).as_bytes());
+    eventually("its age to be two seconds", || match age(&bench) {
+        seconds if seconds >= 2 => Ok(()),
+        seconds => Err(seconds.to_string()),
+    });
+    bench.collector.restart();
+    bench.collector.wait_for(1);
+    eventually("nothing to wait", || match age(&bench) {
+        0 => Ok(()),
+        seconds => Err(seconds.to_string()),
+    });
+    bench.relay.stop_clean();
+}
+
+#[test]
 fn unmatched_programs_are_listed_by_frequency_a_hundred_at_most() {
     let bench = Bench::start("inputs: {lan: {listen: 'tcp://127.0.0.1:0'}}\nroutes: [{program: app, intake_key: k}]\n");
     let octets: String = (1..=150).map(|number| lines(&format!("program-{number}"), number)).collect();
@@ -194,7 +214,8 @@ fn the_admin_server_answers_what_it_should_and_nothing_else() {
     assert_eq!(code("GET", "/livez"), 200);
     assert_eq!(code("GET", "/readyz"), 200);
     assert_eq!(code("HEAD", "/readyz"), 200);
-    assert_eq!(code("GET", "/"), 404);
+    assert_eq!(code("GET", "/"), 200);
+    assert_eq!(code("GET", "/page.html"), 404);
     assert_eq!(code("GET", "/metrics/more"), 404);
     for method in ["POST", "PUT", "DELETE"] {
         assert_eq!(code(method, "/metrics"), 405, "{method}");

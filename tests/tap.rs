@@ -198,7 +198,7 @@ fn a_tap_shows_what_each_of_its_filters_takes() {
         for (tap, shown) in taps {
             let lines = tap.lines_when(shown.len());
             assert_eq!(lines.len(), shown.len(), "{lines:?}");
-            for (line, message) in lines.iter().zip(*&shown) {
+            for (line, message) in lines.iter().zip(shown) {
                 let (_, said) = MESSAGES[*message].rsplit_once("]: ").unwrap();
                 assert!(line.ends_with(&masked(said).replace('\x1b', "#033")), "{line}");
             }

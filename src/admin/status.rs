@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use crate::config::{Action, Input, Output, Route};
 use crate::metrics::{HttpMeters, InputMeters, OutputMeters, RouteMeters};
 use crate::spool::{Orphan, Shared};
-use crate::time::since_epoch;
 
 use super::Admin;
 
@@ -19,6 +18,7 @@ const UNMATCHED_SHOWN: usize = 100;
 pub(super) fn render(admin: &Admin) -> String {
     let common = &admin.common;
     let meters = &common.meters;
+    meters.look_at_ages();
     let inputs = common.inputs.iter().zip(&meters.inputs).enumerate();
     let inputs: Vec<Value> = inputs.map(|(index, (input, meters))| input_status(admin, index, input, meters)).collect();
     let routes = common.config.routes.iter().zip(&meters.routes);
@@ -81,7 +81,7 @@ fn route_status(admin: &Admin, index: usize, route: &Route, meters: &RouteMeters
         "waiting_bytes": meters.waiting_bytes.value(),
         "spooled": meters.spooled.value(),
         "recovered": meters.recovered.value(),
-        "oldest_waiting_seconds": oldest_seconds(admin, index, meters),
+        "oldest_waiting_seconds": oldest_seconds(meters),
         "dropped": meters.dropped(),
         "dropped_by_reason": meters.dropped_by_reason().into_iter().collect::<BTreeMap<_, _>>(),
         "resent": meters.resent.value(),
@@ -91,11 +91,8 @@ fn route_status(admin: &Admin, index: usize, route: &Route, meters: &RouteMeters
 
 /// How long the oldest message that is not written yet has waited, in memory or on the disk; looked at once a second. 0
 /// where nothing waits.
-fn oldest_seconds(admin: &Admin, route: usize, meters: &RouteMeters) -> u64 {
-    let now_us = i64::try_from(since_epoch().as_micros()).unwrap_or(i64::MAX);
-    let of_shards = admin.common.oldest.iter().filter_map(|routes| Some(routes.get(route)?.load(Relaxed)));
-    let oldest_us = of_shards.filter(|oldest_us| *oldest_us > 0).min().filter(|_| meters.waiting.value() > 0);
-    let in_memory = oldest_us.map_or(0, |oldest_us| u64::try_from((now_us - oldest_us) / 1_000_000).unwrap_or(0));
+fn oldest_seconds(meters: &RouteMeters) -> u64 {
+    let in_memory = if meters.waiting.value() > 0 { meters.waiting_oldest.value() } else { 0 };
     let on_disk = if meters.spooled.value() > 0 { meters.spool_oldest_seconds.value() } else { 0 };
     in_memory.max(on_disk)
 }

@@ -92,12 +92,12 @@ fn watch(client: &Client, interval: Duration) -> io::Result<()> {
         screen.terminal.draw(|frame| view::draw(frame, &state, Instant::now()))?;
         channel::select! {
             recv(events) -> event => match event.map_err(io::Error::other)?? {
-                Event::Key(key) if key.kind != KeyEventKind::Release => {
-                    if keys::press(&mut state, key) == Then::Quit {
-                        return Ok(());
-                    }
+                Event::Key(key)
+                    if key.kind != KeyEventKind::Release && keys::press(&mut state, key) == Then::Quit =>
+                {
+                    return Ok(());
                 }
-                // A new size is drawn to at once.
+                // What other keys have changed, and a new size, is drawn at once.
                 _ => {}
             },
             recv(poll.answers) -> answer => match answer.map_err(io::Error::other)? {

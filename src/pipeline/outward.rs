@@ -93,6 +93,20 @@ impl Pipeline {
         queue.waiting().saturating_sub(read.sum())
     }
 
+    /// Tells the meters since when each route's messages wait on this shard, the `shard`-th.
+    pub fn tell_ages(&self, shard: usize) {
+        let inner = self.inner.borrow();
+        let ages = &self.meters().ages;
+        let mut oldest = vec![None; ages.len()];
+        for (index, lane) in inner.shelf.lanes.iter().enumerate() {
+            let in_transit = self.spooling.as_ref().and_then(|spooling| spooling.in_transit_since_us(index));
+            // With `order: newest_first` a route has two lanes.
+            let Some(oldest) = oldest.get_mut(self.route_of(index)) else { continue };
+            *oldest = [*oldest, lane.waiting_since_us(), in_transit].into_iter().flatten().min();
+        }
+        ages.iter().zip(oldest).for_each(|(ages, oldest)| ages.set(shard, oldest));
+    }
+
     /// Waits a moment where the turn that has just ended gave a forwarder plenty to do. Call it before any other await.
     pub async fn pace(&self) {
         let plenty = self.plenty.take().and_then(|queue| self.queues.get(queue));

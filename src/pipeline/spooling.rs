@@ -180,6 +180,11 @@ impl Spooling {
         self.places.borrow().lanes.get(lane).is_some_and(|place| place.mode == Mode::Behind)
     }
 
+    /// When the oldest that is on its way to the disk was sealed, microseconds since the Unix epoch.
+    pub(super) fn in_transit_since_us(&self, lane: usize) -> Option<i64> {
+        Some(self.places.borrow().lanes.get(lane)?.transit.front()?.seq.sealed_at_us())
+    }
+
     /// Gives up what is on its way to the disk: messages and bytes.
     pub(super) fn give_up(&self, lane: usize) -> (usize, usize) {
         self.places.borrow_mut().lanes.get_mut(lane).map_or((0, 0), Place::give_up)

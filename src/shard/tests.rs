@@ -116,7 +116,6 @@ impl Shard {
         meters.routes[0].spooled.add(left as i64);
         let common = Arc::new(Common {
             taps: Arc::default(),
-            oldest: Vec::new(),
             inputs: config.inputs.iter().cloned().map(Arc::new).collect(),
             acceptors: vec![None],
             gates: vec![Arc::default()],

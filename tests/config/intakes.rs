@@ -5,7 +5,7 @@ use std::fs;
 
 use proptest::prelude::*;
 
-use forebay::config::{Action, Config, Listen, Loaded, Mistake, Protocol, Report, Source, load};
+use forebay::config::{Action, AdminListen, Config, Listen, Loaded, Mistake, Protocol, Report, Source, load};
 
 /// As long as a key is, and none.
 const KEYS: [&str; 4] =
@@ -77,7 +77,7 @@ fn the_readmes_example_becomes_inputs_routes_and_an_output() {
     assert_eq!(config.outputs[0].address(), "intake.sekoia.io:10514");
     assert!(config.outputs[0].tls.is_some());
     assert_eq!(config.spool.as_ref().map(|spool| spool.max_size), Some(32 << 30));
-    assert_eq!(config.admin, Some("127.0.0.1:9514".parse().expect("an address")));
+    assert_eq!(config.admin, [AdminListen::Tcp("127.0.0.1:9514".parse().expect("an address"))]);
     assert!(config.lenient);
 }
 
@@ -257,8 +257,9 @@ fn names_that_are_alike_are_told_apart_and_the_admin_server_gives_way() {
     let config = good(&alike, &[]);
     let names: Vec<&str> = config.inputs.iter().map(|input| input.name.as_str()).collect();
     assert_eq!(names, ["techno1", "techno1_2", "techno_3"]);
-    assert_eq!(config.admin, None);
-    assert_eq!(good(&alike, &[("FOREBAY_ADMIN", "0.0.0.0:9600")]).admin.map(|address| address.port()), Some(9600));
+    assert_eq!(config.admin, []);
+    let admin = good(&alike, &[("FOREBAY_ADMIN", "0.0.0.0:9600")]).admin;
+    assert_eq!(admin, [AdminListen::Tcp("0.0.0.0:9600".parse().expect("an address"))]);
 }
 
 #[test]

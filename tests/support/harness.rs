@@ -2,6 +2,7 @@
 //! kinds, certificates. Everything listens on loopback at ports that the kernel chooses.
 #![allow(dead_code, reason = "each test binary uses its own part of the harness")]
 
+pub mod browser;
 pub mod certificates;
 pub mod collector;
 pub mod disk;
@@ -60,5 +61,12 @@ pub fn installed(program: &str) -> Option<PathBuf> {
     if found.is_none() {
         println!("skipped: {program} is not installed");
     }
+    found
+}
+
+/// The same of a program that `.ci/run` installs: there its absence is a failure.
+pub fn installed_in_ci(program: &str) -> Option<PathBuf> {
+    let found = installed(program);
+    assert!(found.is_some() || std::env::var_os("CI").is_none(), "{program} is not installed, and CI is set");
     found
 }
