@@ -1,6 +1,6 @@
 //! Every snippet that Sekoia publishes or published, read with what its reader would fill in: it loads, or the report says
 //! which construct is in the way. What comes of each is written in `expected.txt`; the snippets themselves are not part of
-//! this repository.
+//! this repository, and of their names and conditions only checksums.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -233,6 +233,10 @@ fn refused(report: &str) -> String {
     report.lines().fold(String::new(), |out, line| out + "  refused: " + line + "\n")
 }
 
+fn checksum(text: &str) -> String {
+    format!("{:08x}", crc32fast::hash(text.as_bytes()))
+}
+
 fn shown(config: &Config, notes: &[Note]) -> String {
     let mut out = String::new();
     let listens = config.inputs.iter().flat_map(|input| input.listen.iter().map(move |listen| (input, listen)));
@@ -246,8 +250,12 @@ fn shown(config: &Config, notes: &[Note]) -> String {
     }
     let summary = config.summary();
     let routes = summary.lines().skip_while(|line| !line.starts_with("routes")).skip(1);
+    let theirs = Regex::new(r"^(\d+\. )(.*?)(: (?:when )?)(.*)( → .*)$").unwrap();
     for route in routes.take_while(|line| *line != "spool") {
-        writeln!(out, "  {}", route.trim()).unwrap();
+        let checked = |found: &regex::Captures<'_>| {
+            format!("{}{}{}{}{}", &found[1], checksum(&found[2]), &found[3], checksum(&found[4]), &found[5])
+        };
+        writeln!(out, "  {}", theirs.replace(route.trim(), checked)).unwrap();
     }
     if let Some(spool) = &config.spool {
         writeln!(out, "  spool {} of {}", spool.dir.display(), spool.max_size).unwrap();

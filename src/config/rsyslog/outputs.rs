@@ -54,15 +54,12 @@ pub(super) struct Made {
 /// `omfwd`.
 pub(super) fn forward(at: &Position, forward: &Forward, globals: &Globals, construct: &str, notes: &mut Notes) -> Made {
     let port = forward.port.clone().unwrap_or_else(|| PORT.to_owned());
-    let scheme = match (forward.tcp, forward.tls.on) {
-        (false, _) => "udp",
-        (true, false) => "tcp",
-        (true, true) => "tls",
+    let scheme = match forward.tcp {
+        false => "udp",
+        true if is_over_tls(at, &forward.tls, &forward.host, construct, notes) => "tls",
+        true => "tcp",
     };
     let mut node = to(at, scheme, &forward.host, &port);
-    if scheme != "tls" && is_sekoias(&forward.host) {
-        notes.mapped(at, construct, "without TLS, as it stands there; Sekoia's intake takes TLS only");
-    }
     if forward.tcp {
         if !forward.octet_counted {
             node.set("framing", Node::text(at, "lf"));
@@ -85,12 +82,13 @@ pub(super) fn forward(at: &Position, forward: &Forward, globals: &Globals, const
 /// `omrelp`.
 pub(super) fn relp(at: &Position, relp: &Relp, construct: &str, notes: &mut Notes) -> Made {
     let port = relp.port.clone().unwrap_or_else(|| PORT.to_owned());
-    let scheme = if relp.tls.on { "relp+tls" } else { "relp+tcp" };
+    let is_over_tls = is_over_tls(at, &relp.tls, &relp.host, construct, notes);
+    let scheme = if is_over_tls { "relp+tls" } else { "relp+tcp" };
     let mut node = to(at, scheme, &relp.host, &port);
     if let Some(window) = &relp.window {
         node.set("relp_window", Node::text(at, window));
     }
-    if relp.tls.on {
+    if is_over_tls {
         trust(at, &mut node, &relp.tls, &relp.host, construct, notes);
     }
     Made { name: name(&[&relp.host, "relp"]), node }
@@ -115,6 +113,16 @@ pub(super) fn file(at: &Position, path: &str, construct: &str, notes: &mut Notes
         "an output with to: file://; intake keys are written as *** unless it has reveal_keys: true",
     );
     Some(Made { name: name(&[path.trim_start_matches('/')]), node })
+}
+
+/// Sekoia's own lines (`@@(o)intake.sekoia.io:10514;…`) leave TLS to a directive that stands elsewhere, and is often missing.
+fn is_over_tls(at: &Position, tls: &Tls, host: &str, construct: &str, notes: &mut Notes) -> bool {
+    if !tls.on && is_sekoias(host) {
+        let message = "over TLS, though the line does not ask for it: Sekoia's intake takes nothing else, and no intake \
+                       key travels in the clear";
+        notes.mapped(at, construct, message);
+    }
+    tls.on || is_sekoias(host)
 }
 
 fn is_sekoias(host: &str) -> bool {

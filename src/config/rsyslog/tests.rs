@@ -245,6 +245,14 @@ fn tls_is_taken_over_from_directives_objects_and_the_whole() {
             "q",
         ),
         ("action(type=\"omrelp\" target=\"h\")", "relp+tcp://h:514", "", ""),
+        // Sekoia's own lines, whose directive for TLS stands in another file.
+        ("@@(o)intake.sekoia.io:10514", "tls://intake.sekoia.io:10514", "", ""),
+        (
+            "action(type=\"omrelp\" target=\"intake.fra2.sekoia.io\" port=\"1\")",
+            "relp+tls://intake.fra2.sekoia.io:1",
+            "",
+            "",
+        ),
     ];
     for (text, to, ca, name) in rows {
         let (foreign, _) = read(&format!("$DefaultNetstreamDriverCAFile /ca\n{text}\n"));
