@@ -10,7 +10,7 @@ pub(super) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, String)>
     })
 }
 
-/// What [`decode`] makes `text` of again.
+/// What `decode` makes `text` of again.
 pub fn encode(text: &str) -> String {
     let mut out = String::new();
     for octet in text.bytes() {

@@ -99,7 +99,7 @@ impl Oddity {
     }
 }
 
-/// Where the TIMESTAMP stands that [`super::parse`] read (a nil one too); `None` where it found none.
+/// Where the TIMESTAMP stands that [`super::parse()`] read (a nil one too); `None` where it found none.
 pub fn timestamp_at(frame: &[u8], fields: &Fields, clock: &Clock) -> Option<Span> {
     let after_pri = after_valid_pri(frame)?;
     let (at, found) = match fields.protocol {
@@ -125,7 +125,7 @@ pub fn timestamp_at(frame: &[u8], fields: &Fields, clock: &Clock) -> Option<Span
     Some(Span::between(at + blanks, at + blanks + len))
 }
 
-/// What is unusual about `frame`, which is sanitized, and of which [`super::parse`] made `fields` at `clock`. In the order of
+/// What is unusual about `frame`, which is sanitized, and of which [`super::parse()`] made `fields` at `clock`. In the order of
 /// the frame.
 pub fn oddities(frame: &[u8], fields: &Fields, clock: &Clock) -> Vec<Oddity> {
     let mut found = Vec::new();
