@@ -247,9 +247,9 @@ impl Run<'_> {
     #[track_caller]
     pub fn breaks_by(&mut self, fault: impl Fn(&Self)) {
         let before = self.breaks();
-        self.fault_began = Some(Instant::now());
         // A connection that is made in that moment may miss it.
         let is_left = (0..4).any(|_| {
+            self.fault_began = Some(Instant::now());
             fault(self);
             let left = || if self.breaks() > before { Ok(()) } else { Err("it is not left".to_owned()) };
             self.relay().is_none() || within(PATIENCE / 4, left).is_ok()

@@ -102,13 +102,16 @@ impl Rsyslogd {
 
     /// The number that it writes to a file once it listens.
     pub fn port(&self, file: &str) -> u16 {
-        eventually("rsyslogd to listen", || {
+        let port = eventually("rsyslogd to choose a port", || {
             let digits = std::fs::read_to_string(self.path(file)).map_err(|error| error.to_string())?;
             digits.trim().parse().map_err(|_| format!("found {digits:?}"))
-        })
+        });
+        // It writes the file between bind(2) and listen(2).
+        self.listens(port);
+        port
     }
 
-    /// Waits until it listens at this TCP port, which was not left to the kernel's choice.
+    /// Waits until it listens at this TCP port.
     pub fn listens(&self, port: u16) {
         // Of the process's own network namespace: local address, remote address, state; LISTEN is 0A.
         let table = format!("/proc/{}/net/tcp", self.process.id());
