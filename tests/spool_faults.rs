@@ -269,6 +269,24 @@ fn a_disk_that_somebody_else_fills_costs_nothing_that_was_synced() {
 }
 
 #[test]
+fn a_store_that_found_no_room_takes_more_once_somebody_else_has_made_some() {
+    bounded(|| {
+        let Some(disk) = or_skip(Disk::tmpfs(64 << 20)) else { return };
+        let file = disk.path().join("core");
+        std::fs::write(&file, vec![0xaa; 40 << 20]).unwrap();
+        let options = Options { min_free: 32 << 20, ..blocks::options(&spool_of(&disk), 1 << 30, SEGMENT) };
+        let mut subject = Subject::open_with(options);
+        for _ in 0..3 {
+            assert!(matches!(subject.append(), Err(AppendError::Full)), "there is less free than it leaves to others");
+        }
+        std::fs::remove_file(file).unwrap();
+        // Nobody tells it to look again.
+        subject.write(4);
+        subject.assert_survives(|| {});
+    });
+}
+
+#[test]
 fn a_store_starts_on_a_disk_that_it_has_filled_and_empties_it() {
     bounded(|| {
         let Some(disk) = or_skip(Disk::ext4(64 << 20)) else { return };

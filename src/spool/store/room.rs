@@ -111,10 +111,11 @@ impl Store {
                 return Ok(refused);
             }
         }
-        if self.room.unlooked > LOOK_EVERY {
+        let need = bytes + 2 * PAGE;
+        // Where there is no room, somebody else may have made some since.
+        if self.room.unlooked > LOOK_EVERY || !self.has_room(need) {
             self.room.look_at_disk(self.folder.dir());
         }
-        let need = bytes + 2 * PAGE;
         if self.has_room(need) {
             return Ok(Admission::Room);
         }
