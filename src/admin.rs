@@ -26,7 +26,6 @@ use tracing::{debug, warn};
 
 use crate::shard::Common;
 use crate::spool;
-use crate::time::since_epoch;
 
 mod status;
 
@@ -38,9 +37,6 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection is closed after this, whatever it is doing: clients that ask and never read must not keep probes out.
 const CONVERSATION_MAX: Duration = Duration::from_secs(60);
-
-/// A shard that has not turned for so long is stuck.
-const HEARTBEAT_LATE: Duration = Duration::from_secs(10);
 
 /// What the server tells about.
 pub struct Admin {
@@ -143,11 +139,7 @@ fn answer(request: &Request<Incoming>, admin: &Admin) -> Response<Full<Bytes>> {
 }
 
 fn live(admin: &Admin) -> Response<Full<Bytes>> {
-    let now = since_epoch().as_secs();
-    let late = admin.common.heartbeats.iter().enumerate().filter_map(|(shard, heartbeat)| {
-        let age = now.saturating_sub(heartbeat.load(Relaxed));
-        (age > HEARTBEAT_LATE.as_secs()).then(|| format!("shard {shard} has not turned for {age} s\n"))
-    });
+    let late = admin.common.late().map(|(shard, age)| format!("shard {shard} has not turned for {age} s\n"));
     let late: String = late.collect();
     if late.is_empty() { text(StatusCode::OK, "alive\n") } else { text(StatusCode::SERVICE_UNAVAILABLE, &late) }
 }

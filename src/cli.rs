@@ -9,6 +9,7 @@ use crate::config::{self, Loaded, LogFormat, Source};
 
 mod check;
 mod demo;
+mod health;
 mod log;
 mod run;
 mod spool;
@@ -45,6 +46,10 @@ enum Command {
     /// Prints what arrives, with keys masked, then the ledger, and goes on listening for messages of yours until Ctrl-C.
     /// Needs no configuration, no root and no network.
     Demo(demo::Demo),
+    /// Asks a running relay whether it is ready: one line, exit code 0 or 1.
+    ///
+    /// For a container's health check, where there is no curl: HEALTHCHECK CMD ["/forebay", "health"].
+    Health(health::Health),
     /// Looks into the spool, on a stopped or a running relay: what waits on the disk, and taking it out or putting it in.
     #[command(subcommand)]
     Spool(spool::Spool),
@@ -99,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run::run(&run),
         Command::Check(configuration) => check::check(&configuration),
         Command::Demo(options) => demo::demo(&options),
+        Command::Health(options) => health::health(&options),
         Command::Spool(command) => spool::spool(&command),
     }
 }

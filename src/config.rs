@@ -72,7 +72,11 @@ pub fn load(source: &Source, environment: &dyn Fn(&str) -> Option<String>) -> Re
             raw::File::default()
         }
     };
-    resolve::resolve(&tree, raw, refused, &source.directory(), mistakes)
+    let folders = resolve::Folders {
+        own: source.directory(),
+        credentials: environment("CREDENTIALS_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from),
+    };
+    resolve::resolve(&tree, raw, refused, &folders, mistakes)
 }
 
 /// A whole configuration. Indices (`Route::action`'s output) point into these vectors.

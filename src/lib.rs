@@ -20,6 +20,7 @@ pub mod spool;
 pub mod stop;
 pub mod sys;
 pub mod syslog;
+pub mod systemd;
 pub mod template;
 mod time;
 pub mod tls;

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -12,15 +13,16 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::admin::{self, Admin};
-use crate::config::{Config, Listen, Output, Protocol};
+use crate::config::{Config, Output, Protocol};
 use crate::forward::{FileWriter, Web};
 use crate::metrics::{Expiries, Meters};
 use crate::names::Names;
-use crate::receive::{self, BindError, Bound, Gate};
+use crate::receive::{self, BindError, Bound, Gate, Socket};
 use crate::road::Targets;
 use crate::shard::{self, Common};
 use crate::spool::{self, Port, Spool};
 use crate::stop::{self, Stop, Stopper};
+use crate::systemd::Inherited;
 use crate::time::since_epoch;
 use crate::tls::{self, TlsError};
 
@@ -36,6 +38,10 @@ pub enum StartError {
     /// Certificates cannot be used; all of them are listed. A mistake of the configuration.
     #[error("{}", .0.join("\n"))]
     Tls(Vec<String>),
+    /// Sockets of the service manager that no input asks for; all of them are listed. A mistake of the configuration, or of
+    /// the socket unit.
+    #[error("{}", .0.join("\n"))]
+    Inherited(Vec<String>),
     /// Sockets cannot be bound; all of them are listed.
     #[error("{}", list(.0))]
     Bind(Vec<BindError>),
@@ -75,6 +81,8 @@ pub struct Relay {
     stopper: Stopper,
     ended: channel::Receiver<Ended>,
     spool: Option<Spool>,
+    /// Files of the unix sockets that we have bound.
+    unix: Vec<PathBuf>,
     /// Dropped with the relay: certificates are looked at no more.
     _certificates: channel::Sender<Infallible>,
     /// What listens: input and URL, the ports that the kernel chose included.
@@ -89,6 +97,15 @@ impl Relay {
     /// # Errors
     /// See [`StartError`].
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, Vec::new())
+    }
+
+    /// The same, with sockets that are bound already: an address that one of them has is not bound again.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start_with(config: Config, inherited: Vec<Inherited>) -> Result<Self, StartError> {
+        let claims = receive::claim(&config, inherited).map_err(StartError::Inherited)?;
         let common = Arc::new(common(config)?);
         // Before any socket: two relays on one spool is a mistake to be told of at once.
         let spool = spool::start(&common.config, &common.meters).map_err(StartError::Spool)?;
@@ -98,9 +115,10 @@ impl Relay {
             Some(address) => Some(admin::bind(address).map_err(|source| StartError::Admin { address, source })?),
             None => None,
         };
-        let bound = receive::bind_all(&common.config).map_err(StartError::Bind)?;
+        let bound = receive::bind_all(&common.config, claims).map_err(StartError::Bind)?;
         let mut listening: Vec<_> = bound.iter().map(|bound| (bound.input, bound.url.clone())).collect();
         listening.dedup();
+        let unix = unix_files(&bound);
         for (input, url) in &listening {
             let name = common.config.inputs.get(*input).map(|input| input.name.as_str()).unwrap_or_default();
             info!(input = %name, address = %url, "listening");
@@ -124,12 +142,17 @@ impl Relay {
         }
         let certificates = watch_certificates(&common).map_err(StartError::Thread)?;
         common.meters.ready.store(true, Relaxed);
-        Ok(Self { common, stopper, ended, spool, _certificates: certificates, listening, admin: admin_address })
+        Ok(Self { common, stopper, ended, spool, unix, _certificates: certificates, listening, admin: admin_address })
     }
 
     /// Shards whose threads end; while the relay runs, none does unless it fails.
     pub fn ended(&self) -> &channel::Receiver<Ended> {
         &self.ended
+    }
+
+    /// Shards that are stuck: which, and seconds since they last turned.
+    pub fn late(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.common.late()
     }
 
     /// All counts.
@@ -168,7 +191,7 @@ impl Relay {
         if self.spool.as_ref().is_some_and(|spool| !spool.wait(deadline + TEARDOWN)) {
             error!("the spool's disk did not answer in time: what was written last may not survive a power cut");
         }
-        remove_unix_sockets(&self.common.config);
+        remove_unix_sockets(&self.unix);
         left
     }
 }
@@ -317,11 +340,20 @@ fn start_shards(
     Ok(ended_rx)
 }
 
-fn remove_unix_sockets(config: &Config) {
-    for listen in config.inputs.iter().flat_map(|input| &input.listen) {
-        if let Listen::Unix(path) | Listen::UnixDatagram(path) = listen
-            && let Err(error) = std::fs::remove_file(path)
-        {
+/// Those that are ours to remove.
+fn unix_files(bound: &[Bound]) -> Vec<PathBuf> {
+    let own = bound.iter().filter(|bound| !bound.inherited);
+    let path = |socket: &Socket| match socket {
+        Socket::Unix(listener) => listener.local_addr().ok()?.as_pathname().map(PathBuf::from),
+        Socket::UnixDatagram(socket) => socket.local_addr().ok()?.as_pathname().map(PathBuf::from),
+        _ => None,
+    };
+    own.filter_map(|bound| path(&bound.socket)).collect()
+}
+
+fn remove_unix_sockets(paths: &[PathBuf]) {
+    for path in paths {
+        if let Err(error) = std::fs::remove_file(path) {
             warn!(path = %path.display(), "cannot remove the socket file: {error}");
         }
     }

@@ -24,6 +24,7 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("stop", &[]),
     ("time", &[]),
     ("sys", &[]),
+    ("systemd", &["sys"]),
     ("syslog", &[]),
     ("relp", &["syslog"]),
     ("route", &["syslog"]),
@@ -38,7 +39,10 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("road", &["config", "metrics", "names", "sys", "tls"]),
     ("spool", &["batch", "config", "metrics", "sys", "syslog", "time"]),
     ("pipeline", &["batch", "config", "lane", "metrics", "receipts", "route", "spool", "syslog"]),
-    ("receive", &["config", "metrics", "pipeline", "receipts", "relp", "stop", "sys", "syslog", "time", "tls"]),
+    (
+        "receive",
+        &["config", "metrics", "pipeline", "receipts", "relp", "stop", "sys", "syslog", "systemd", "time", "tls"],
+    ),
     (
         "forward",
         &[
@@ -53,9 +57,12 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("admin", &["config", "metrics", "shard", "spool", "time"]),
     (
         "relay",
-        &["admin", "config", "forward", "metrics", "names", "receive", "road", "shard", "spool", "stop", "time", "tls"],
+        &[
+            "admin", "config", "forward", "metrics", "names", "receive", "road", "shard", "spool", "stop", "systemd",
+            "time", "tls",
+        ],
     ),
-    ("cli", &["batch", "config", "relay", "spool", "sys", "syslog", "template", "tls"]),
+    ("cli", &["batch", "config", "relay", "spool", "sys", "syslog", "systemd", "template", "tls"]),
 ];
 
 /// The modules that only compute: octets in, octets out.
@@ -75,7 +82,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("saphyr_parser", &["config"]),
     ("serde_yaml", &["config"]),
     ("sled", &["spool"]),
-    ("socket2", &["receive", "road", "sys"]),
+    ("socket2", &["receive", "road", "sys", "systemd"]),
     ("x509_parser", &["tls"]),
     ("tracing_subscriber", &["cli", "config"]),
 ];
