@@ -57,7 +57,8 @@ fn configurations(document: &Value, text: &str) -> Vec<String> {
     if document.get("inputs").is_some() {
         return vec![text.to_owned()];
     }
-    let files = document.get("data").and_then(Value::as_mapping).map(|data| data.values().collect()).unwrap_or_default();
+    let files: Vec<&Value> =
+        document.get("data").and_then(Value::as_mapping).map(|data| data.values().collect()).unwrap_or_default();
     let embedded: Vec<&Value> = [document.get("config").into_iter().collect(), files].concat();
     let is_ours = |text: &&str| text.contains("inputs:");
     embedded.into_iter().filter_map(Value::as_str).filter(is_ours).map(str::to_owned).collect()
@@ -93,7 +94,9 @@ fn every_yaml_file_is_one_and_every_configuration_in_it_loads() {
         }
     }
     assert!(files.len() > 20, "{files:?}");
-    for expected in ["deploy/forebay.yaml", "concentrator/forebay.yaml", "daemonset/forebay.yaml", "forebay/values.yaml"] {
+    for expected in
+        ["deploy/forebay.yaml", "concentrator/forebay.yaml", "daemonset/forebay.yaml", "forebay/values.yaml"]
+    {
         assert!(loaded.iter().any(|name| name.ends_with(expected)), "{expected} is not among {loaded:?}");
     }
 }

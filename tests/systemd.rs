@@ -17,7 +17,7 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -138,6 +138,37 @@ fn a_restart_loses_neither_connections_nor_datagrams_that_wait_in_inherited_sock
         relay.stop_clean();
         assert!(stream_at.exists() && datagrams_at.exists(), "their files are the service manager's");
     }
+}
+
+#[test]
+fn systemd_s_own_tool_hands_a_socket_over() {
+    let Some(tool) = installed("systemd-socket-activate") else { return };
+    let certificates = Certificates::new();
+    let collector = Collector::start(&certificates);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let configuration = format!(
+        "{}inputs: {{lan: {{listen: 'unix://{}'}}}}\n{ROUTE_ALL}",
+        outputs(&collector, &certificates),
+        path.display()
+    );
+    // It starts the program when somebody connects.
+    let sender = std::thread::spawn({
+        let path = path.clone();
+        move || {
+            let mut stream = eventually("its socket", || UnixStream::connect(&path).map_err(|error| error.to_string()));
+            stream.write_all(format!("{}\n", message("first")).as_bytes()).unwrap();
+        }
+    });
+    let mut relay = Relay::start_as(&configuration, |program| {
+        let mut command = Command::new(tool);
+        command.arg("-l").arg(&path).arg(program);
+        command
+    });
+    sender.join().unwrap();
+    collector.wait_for_messages(1);
+    relay.stop_clean();
+    assert!(path.exists());
 }
 
 #[test]

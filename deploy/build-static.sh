@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Builds the binary that is shipped: one file without a library beside it, which runs in an empty folder. Says its size,
+# and fails where it is larger than 12 MiB or not static.
+#
+#   deploy/build-static.sh                                       for this machine's processor, with glibc inside
+#   TARGET=x86_64-unknown-linux-musl deploy/build-static.sh      with musl, where rustup has that target and musl-gcc is there
+#
+# It prints the path of the binary as its last line. tests/empty_root.rs runs it in an empty root:
+#   FOREBAY_STATIC="$(deploy/build-static.sh | tail -1)" cargo test --test empty_root
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+SIZE_MAX=$((12 * 1024 * 1024))
+TARGET=${TARGET:-$(rustc -vV | sed -n 's/^host: //p')}
+
+# A target is named, so that the flags are those of the program and not of the build scripts and macros on the way.
+RUSTFLAGS="-C target-feature=+crt-static ${RUSTFLAGS:-}" \
+    cargo build --locked --profile dist --target "$TARGET" --bin forebay
+
+binary=${CARGO_TARGET_DIR:-target}/$TARGET/dist/forebay
+if readelf --program-headers "$binary" | grep -q INTERP; then
+    echo "$binary is not static: it asks for a loader" >&2
+    exit 1
+fi
+size=$(stat -c %s "$binary")
+echo "$size octets of at most $SIZE_MAX"
+if [ "$size" -gt "$SIZE_MAX" ]; then
+    echo "$binary is too large" >&2
+    exit 1
+fi
+realpath "$binary"
