@@ -1,6 +1,7 @@
 //! What a service manager gives and wants to hear, in systemd's protocols: listening sockets (`sd_listen_fds(3)`), and
 //! readiness, a sign of life and the state in words (`sd_notify(3)`). Without one nothing of it happens.
 
+use std::cell::Cell;
 use std::env;
 use std::ffi::OsString;
 use std::io;
@@ -105,6 +106,8 @@ fn looked_at(name: String, file: OwnedFd) -> io::Result<Inherited> {
 pub struct Manager {
     to: Option<(UnixDatagram, UnixAddress)>,
     watchdog: Option<Duration>,
+    /// Words that did not reach it.
+    lost: Cell<u64>,
 }
 
 impl Manager {
@@ -119,7 +122,7 @@ impl Manager {
         let socket = UnixDatagram::unbound()?;
         // Nobody waits for a service manager that does not read.
         socket.set_nonblocking(true)?;
-        Ok(Self { to: Some((socket, address(&name)?)), watchdog: watchdog() })
+        Ok(Self { to: Some((socket, address(&name)?)), watchdog: watchdog(), lost: Cell::new(0) })
     }
 
     /// How often [`Self::alive`] wants to be called, at most: four times as often as systemd looks, so that neither a busy
@@ -155,7 +158,10 @@ impl Manager {
         if let Some((socket, address)) = &self.to
             && let Err(error) = socket.send_to_addr(what.as_bytes(), address)
         {
-            warn!("the service manager cannot be told: {error}");
+            self.lost.set(self.lost.get() + 1);
+            if self.lost.get().is_power_of_two() {
+                warn!(times = self.lost.get(), "the service manager cannot be told: {error}");
+            }
         }
     }
 }

@@ -106,7 +106,7 @@ impl Shard {
             spill_after: Duration::from_secs(60),
             encryption_key: None,
         });
-        let bound = receive::bind_all(&config).unwrap();
+        let bound = receive::bind_all(&config, receive::Claims::default()).unwrap();
         let address = bound[0].url.trim_start_matches("tcp://").parse().unwrap();
         let meters = Arc::new(Meters::new(&config));
         // As the spool's thread does at its start.
