@@ -207,7 +207,7 @@ pub struct Output {
     pub prefer_after: Duration,
     /// Tried with a target's port when its name does not resolve.
     pub fallback_addresses: Vec<IpAddr>,
-    /// `None` is plain TCP, or a file.
+    /// `None` is plain TCP, UDP or a file.
     pub tls: Option<OutputTls>,
     /// Connections that each shard keeps (`connections` divided by the shards, rounded up); 1 for a file.
     pub connections_per_shard: usize,
@@ -253,7 +253,7 @@ impl Output {
 pub struct Target {
     /// Name or address, without brackets; resolved at every connect.
     pub host: String,
-    /// TCP port.
+    /// TCP or UDP port.
     pub port: u16,
     /// With [`Protocol::Https`] what stands before the intake's own paths: empty, or `/…` without a slash at the end.
     pub path: String,
@@ -274,7 +274,9 @@ fn host_and_port(host: &str, port: u16) -> String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Protocol {
     /// Frames on a stream (RFC 6587, RFC 5425): nothing is acknowledged but by TCP.
-    Syslog,
+    Syslog(OutputFraming),
+    /// A message a datagram (RFC 5426): nothing is acknowledged at all.
+    Udp,
     /// RELP: each message is acknowledged.
     Relp {
         /// Messages unacknowledged at most, a connection.
@@ -287,10 +289,11 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// `syslog`, `relp`, `https` or `file`.
+    /// `syslog`, `udp`, `relp`, `https` or `file`.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Syslog => "syslog",
+            Self::Syslog(_) => "syslog",
+            Self::Udp => "udp",
             Self::Relp { .. } => "relp",
             Self::Https(_) => "https",
             Self::File(_) => "file",
@@ -342,6 +345,15 @@ pub struct Rotate {
     pub keep: usize,
     /// Old files are compressed (gzip).
     pub compress: bool,
+}
+
+/// `framing` of an output: how messages are told apart on a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputFraming {
+    /// A count of octets in front of each (RFC 6587 section 3.4.1).
+    Octet,
+    /// LF behind each (RFC 6587 section 3.4.2), as rsyslog's `@@` without `(o)`.
+    Lf,
 }
 
 /// `mode`: how an output's targets share the work.

@@ -47,6 +47,7 @@ mod ramp;
 mod relp;
 mod render;
 mod syslog;
+mod udp;
 
 /// What a lane's messages are rendered with.
 #[derive(Debug)]
@@ -128,6 +129,8 @@ pub struct Forwarder {
     pub said: Arc<Said>,
     /// The last close of ours was not answered by the peer's.
     pub close_unanswered: Cell<bool>,
+    /// With UDP: the address that the last connection was broken off with.
+    pub unwell_address: Cell<Option<SocketAddr>>,
 }
 
 impl Forwarder {
@@ -179,6 +182,9 @@ impl Forwarder {
             let end = match established {
                 Established::Syslog(connection) => {
                     syslog::run(&self, queue, connection, &place, &mut flight, outage.ramp(began)).await
+                }
+                Established::Udp(_, socket) => {
+                    udp::run(&self, queue, socket, &place, &mut flight, outage.ramp(began)).await
                 }
                 Established::Relp(opened) => {
                     relp::run(&self, queue, opened, &place, &mut flight, outage.ramp(began)).await

@@ -9,6 +9,7 @@ pub mod lane;
 pub mod metrics;
 pub mod names;
 pub mod pipeline;
+mod posix;
 pub mod receipts;
 pub mod receive;
 pub mod relay;

@@ -4,11 +4,13 @@
 //! the same answer for all rules at once, at a cost that does not grow with the number of routes by program name.
 
 mod conditions;
+pub mod expression;
 mod name;
 mod set;
 mod shadow;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,9 +18,10 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use crate::syslog::Message;
-use conditions::View;
+use view::View;
 
 pub use conditions::{Conditions, TextTest, parse_net};
+pub use expression::Expression;
 pub use name::Name;
 pub use set::{FacilitySet, SeveritySet};
 pub use shadow::shadowed;
@@ -29,6 +32,9 @@ const CACHED_NAMES_MAX: usize = 4096;
 
 /// Longer program names are not remembered: RFC 5424 section 6 ends APP-NAME at 48 octets.
 const CACHED_NAME_LEN_MAX: usize = 255;
+
+/// In a list of candidates: the rule takes all messages of this program, nothing more is asked.
+const SURE: u16 = 1 << 15;
 
 /// Indices in all remembered lists of candidates together: 128 KiB a shard.
 const CACHED_INDICES_MAX: usize = 65_536;
@@ -47,7 +53,7 @@ pub struct Rule {
 /// No allocation per message, once the program names that occur have been seen.
 #[derive(Debug)]
 pub struct Matcher {
-    rules: Vec<Compiled>,
+    rules: Vec<Rule>,
     cache: HashMap<Box<[u8]>, Candidates, RandomState>,
     /// The lists in `cache`, each kept once: most names share theirs.
     lists: HashSet<Arc<[u16]>, RandomState>,
@@ -57,32 +63,20 @@ pub struct Matcher {
     scratch: Vec<u16>,
 }
 
-#[derive(Debug)]
-struct Compiled {
-    conditions: Conditions,
-    continues: bool,
-    /// Nothing but the program name is asked for.
-    by_program_only: bool,
-}
-
-/// The rules whose program part holds for one program name, in order, up to the first that surely ends the search.
+/// The rules that one program name does not exclude, in order, up to the first that surely ends the search.
 #[derive(Debug, Clone)]
 enum Candidates {
     /// The first one takes them all.
     One(u16),
+    /// With [`SURE`] where nothing more is to be asked.
     List(Arc<[u16]>),
 }
 
 impl Matcher {
-    /// Compiles. Rules beyond 65,536 have no index and are never taken; the configuration allows far fewer.
+    /// Compiles. Rules beyond 32,768 have no index and are never taken; the configuration allows far fewer.
     pub fn new(rules: &[Rule]) -> Self {
-        let compile = |rule: &Rule| Compiled {
-            conditions: rule.conditions.clone(),
-            continues: rule.continues,
-            by_program_only: rule.conditions.is_by_program_only(),
-        };
         Self {
-            rules: rules.iter().take(usize::from(u16::MAX) + 1).map(compile).collect(),
+            rules: rules.iter().take(usize::from(SURE)).cloned().collect(),
             cache: HashMap::default(),
             lists: HashSet::default(),
             listed: 0,
@@ -109,10 +103,11 @@ impl Matcher {
     /// Asks the candidates for all but the program name.
     fn evaluate(&self, candidates: &[u16], message: &Message<'_>, hits: &mut Vec<u16>) {
         let view = View::new(message);
-        for index in candidates {
-            let Some(rule) = self.rules.get(usize::from(*index)) else { continue };
-            if rule.by_program_only || rule.conditions.hold_but_for_program(&view) {
-                hits.push(*index);
+        for candidate in candidates {
+            let index = candidate & !SURE;
+            let Some(rule) = self.rules.get(usize::from(index)) else { continue };
+            if candidate & SURE != 0 || rule.conditions.hold_beyond_program(&view) {
+                hits.push(index);
                 if !rule.continues {
                     return;
                 }
@@ -123,11 +118,15 @@ impl Matcher {
     /// Puts the candidates for `program` into `scratch`.
     fn find(&mut self, program: &[u8]) {
         self.scratch.clear();
-        for (index, rule) in (0..=u16::MAX).zip(&self.rules) {
-            if rule.conditions.program_holds(program) {
-                self.scratch.push(index);
-                if rule.by_program_only && !rule.continues {
-                    return;
+        for (index, rule) in (0..SURE).zip(&self.rules) {
+            match rule.conditions.hold_for_program(program) {
+                Some(false) => {}
+                None => self.scratch.push(index),
+                Some(true) => {
+                    self.scratch.push(index | SURE);
+                    if !rule.continues {
+                        return;
+                    }
                 }
             }
         }
@@ -143,11 +142,9 @@ impl Matcher {
             self.lists.clear();
             self.listed = 0;
         }
-        let first_takes_all = |index: &u16| {
-            self.rules.get(usize::from(*index)).is_some_and(|rule| rule.by_program_only && !rule.continues)
-        };
+        let continues = |index: u16| self.rules.get(usize::from(index)).is_some_and(|rule| rule.continues);
         let candidates = match self.scratch.as_slice() {
-            [index] if first_takes_all(index) => Candidates::One(*index),
+            [candidate] if candidate & SURE != 0 && !continues(candidate & !SURE) => Candidates::One(candidate & !SURE),
             indices => Candidates::List(self.lists.get(indices).cloned().unwrap_or_else(|| {
                 let list: Arc<[u16]> = indices.into();
                 self.listed += list.len();

@@ -308,6 +308,7 @@ fn forwarders_of(common: &Common, pipeline: &Rc<Pipeline>, shares: Shares, stop:
                 request_share: shares.queues / REQUEST_PARTS,
                 stop: stop.clone(),
                 close_unanswered: Cell::new(false),
+                unwell_address: Cell::new(None),
                 said: common.said.get(output_index).cloned().unwrap_or_default(),
             });
         }

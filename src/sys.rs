@@ -174,6 +174,11 @@ pub fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     unsafe { AsyncFd::register(socket) }.map_err(|error| error.into_parts().1)
 }
 
+/// Whether a message was refused because no datagram holds it (`EMSGSIZE`, `udp(7)`).
+pub fn is_too_large(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EMSGSIZE)
+}
+
 /// Bytes of a TCP socket's send queue that the peer's kernel has not acknowledged (`SIOCOUTQ`, `tcp(7)`).
 pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
     let mut queued: libc::c_int = 0;

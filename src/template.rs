@@ -18,7 +18,6 @@ mod shape;
 mod stage;
 #[cfg(test)]
 mod tests;
-mod translate;
 
 use date::{DateFormat, ZoneCache};
 use property::Property;

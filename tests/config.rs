@@ -155,7 +155,7 @@ fn the_reference_configuration_loads_with_its_examples_and_has_every_key() {
     let text = reference().replace("#:", "").replace("/etc/forebay/", &here);
     let loaded = load_with(&text, &KEYS).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(loaded.warnings, []);
-    assert_eq!((loaded.config.inputs.len(), loaded.config.outputs.len(), loaded.config.routes.len()), (3, 5, 5));
+    assert_eq!((loaded.config.inputs.len(), loaded.config.outputs.len(), loaded.config.routes.len()), (3, 6, 5));
     let Action::Forward { intake_key: Some(key), .. } = &loaded.config.routes[1].action else { panic!("no key") };
     assert_eq!(key.expose(), b"qrstuvwx12345678");
 

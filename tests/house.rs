@@ -27,8 +27,9 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("systemd", &["sys"]),
     ("syslog", &[]),
     ("relp", &["syslog"]),
-    ("route", &["syslog"]),
-    ("template", &["syslog"]),
+    ("posix", &[]),
+    ("route", &["posix", "syslog"]),
+    ("template", &["posix", "syslog"]),
     ("batch", &["syslog"]),
     ("receipts", &["batch"]),
     ("lane", &["batch", "receipts", "syslog"]),
@@ -66,7 +67,7 @@ const BORDERS: &[(&str, &[&str])] = &[
 ];
 
 /// The modules that only compute: octets in, octets out.
-const PURE: &[&str] = &["syslog", "relp", "route", "template", "batch", "receipts", "lane"];
+const PURE: &[&str] = &["syslog", "posix", "relp", "route", "template", "batch", "receipts", "lane"];
 
 /// Where alone a crate may be named.
 const CRATES: &[(&str, &[&str])] = &[

@@ -16,8 +16,10 @@ use super::leaf::{
     Span, Spoken, Text, Timeout,
 };
 use super::url::{ProxyUrl, To};
-use super::{Acknowledge, Compression, Durability, Listen, LogFormat, Mode, Oversize, SpoolFull, limits};
-use crate::route::{FacilitySet, Name, SeveritySet};
+use super::{
+    Acknowledge, Compression, Durability, Listen, LogFormat, Mode, OutputFraming, Oversize, SpoolFull, limits,
+};
+use crate::route::{Expression, FacilitySet, Name, SeveritySet};
 use crate::syslog::Framing;
 use crate::template::Template;
 
@@ -97,6 +99,7 @@ pub(crate) struct Output {
     pub(crate) mode: Option<Is<Mode>>,
     pub(crate) prefer_after: Option<Is<Timeout>>,
     pub(crate) fallback_addresses: Vec<Is<IpAddr>>,
+    pub(crate) framing: Option<Is<OutputFraming>>,
     pub(crate) tls: Option<OutputTls>,
     pub(crate) connections: Option<Is<OutputConnections>>,
     pub(crate) connect_timeout: Option<Is<Timeout>>,
@@ -175,6 +178,7 @@ pub(crate) struct Conditions {
     pub(crate) facility: Vec<Is<FacilitySet>>,
     pub(crate) severity: Vec<Is<SeveritySet>>,
     pub(crate) message: Vec<MessageTest>,
+    pub(crate) when: Option<Is<Expression>>,
 }
 
 /// `routes[].message[]`: exactly one of the two.

@@ -96,6 +96,8 @@ impl Resolver<'_> {
         self.distinct_files(&outputs);
         self.newest_first_in_memory(&outputs, spool.as_ref());
         self.warn_of_large_messages(&inputs, &outputs);
+        self.warn_of_late_answers(&inputs, &outputs);
+        self.warn_of_datagrams(&outputs);
         let admin = self.admin(raw.admin);
         self.distinct_addresses(&inputs, admin);
         let routes = self.routes(raw.routes, &inputs, &outputs, spool.as_ref());
@@ -216,6 +218,22 @@ impl Resolver<'_> {
     fn warning(&mut self, path: &Path, message: impl Into<String>) {
         let at = self.position(path);
         self.warnings.add(&at, path, message);
+    }
+
+    /// Where the octet of a value's text stands, and what a message has to add where that is not known.
+    fn position_within(&self, path: &Path, octet: usize) -> (Position, String) {
+        let mut at = self.position(path);
+        let place = match self.node(path).map(|node| &node.value) {
+            Some(Value::Scalar(scalar)) => scalar.text_column.zip(scalar.text.get(..octet)),
+            _ => None,
+        };
+        match place {
+            Some((column, before)) => {
+                at.column = column + before.chars().count();
+                (at, String::new())
+            }
+            None => (at, format!(" (at octet {octet} of the text)")),
+        }
     }
 
     fn masked(&self, path: &Path) -> Option<String> {

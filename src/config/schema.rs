@@ -18,8 +18,8 @@ use super::raw;
 use super::report::{Mistakes, nearest};
 use super::tree::{Entry, Node, Scalar, Value};
 use super::url::To;
-use super::{Acknowledge, Compression, Durability, Listen, LogFormat, Mode, Oversize, SpoolFull};
-use crate::route::{FacilitySet, Name, SeveritySet};
+use super::{Acknowledge, Compression, Durability, Listen, LogFormat, Mode, OutputFraming, Oversize, SpoolFull};
+use crate::route::{Expression, FacilitySet, Name, SeveritySet};
 use crate::syslog::Framing;
 use crate::template::Template;
 
@@ -117,6 +117,7 @@ static OUTPUT: Shape = Shape::Map(&[&[
     Key("mode", leaf::<Mode>()),
     Key("prefer_after", leaf::<Timeout>()),
     Key("fallback_addresses", Shape::Many(&leaf::<IpAddr>())),
+    Key("framing", leaf::<OutputFraming>()),
     Key(
         "tls",
         Shape::Map(&[&[
@@ -179,6 +180,7 @@ const CONDITIONS: &[Key] = &[
     Key("input", Shape::Many(&leaf::<Text>())),
     Key("facility", Shape::Many(&leaf::<FacilitySet>())),
     Key("severity", Shape::Many(&leaf::<SeveritySet>())),
+    Key("when", leaf::<Expression>()),
     Key("message", Shape::Many(&Shape::Short(&[Key("contains", leaf::<Contains>()), Key("regex", leaf::<Pattern>())]))),
 ];
 

@@ -4,8 +4,8 @@ use std::fmt::{self, Write};
 
 use super::units::{show_duration, show_size};
 use super::{
-    Acknowledge, Action, Compression, Config, Durability, FileOutput, Input, Listen, Mode, Order, Output, Oversize,
-    Protocol, Proxy, Rotate, Route, Spool, SpoolFull, SpoolSync, host_and_port,
+    Acknowledge, Action, Compression, Config, Durability, FileOutput, Input, Listen, Mode, Order, Output,
+    OutputFraming, Oversize, Protocol, Proxy, Rotate, Route, Spool, SpoolFull, SpoolSync, host_and_port,
 };
 use crate::route::{Conditions, TextTest};
 use crate::syslog::{Facility, Framing, Severity};
@@ -174,7 +174,9 @@ fn write_output(out: &mut String, output: &Output) -> fmt::Result {
         write!(out, "; {} where no name resolves", addresses.join(", "))?;
     }
     match &output.protocol {
-        Protocol::Syslog => {}
+        Protocol::Syslog(OutputFraming::Octet) => {}
+        Protocol::Syslog(OutputFraming::Lf) => out.push_str("; a line each"),
+        Protocol::Udp => out.push_str("; a datagram each, which nobody acknowledges"),
         Protocol::Relp { window } => write!(out, "; at most {} unacknowledged", plural(*window, "message"))?,
         Protocol::Https(http) => {
             match &http.proxy {
@@ -230,8 +232,9 @@ impl fmt::Display for Listen {
 fn url(output: &Output) -> String {
     let tls = output.tls.is_some();
     let scheme = match (&output.protocol, tls) {
-        (Protocol::Syslog, true) => "tls",
-        (Protocol::Syslog, false) => "tcp",
+        (Protocol::Syslog(_), true) => "tls",
+        (Protocol::Syslog(_), false) => "tcp",
+        (Protocol::Udp, _) => "udp",
         (Protocol::Relp { .. }, true) => "relp+tls",
         (Protocol::Relp { .. }, false) => "relp+tcp",
         (Protocol::Https(_), true) => "https",
@@ -245,7 +248,7 @@ fn url(output: &Output) -> String {
 
 /// `program unbound* or nsd, and severity err, crit, alert or emerg`; nothing where there are no conditions.
 fn in_words(conditions: &Conditions) -> String {
-    let Conditions { program, hostname, peer, input, facility, severity, message, not } = conditions;
+    let Conditions { program, hostname, peer, input, facility, severity, message, when, not } = conditions;
     let facilities =
         Facility::names().iter().filter(|name| Facility::parse(name).is_some_and(|code| facility.contains(code)));
     let severities =
@@ -264,6 +267,10 @@ fn in_words(conditions: &Conditions) -> String {
         any("message", message.iter().map(test)),
     ];
     parts.retain(|part| !part.is_empty());
+    if let Some(when) = when {
+        // One line, however many it was written on.
+        parts.push(format!("when {}", when.text().lines().map(str::trim).collect::<Vec<_>>().join(" ")));
+    }
     if let Some(not) = not {
         parts.push(format!("not ({})", in_words(not)));
     }

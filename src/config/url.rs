@@ -29,6 +29,7 @@ pub(crate) struct To {
 pub(crate) enum Scheme {
     Tls,
     Tcp,
+    Udp,
     RelpTls,
     RelpTcp,
     Https,
@@ -37,9 +38,10 @@ pub(crate) enum Scheme {
 }
 
 impl Scheme {
-    const ALL: [(&str, Self); 7] = [
+    const ALL: [(&str, Self); 8] = [
         ("tls", Self::Tls),
         ("tcp", Self::Tcp),
+        ("udp", Self::Udp),
         ("relp+tls", Self::RelpTls),
         ("relp+tcp", Self::RelpTcp),
         ("https", Self::Https),
@@ -94,8 +96,8 @@ impl Leaf for Listen {
 
 impl Leaf for To {
     fn expected() -> String {
-        "expected tls://, tcp://, relp+tls:// or relp+tcp:// with HOST:PORT, https:// or http:// with HOST, or file:// \
-         with /PATH"
+        "expected tls://, tcp://, udp://, relp+tls:// or relp+tcp:// with HOST:PORT, https:// or http:// with HOST, or \
+         file:// with /PATH"
             .to_owned()
     }
 
@@ -283,6 +285,7 @@ mod tests {
         let rows = [
             ("tls://intake.sekoia.io:10514", to(Scheme::Tls, "intake.sekoia.io", 10514, "")),
             ("tcp://[::1]:601", to(Scheme::Tcp, "::1", 601, "")),
+            ("udp://relay.example:514", to(Scheme::Udp, "relay.example", 514, "")),
             ("relp+tls://relp.example:11514", to(Scheme::RelpTls, "relp.example", 11514, "")),
             ("relp+tcp://10.0.0.1:2514", to(Scheme::RelpTcp, "10.0.0.1", 2514, "")),
             ("https://intake.sekoia.io", to(Scheme::Https, "intake.sekoia.io", 443, "")),
@@ -306,6 +309,8 @@ mod tests {
             ("relp://intake.sekoia.io:10514", "did you mean \"relp+tls\"?"),
             ("htps://intake.sekoia.io", "did you mean \"https\"?"),
             ("tls://intake.sekoia.io", "without a port"),
+            ("udp://10.0.0.1", "without a port"),
+            ("upd://10.0.0.1:514", "did you mean \"udp\"?"),
             ("relp+tcp://intake.sekoia.io", "without a port"),
             ("tls://[::1]", "without a port"),
             ("tls://intake.sekoia.io:0", "with port 0"),

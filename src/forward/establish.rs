@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use tokio::net::UdpSocket;
+
 use crate::config::Protocol;
 use crate::metrics::{Count, OutputMeters};
 use crate::road::{ConnectError, Connection, Connector};
@@ -13,6 +15,8 @@ use super::relp::{self, OpenError, Opened};
 pub(super) enum Established {
     /// Frames, and no answers.
     Syslog(Connection),
+    /// Datagrams, to this address.
+    Udp(SocketAddr, UdpSocket),
     /// Messages may be sent.
     Relp(Opened),
 }
@@ -22,6 +26,7 @@ impl Established {
     pub(super) fn peer(&self) -> SocketAddr {
         match self {
             Self::Syslog(connection) => connection.peer,
+            Self::Udp(peer, _) => *peer,
             Self::Relp(opened) => opened.peer,
         }
     }
@@ -30,6 +35,7 @@ impl Established {
     pub(super) async fn close(self) {
         match self {
             Self::Syslog(mut connection) => relp::shut(&mut connection.stream).await,
+            Self::Udp(..) => {}
             Self::Relp(opened) => opened.close().await,
         }
     }
@@ -59,6 +65,10 @@ impl Failure {
 impl Forwarder {
     /// Connects, and agrees on what is spoken. Cancel-safe.
     pub(super) async fn establish(&self, connector: &Connector<'_>, target: usize) -> Result<Established, Failure> {
+        if self.output.protocol == Protocol::Udp {
+            let (peer, socket) = connector.datagrams(target, self.unwell_address.get()).await?;
+            return Ok(Established::Udp(peer, socket));
+        }
         let connection = connector.connect(target).await?;
         match self.output.protocol {
             Protocol::Relp { window } => Ok(Established::Relp(relp::open(self, connection, window).await?)),

@@ -89,7 +89,7 @@ impl Framing for OctetCounting {
     }
 }
 
-/// A line each: LF behind it where the template has none.
+/// A line each: LF behind it where the template has none (RFC 6587 section 3.4.2, as rsyslog has it).
 pub(super) struct Lines;
 
 impl Framing for Lines {
@@ -103,6 +103,37 @@ impl Framing for Lines {
         if out.last() != Some(&b'\n') {
             out.push(b'\n');
         }
+    }
+}
+
+/// A message a datagram: where each of them ends.
+#[derive(Debug, Default)]
+pub(super) struct Datagrams {
+    ends: Vec<usize>,
+}
+
+impl Datagrams {
+    /// Forgets all of them.
+    pub(super) fn clear(&mut self) {
+        self.ends.clear();
+    }
+
+    /// Each datagram in `octets`, which hold nothing else.
+    pub(super) fn of<'o>(&self, octets: &'o [u8]) -> impl Iterator<Item = &'o [u8]> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        starts.zip(&self.ends).map(|(start, end)| octets.get(*start..*end).unwrap_or_default())
+    }
+}
+
+impl Framing for Datagrams {
+    type Mark = ();
+
+    fn begin(&mut self, _: &mut Vec<u8>) -> Option<()> {
+        Some(())
+    }
+
+    fn end(&mut self, (): (), out: &mut Vec<u8>) {
+        self.ends.push(out.len());
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::config::{OutputFraming, Protocol};
 use crate::pipeline::Queue;
 use crate::road::{Connection, Stream};
 use crate::time::sleep_until_some;
@@ -19,7 +20,7 @@ use super::connection::{ENOUGH_BYTES, End, LAST_WORD_WAIT, LINGER, Leaving, WRIT
 use super::flight::Flight;
 use super::leave::Place;
 use super::ramp::Ramp;
-use super::render::{OctetCounting, Renderer};
+use super::render::{Lines, OctetCounting, Renderer};
 
 /// How often unacknowledged octets are looked at while nothing is written: the first time, and at most. Between them
 /// each look waits twice as long as the last.
@@ -154,14 +155,20 @@ impl Session<'_> {
     }
 
     /// Renders what waits, up to one write's worth, and writes it.
-    async fn send(&mut self, (renderer, framing): &mut (Renderer, OctetCounting)) -> io::Result<()> {
+    async fn send(&mut self, (renderer, counting): &mut (Renderer, OctetCounting)) -> io::Result<()> {
         let pipeline = &self.forwarder.pipeline;
         renderer.clear();
         let mut messages = 0;
         let bytes = if self.ramp.is_some() { Ramp::WRITE_BYTES } else { WRITE_BYTES };
+        let is_lines = self.forwarder.output.protocol == Protocol::Syslog(OutputFraming::Lf);
         pipeline.take(self.queue, bytes, |lane, batch| {
             if let Some(rendering) = self.forwarder.renderings.get(lane) {
-                renderer.render((&batch, 0), rendering, pipeline.input_names(), framing, usize::MAX);
+                let (records, names) = ((&batch, 0), pipeline.input_names());
+                if is_lines {
+                    renderer.render(records, rendering, names, &mut Lines, usize::MAX);
+                } else {
+                    renderer.render(records, rendering, names, counting, usize::MAX);
+                }
             }
             messages += batch.len() as u64;
             self.flight.push(lane, batch);

@@ -1,7 +1,7 @@
 //! Name to connection: resolve, connect, handshake; each step bounded.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -169,11 +169,38 @@ impl<'a> Connector<'a> {
                 Some((peer, Err(source))) => Some(ConnectError::Connect { peer, source }),
                 None => None,
             };
-            return Err(refused.or(failed).unwrap_or_else(|| ConnectError::Resolve {
-                host: self.next_hop(target).0.to_owned(),
-                source: LookupError::Failed("it has no address".into()),
-            }));
+            return Err(refused.or(failed).unwrap_or_else(|| self.no_address(target)));
         }
+    }
+
+    fn no_address(&self, target: usize) -> ConnectError {
+        let source = LookupError::Failed("it has no address".into());
+        ConnectError::Resolve { host: self.next_hop(target).0.to_owned(), source }
+    }
+
+    /// A socket for datagrams to the first address that there is a way to; to those behind `unwell` first, where the last
+    /// one was of no use. Takes at most `connect_timeout`, to resolve. Cancel-safe.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn datagrams(
+        &self,
+        target: usize,
+        unwell: Option<SocketAddr>,
+    ) -> Result<(SocketAddr, UdpSocket), ConnectError> {
+        self.is_in_doubt.store(unwell.is_some(), Relaxed);
+        let mut addresses = self.resolve(target).await?;
+        if let Some(place) = addresses.iter().position(|address| Some(*address) == unwell) {
+            addresses.rotate_left(place + 1);
+        }
+        let mut failed = None;
+        for peer in addresses {
+            match datagrams_to(peer).await {
+                Ok(socket) => return Ok((peer, socket)),
+                Err(source) => failed = Some(ConnectError::Connect { peer, source }),
+            }
+        }
+        Err(failed.unwrap_or_else(|| self.no_address(target)))
     }
 
     /// Completes when the name of a target has moved away from `peer`; see [`Names::moved`]. An address never does.
@@ -242,6 +269,14 @@ impl<'a> Connector<'a> {
         }
         socket.set_tcp_user_timeout(self.output.user_timeout)
     }
+}
+
+/// A socket of its own port, so that what ICMP has to say of `peer` is said to it.
+async fn datagrams_to(peer: SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(peer).await?;
+    Ok(socket)
 }
 
 async fn within<T>(limit: Duration, missed: &str, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {

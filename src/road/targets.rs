@@ -188,7 +188,8 @@ impl Targets {
         let Some(unwell) = &mut health.unwell else { return };
         let since = *unwell.answers_since.get_or_insert(now);
         if since + self.prefer_after <= now {
-            *health = Health::default();
+            // Well, but on probation: one that answers and then takes nothing is left alone for longer each time.
+            health.unwell = None;
         }
     }
 
@@ -295,6 +296,27 @@ mod tests {
         }
         targets.probed(0, true, at);
         assert!(targets.has_better(0, 1));
+    }
+
+    #[test]
+    fn a_target_that_answers_probes_and_carries_nothing_is_left_alone_for_longer_each_time() {
+        let (targets, mut now) = (targets(2, false), Instant::now());
+        let mut waits = Vec::new();
+        for _ in 0..4 {
+            targets.failed(0, now);
+            let wait = (0..).find(|second| targets.probe(0, 1, now + SECOND * *second).is_some()).unwrap();
+            waits.push(wait);
+            now += SECOND * wait;
+            targets.probed(0, true, now);
+            now += SECOND * 30;
+            targets.probed(0, true, now);
+            assert!(targets.has_better(0, 1));
+        }
+        assert_eq!(waits, [1, 2, 4, 8]);
+        // A connection that has lasted ends that.
+        targets.works(0);
+        targets.failed(0, now);
+        assert_eq!(targets.probe(0, 1, now + SECOND), Some(0));
     }
 
     #[test]

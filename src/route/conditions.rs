@@ -1,27 +1,24 @@
 //! What a message must be like: each part a list of which one must hold, and all parts together an AND.
 
-use std::cell::OnceCell;
-use std::io::{Cursor, Write};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use memchr::memmem;
 use regex::bytes::{Regex, RegexBuilder};
 
+use super::expression::Expression;
 use super::name::Name;
 use super::set::{FacilitySet, SeveritySet};
+use super::view::View;
 use crate::syslog::Message;
 
 /// A compiled regex may take this much memory: a hundred times what the usual one takes.
 const REGEX_SIZE_MAX: usize = 2 << 20;
 
-/// Octets of the longest textual address: `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`.
-const ADDRESS_LEN_MAX: usize = 45;
-
 /// What a message must be like; all parts must hold, an empty part always does.
 ///
-/// A further kind of condition is a further field here: `hold_but_for_program` asks it, and
-/// `is_by_program_only` knows of it.
+/// A further kind of condition is a further field here: `hold_beyond_program` asks it, and `hold_for_program` knows of
+/// it.
 #[derive(Debug, Clone, Default)]
 pub struct Conditions {
     /// Program name (rsyslog's `$programname`).
@@ -38,6 +35,8 @@ pub struct Conditions {
     pub severity: SeveritySet,
     /// MSG, which begins with the space after the TAG's colon.
     pub message: Vec<TextTest>,
+    /// A condition in rsyslog's language.
+    pub when: Option<Expression>,
     /// Conditions that, all together, must not hold.
     pub not: Option<Box<Conditions>>,
 }
@@ -111,33 +110,6 @@ pub fn parse_net(text: &str) -> Result<IpNet, String> {
     })
 }
 
-/// A message, with what of it takes some work to tell.
-pub(super) struct View<'m> {
-    message: &'m Message<'m>,
-    peer_text: OnceCell<([u8; ADDRESS_LEN_MAX], usize)>,
-}
-
-impl<'m> View<'m> {
-    pub(super) const fn new(message: &'m Message<'m>) -> Self {
-        Self { message, peer_text: OnceCell::new() }
-    }
-
-    /// HOSTNAME, or the peer's address.
-    fn hostname(&self) -> &[u8] {
-        self.message.hostname().unwrap_or_else(|| {
-            let (text, len) = self.peer_text.get_or_init(|| text_of(self.message.peer));
-            text.get(..*len).unwrap_or_default()
-        })
-    }
-}
-
-fn text_of(peer: Option<IpAddr>) -> ([u8; ADDRESS_LEN_MAX], usize) {
-    let mut cursor = Cursor::new([0; ADDRESS_LEN_MAX]);
-    let written = peer.map(|peer| write!(cursor, "{}", peer.to_canonical()));
-    let len = if let Some(Ok(())) = written { usize::try_from(cursor.position()).unwrap_or_default() } else { 0 };
-    (cursor.into_inner(), len)
-}
-
 impl Conditions {
     /// Whether all parts hold.
     pub fn matches(&self, message: &Message<'_>) -> bool {
@@ -145,17 +117,33 @@ impl Conditions {
     }
 
     fn hold(&self, view: &View<'_>) -> bool {
-        self.program_holds(view.message.program_name()) && self.hold_but_for_program(view)
+        self.program_holds(view.message().program_name())
+            && self.others_hold(view)
+            && self.when.as_ref().is_none_or(|when| when.holds(view))
     }
 
-    /// Whether the program part holds.
-    pub(super) fn program_holds(&self, program: &[u8]) -> bool {
+    fn program_holds(&self, program: &[u8]) -> bool {
         self.program.is_empty() || self.program.iter().any(|name| name.matches(program))
     }
 
-    /// Whether all parts but the program part hold; the cheap ones are asked first.
-    pub(super) fn hold_but_for_program(&self, view: &View<'_>) -> bool {
-        let message = view.message;
+    /// Whether they hold for all messages of that program (`true`) or for none (`false`); `None` where that depends on more.
+    pub(super) fn hold_for_program(&self, program: &[u8]) -> Option<bool> {
+        let when = self.when.as_ref().map_or(Some(true), |when| when.holds_for_program(program));
+        let not = self.not.as_ref().map_or(Some(true), |not| not.hold_for_program(program).map(|holds| !holds));
+        if !self.program_holds(program) || when == Some(false) || not == Some(false) {
+            return Some(false);
+        }
+        (when.is_some() && not.is_some() && self.ask_no_more()).then_some(true)
+    }
+
+    /// Whether all hold, where the program [does not exclude it](Self::hold_for_program).
+    pub(super) fn hold_beyond_program(&self, view: &View<'_>) -> bool {
+        self.others_hold(view) && self.when.as_ref().is_none_or(|when| when.holds_beyond_program(view))
+    }
+
+    /// Whether all parts but the program and `when` hold; the cheap ones are asked first.
+    fn others_hold(&self, view: &View<'_>) -> bool {
+        let message = view.message();
         let pri = message.fields.pri;
         (self.severity.is_empty() || self.severity.contains(pri.severity()))
             && (self.facility.is_empty() || self.facility.contains(pri.facility()))
@@ -172,15 +160,14 @@ impl Conditions {
         self.peer.iter().any(|net| net.contains(&canonical) || net.contains(&peer))
     }
 
-    /// Whether nothing but the program name is asked for.
-    pub(super) fn is_by_program_only(&self) -> bool {
-        let Self { program: _, hostname, peer, input, facility, severity, message, not } = self;
+    /// Whether nothing but the program name is asked for, `when` and `not` aside.
+    fn ask_no_more(&self) -> bool {
+        let Self { program: _, hostname, peer, input, facility, severity, message, when: _, not: _ } = self;
         hostname.is_empty()
             && peer.is_empty()
             && input.is_empty()
             && facility.always_holds()
             && severity.always_holds()
             && message.is_empty()
-            && not.is_none()
     }
 }

@@ -20,7 +20,7 @@ pub fn shadowed(rules: &[Rule]) -> Vec<(usize, usize)> {
 impl Conditions {
     /// Whether these surely hold for every message that `other` hold for.
     fn cover(&self, other: &Self) -> bool {
-        let Self { program, hostname, peer, input, facility, severity, message, not } = self;
+        let Self { program, hostname, peer, input, facility, severity, message, when, not } = self;
         facility.covers(other.facility)
             && severity.covers(other.severity)
             && list_covers(program, &other.program, |ours, theirs| ours.covers(theirs))
@@ -28,6 +28,8 @@ impl Conditions {
             && list_covers(peer, &other.peer, |ours, theirs| ours.contains(theirs))
             && list_covers(input, &other.input, |ours, theirs| ours == theirs)
             && list_covers(message, &other.message, |ours, theirs| ours.covers(theirs))
+            // Of two expressions, that they are the same is all that a look tells.
+            && (when.is_none() || *when == other.when)
             // What ours exclude must be excluded by the other as well.
             && not.as_ref().is_none_or(|ours| other.not.as_ref().is_some_and(|theirs| theirs.cover(ours)))
     }

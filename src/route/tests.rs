@@ -3,8 +3,8 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::{
-    CACHED_INDICES_MAX, CACHED_NAMES_MAX, Conditions, FacilitySet, Matcher, Name, Rule, SeveritySet, TextTest,
-    parse_net, shadowed,
+    CACHED_INDICES_MAX, CACHED_NAMES_MAX, Conditions, Expression, FacilitySet, Matcher, Name, Rule, SeveritySet,
+    TextTest, parse_net, shadowed,
 };
 use crate::syslog::{Facility, Fields, Message, Pri, Severity, Span};
 
@@ -321,6 +321,7 @@ fn a_rule_that_an_earlier_one_leaves_nothing_to_is_found() {
     let peer = |text: &str| Conditions { peer: vec![parse_net(text).unwrap()], ..default() };
     let contains = |text: &str| Conditions { message: vec![TextTest::contains(text).unwrap()], ..default() };
     let regex = |text: &str| Conditions { message: vec![TextTest::regex(text).unwrap()], ..default() };
+    let when = |text: &str| Conditions { when: Some(Expression::parse(text).unwrap()), ..default() };
     let not = |conditions: Conditions| Conditions { not: Some(Box::new(conditions)), ..default() };
     // The earlier one, the later one, whether the later one can never match.
     let table: Vec<(Conditions, Conditions, bool)> = vec![
@@ -351,6 +352,14 @@ fn a_rule_that_an_earlier_one_leaves_nothing_to_is_found() {
         (regex("a"), contains("a"), false),
         (by_program(&["a"]), Conditions { program: names(&["a"]), ..severity("err") }, true),
         (Conditions { program: names(&["a"]), ..severity("err") }, by_program(&["a"]), false),
+        (when("$msg == 'a'"), when("$msg == 'a'"), true),
+        (when("$msg == 'a'"), when("$msg == 'b'"), false),
+        (when("$msg == 'a'"), default(), false),
+        (default(), when("$msg == 'a'"), true),
+        (by_program(&["a"]), Conditions { program: names(&["a"]), ..when("$msg == 'a'") }, true),
+        (Conditions { program: names(&["a"]), ..when("$msg == 'a'") }, by_program(&["a"]), false),
+        (not(when("$msg == 'a'")), not(when("$msg == 'a'")), true),
+        (not(default()), not(when("$msg == 'a'")), false),
         (not(by_program(&["a"])), not(by_program(&["a", "b"])), true),
         (not(by_program(&["a", "b"])), not(by_program(&["a"])), false),
         (not(by_program(&["a"])), by_program(&["b"]), false),
@@ -371,6 +380,33 @@ fn name() -> impl Strategy<Value = Name> {
     proptest::string::string_regex(r"([ab*?]|\[ab\]|\[!a\]){0,3}").unwrap().prop_map(|text| Name::parse(&text).unwrap())
 }
 
+/// Expressions that ask for the program, for something else, or for both.
+fn expression() -> impl Strategy<Value = Expression> {
+    let leaf = prop::sample::select(vec![
+        "$programname == 'a'",
+        "$programname startswith ['a', 'bb']",
+        "re_match($programname, 'a|b$')",
+        "$msg contains 'ab'",
+        "$msg",
+        "$hostname == 'a'",
+        "$inputname == 'wan'",
+        "$fromhost-ip startswith '192.'",
+        "prifilt('user.*;kern.err')",
+        "1",
+        "exists($!x)",
+    ]);
+    let leaf = leaf.prop_map(str::to_owned).boxed();
+    let all = leaf.prop_recursive(3, 12, 3, |inner| {
+        let list = proptest::collection::vec(inner.clone(), 1..4);
+        prop_oneof![
+            inner.prop_map(|inner| format!("not ({inner})")),
+            list.clone().prop_map(|parts| format!("({})", parts.join(") and ("))),
+            list.prop_map(|parts| format!("({})", parts.join(" or "))),
+        ]
+    });
+    all.prop_map(|text| Expression::parse(&text).unwrap())
+}
+
 fn conditions() -> impl Strategy<Value = Conditions> {
     let net = prop::sample::select(vec!["192.0.2.0/24", "192.0.2.7", "0.0.0.0/0", "2001:db8::/32"]);
     let text = prop::sample::select(vec!["a", "ab", "b"]).prop_flat_map(|text| {
@@ -385,8 +421,9 @@ fn conditions() -> impl Strategy<Value = Conditions> {
         prop::sample::select(vec!["", "", "*", "kern", "user..local7"]),
         prop::sample::select(vec!["", "", "*", "err..emerg", "debug", "err..debug"]),
         prop_oneof![3 => Just(Vec::new()), 1 => proptest::collection::vec(text, few)],
+        proptest::option::weighted(0.4, expression()),
     )
-        .prop_map(|(program, hostname, peer, input, facility, severity, message)| Conditions {
+        .prop_map(|(program, hostname, peer, input, facility, severity, message, when)| Conditions {
             program,
             hostname,
             peer,
@@ -394,6 +431,7 @@ fn conditions() -> impl Strategy<Value = Conditions> {
             facility: FacilitySet::parse(facility).unwrap_or_default(),
             severity: SeveritySet::parse(severity).unwrap_or_default(),
             message,
+            when,
             not: None,
         });
     let one = one.boxed();

@@ -21,6 +21,30 @@ const FACILITIES: [&str; 24] = [
 /// rsyslog's severity names, by code.
 const SEVERITIES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
 
+/// Digits of each PRI, and how many they are. A table, since every message prints one.
+static PRI_TEXT: [([u8; 3], u8); 192] = pri_table();
+
+const fn pri_table() -> [([u8; 3], u8); 192] {
+    let mut table = [([b'0'; 3], 1); 192];
+    let mut pri: u8 = 0;
+    while pri < 192 {
+        let (hundreds, tens, ones) = (b'0' + pri / 100, b'0' + pri / 10 % 10, b'0' + pri % 10);
+        let row = if pri >= 100 {
+            ([hundreds, tens, ones], 3)
+        } else if pri >= 10 {
+            ([tens, ones, 0], 2)
+        } else {
+            ([ones, 0, 0], 1)
+        };
+        #[expect(clippy::indexing_slicing, reason = "pri < 192, evaluated at compile time")]
+        {
+            table[pri as usize] = row;
+        }
+        pri += 1;
+    }
+    table
+}
+
 impl Pri {
     /// `user.notice`: what RFC 3164 section 4.3.3 gives a message without a PRI.
     pub const DEFAULT: Self = Self(13);
@@ -35,6 +59,12 @@ impl Pri {
         self.0
     }
 
+    /// The number in digits.
+    #[inline]
+    pub fn text(self) -> &'static [u8] {
+        digits(self.0)
+    }
+
     /// PRIVAL / 8.
     pub const fn facility(self) -> Facility {
         Facility(self.0 >> 3)
@@ -44,6 +74,11 @@ impl Pri {
     pub const fn severity(self) -> Severity {
         Severity(self.0 & 7)
     }
+}
+
+#[inline]
+fn digits(number: u8) -> &'static [u8] {
+    PRI_TEXT.get(usize::from(number)).and_then(|(text, len)| text.get(..usize::from(*len))).unwrap_or(b"13")
 }
 
 /// What stands at the start of a frame.
@@ -111,6 +146,11 @@ impl Facility {
         self.0
     }
 
+    /// The code in digits.
+    pub fn text(self) -> &'static [u8] {
+        digits(self.0)
+    }
+
     /// rsyslog's name.
     pub fn name(self) -> &'static str {
         FACILITIES.get(usize::from(self.0)).copied().unwrap_or_default()
@@ -137,6 +177,11 @@ impl Severity {
     /// The code, 0 to 7.
     pub const fn code(self) -> u8 {
         self.0
+    }
+
+    /// The code in digits.
+    pub fn text(self) -> &'static [u8] {
+        digits(self.0)
     }
 
     /// rsyslog's name.

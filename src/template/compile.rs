@@ -5,10 +5,11 @@
 
 use super::date::DateFormat;
 use super::escape::{self, Unescaped};
-use super::posix::{Dialect, Posix};
+use super::posix::Posix;
 use super::property::{self, Property};
 use super::shape::{Controls, Extract, Format, NoMatch, SecPath, Shape};
 use super::{Segment, TemplateError};
+use crate::posix::Dialect;
 
 /// A name is close enough to be suggested from here on (Jaro-Winkler).
 const SIMILARITY_MIN: f64 = 0.8;

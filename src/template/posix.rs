@@ -1,6 +1,6 @@
-//! POSIX regular expressions (IEEE 1003.1 chapter 9, BRE and ERE as glibc reads them), matched leftmost-longest.
+//! POSIX regular expressions, matched leftmost-longest.
 //!
-//! The expression is translated to the syntax of the `regex` crate ([`translate`]). That crate prefers the first
+//! The expression is translated to the syntax of the `regex` crate ([`crate::posix`]). That crate prefers the first
 //! alternative where POSIX wants the longest match; where the two can differ, a second automaton finds the end.
 
 use std::sync::Arc;
@@ -12,26 +12,11 @@ use regex_automata::util::pool::Pool;
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input, MatchKind, nfa::thompson};
 
-use super::translate::{self, Translated};
+use crate::posix::{Case, Dialect, Fault, Translated, translate};
 
 /// What Sekoia's own forwarder writes in every template: MSG without its leading blanks. Told apart because it is
 /// common, and needs no automaton: it matches any value, and submatch 1 is what follows the blanks.
 const TRIM_START: &[u8] = b"^[ \t]*(.*)$";
-
-/// Which of the two POSIX grammars.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dialect {
-    Basic,
-    Extended,
-}
-
-/// Why an expression is refused.
-#[derive(Debug)]
-pub(super) struct Fault {
-    /// Octet offset into the expression.
-    pub(super) at: usize,
-    pub(super) message: String,
-}
 
 /// A compiled expression and the submatch that is wanted.
 #[derive(Clone)]
@@ -64,7 +49,7 @@ impl Posix {
         if let (Dialect::Extended, 1, Some(text)) = (dialect, submatch, from_last(expression)) {
             return Ok(Self::FromLast(Arc::new(memmem::FinderRev::new(text).into_owned())));
         }
-        let Translated { pattern, ambiguous } = translate::translate(expression, dialect)?;
+        let Translated { pattern, ambiguous } = translate(expression, dialect, Case::Kept)?;
         let submatch = usize::from(submatch);
         let regex = build(&pattern)?;
         if !ambiguous {

@@ -11,30 +11,6 @@ use crate::syslog::{Message, Protocol, Span, Timestamp};
 /// Where a message came from when it came through a unix socket, as rsyslog says it.
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Text of each PRI: `PRI_TEXT[p]` holds `PRI_LEN[p]` digits. A table, since every message prints one.
-static PRI_TEXT: [([u8; 3], u8); 192] = pri_table();
-
-const fn pri_table() -> [([u8; 3], u8); 192] {
-    let mut table = [([b'0'; 3], 1); 192];
-    let mut pri: u8 = 0;
-    while pri < 192 {
-        let (hundreds, tens, ones) = (b'0' + pri / 100, b'0' + pri / 10 % 10, b'0' + pri % 10);
-        let row = if pri >= 100 {
-            ([hundreds, tens, ones], 3)
-        } else if pri >= 10 {
-            ([tens, ones, 0], 2)
-        } else {
-            ([ones, 0, 0], 1)
-        };
-        #[expect(clippy::indexing_slicing, reason = "pri < 192, evaluated at compile time")]
-        {
-            table[pri as usize] = row;
-        }
-        pri += 1;
-    }
-    table
-}
-
 /// A property, without its options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Property {
@@ -172,7 +148,7 @@ impl Property {
             Self::RawMsgAfterPri => message.raw.get(fields.after_pri as usize..).unwrap_or_default(),
             Self::Hostname => message.hostname()?,
             Self::ProgramName => message.program_name(),
-            Self::Pri => pri_text(fields.pri.prival()),
+            Self::Pri => fields.pri.text(),
             Self::Iut => b"1",
             Self::FacilityText => fields.pri.facility().name().as_bytes(),
             Self::SeverityText => fields.pri.severity().name().as_bytes(),
@@ -233,10 +209,6 @@ impl Property {
             _ => {}
         }
     }
-}
-
-fn pri_text(prival: u8) -> &'static [u8] {
-    PRI_TEXT.get(usize::from(prival)).and_then(|(text, len)| text.get(..usize::from(*len))).unwrap_or(b"13")
 }
 
 fn or_nil(span: Option<Span>, raw: &[u8]) -> &[u8] {

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use forebay::config::{Acknowledge, FileOutput, Http, Mode, Order, Output, Protocol, Proxy, Rotate, Target};
+use forebay::config::{
+    Acknowledge, FileOutput, Http, Mode, Order, Output, OutputFraming, Protocol, Proxy, Rotate, Target,
+};
 use forebay::template::Template;
 
 use super::*;
@@ -50,7 +52,7 @@ fn an_output_has_defaults_for_everything_but_its_place() {
     let syslog = output("to: 'tcp://[::1]:601'");
     assert_eq!(
         (syslog.protocol.clone(), syslog.replay_window, syslog.tls.is_some()),
-        (Protocol::Syslog, 4 << 20, false)
+        (Protocol::Syslog(OutputFraming::Octet), 4 << 20, false)
     );
     assert_eq!((syslog.mode, syslog.prefer_after), (Mode::Failover, Duration::from_secs(30)));
     assert_eq!((syslog.order, syslog.stall_timeout), (Order::OldestFirst, Duration::from_secs(30)));
@@ -67,6 +69,45 @@ fn an_output_has_defaults_for_everything_but_its_place() {
     let expected = FileOutput { path: PathBuf::from("/var/log/out.log"), rotate, reveal_keys: false };
     assert_eq!((file.address(), file.connections_per_shard), ("/var/log/out.log".to_owned(), 1));
     assert_eq!((file.protocol, file.targets), (Protocol::File(expected), Vec::new()));
+}
+
+#[test]
+fn lines_and_datagrams_are_asked_for_and_told_of() {
+    let lines = output("to: 'tcp://[::1]:514', framing: lf");
+    assert_eq!(lines.protocol, Protocol::Syslog(OutputFraming::Lf));
+    assert_eq!(output("region: fra1, framing: octet").protocol, Protocol::Syslog(OutputFraming::Octet));
+    let datagrams = output("to: [udp://relay.example:514, udp://10.0.0.1:514], stall_timeout: 1s, mode: balance");
+    assert_eq!((datagrams.protocol.clone(), datagrams.replay_window), (Protocol::Udp, 0));
+    assert_eq!((datagrams.address().as_str(), datagrams.tls.is_some()), ("relay.example:514, 10.0.0.1:514", false));
+    assert_eq!(datagrams.connections_per_shard, 1);
+    let text = |to: &str| {
+        format!(
+            "inputs: {{lan: {{listen: 'udp://127.0.0.1:0'}}}}\noutputs: {{out: {{to: 'udp://{to}:514'}}}}\n\
+             routes: [{{intake_key: abcdefgh12345678}}]\n"
+        )
+    };
+    for (to, warned) in [
+        ("10.1.2.3", false),
+        ("192.168.1.1", false),
+        ("[fd00::1]", false),
+        ("[fe80::1]", false),
+        ("127.0.0.1", false),
+        ("relay.example", false),
+        ("203.0.113.7", true),
+        ("[2001:db8::1]", true),
+        ("intake.sekoia.io", true),
+    ] {
+        let loaded = load_with(&text(to), &[]).unwrap_or_else(|report| panic!("{report}"));
+        let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+        let expected = format!(
+            "forebay.yaml:2:21: outputs.out.to: udp://{to}:514 is outside of private networks: datagrams are neither \
+             encrypted nor acknowledged"
+        );
+        assert_eq!(warnings, if warned { vec![expected] } else { Vec::new() }, "{to}");
+        assert!(
+            loaded.config.summary().contains(&format!("udp://{to}:514; a datagram each, which nobody acknowledges\n"))
+        );
+    }
 }
 
 #[test]
@@ -118,6 +159,12 @@ routes: [{{intake_key: abcdefgh12345678}}]
         let input = &loaded.config.inputs[0];
         assert_eq!(input.listen, [Listen::Relp("127.0.0.1:2514".parse().expect("an address"))]);
         assert_eq!(input.acknowledge, expected, "{key} {spool}");
+        let is_late = |warning: &forebay::config::Mistake| {
+            warning.path == "inputs.relay.acknowledge" && warning.message.contains("up to 30 s after it was sent")
+        };
+        // Syslog to Sekoia has a replay window.
+        let late = loaded.warnings.iter().filter(|warning| is_late(warning)).count();
+        assert_eq!(late, usize::from(expected == Acknowledge::Released), "{key} {spool}: {:?}", loaded.warnings);
     }
 }
 

@@ -121,16 +121,28 @@ impl Rsyslogd {
 
     /// The port that the kernel chose for the one TCP socket over IPv4 that it listens at; for inputs that write it nowhere.
     pub fn listening_port(&self) -> u16 {
+        // 0A is LISTEN.
+        self.port_in("/proc/net/tcp", "0A")
+    }
+
+    /// The same of its one UDP socket over IPv4.
+    pub fn datagram_port(&self) -> u16 {
+        // Not connected: what is CLOSE of TCP.
+        self.port_in("/proc/net/udp", "07")
+    }
+
+    fn port_in(&self, table: &str, state: &str) -> u16 {
         eventually("rsyslogd to listen", || {
             let descriptors =
                 std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).map_err(|error| error.to_string())?;
             let links = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
             let sockets: Vec<String> = links.filter_map(|link| link.to_str().map(str::to_owned)).collect();
-            let table = std::fs::read_to_string("/proc/net/tcp").map_err(|error| error.to_string())?;
+            let table = std::fs::read_to_string(table).map_err(|error| error.to_string())?;
             let port_of = |line: &str| {
                 let fields: Vec<&str> = line.split_whitespace().collect();
-                // 0A is LISTEN; the inode is the tenth field.
-                let listens = fields.get(3) == Some(&"0A") && sockets.contains(&format!("socket:[{}]", fields.get(9)?));
+                // The inode is the tenth field.
+                let listens =
+                    fields.get(3) == Some(&state) && sockets.contains(&format!("socket:[{}]", fields.get(9)?));
                 u16::from_str_radix(fields.get(1)?.split(':').nth(1)?, 16).ok().filter(|_| listens)
             };
             table.lines().find_map(port_of).ok_or_else(|| "no socket".to_owned())

@@ -71,6 +71,24 @@ impl Resolver<'_> {
         given
     }
 
+    /// Syslog is released long after it was sent: whoever waits for that with a small window is slow.
+    pub(super) fn warn_of_late_answers(&mut self, inputs: &[Input], outputs: &[Output]) {
+        let is_late = |output: &&Output| output.replay_window > 0;
+        let Some(output) = outputs.iter().find(is_late) else { return };
+        for input in inputs.iter().filter(|input| input.acknowledge == Acknowledge::Released) {
+            if !input.listen.iter().any(|listen| matches!(listen, Listen::Relp(_) | Listen::RelpTls(_))) {
+                continue;
+            }
+            let message = format!(
+                "is released: what goes to output \"{}\" is so once it has left the replay window, up to {} s after it was \
+                 sent, and its RELP sender waits as long; a \"spool\" answers at once and as safely",
+                output.name,
+                output.replay_quiet.as_secs()
+            );
+            self.warning(&Path::root().key("inputs").key(&input.name).key("acknowledge"), message);
+        }
+    }
+
     fn input_tls(&mut self, raw: raw::InputTls, path: &Path) -> Option<InputTls> {
         let cert = self.file(raw.cert, &path.key("cert"));
         let key = self.file(raw.key, &path.key("key"));

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::leaf::{FirstInLine, Region, Spoken};
 use crate::config::url::{ProxyUrl, Scheme, To};
-use crate::config::{FileOutput, Http, Mode, Order, OutputTls, Protocol, Proxy, Rotate, Target};
+use crate::config::{FileOutput, Http, Mode, Order, OutputFraming, OutputTls, Protocol, Proxy, Rotate, Target};
 
 /// Keys of what has connections: not for a file.
 const OF_CONNECTIONS: [&str; 11] = [
@@ -20,8 +20,11 @@ const OF_CONNECTIONS: [&str; 11] = [
     "user_timeout",
 ];
 
+/// Those of them that datagrams have no use for.
+const OF_STREAMS: [&str; 5] = ["connections", "handshake_timeout", "idle_timeout", "keepalive", "user_timeout"];
+
 /// Keys of one protocol only.
-const OF_SYSLOG: [&str; 2] = ["replay_window", "replay_quiet"];
+const OF_SYSLOG: [&str; 3] = ["framing", "replay_window", "replay_quiet"];
 const OF_RELP: [&str; 1] = ["relp_window"];
 const OF_HTTPS: [&str; 3] = ["proxy", "max_body", "request_timeout"];
 const OF_FILES: [&str; 2] = ["rotate", "reveal_keys"];
@@ -41,7 +44,7 @@ impl Resolver<'_> {
         let tls = self.output_tls(raw.tls.take(), &to, &path.key("tls"));
         let protocol = protocol(&raw, &to);
         let replay_window = match protocol {
-            Protocol::Syslog => raw.replay_window.map_or(limits::REPLAY_WINDOW, |size| size.0.0),
+            Protocol::Syslog(_) => raw.replay_window.map_or(limits::REPLAY_WINDOW, |size| size.0.0),
             _ => 0,
         };
         let connections_per_shard = match protocol {
@@ -143,6 +146,9 @@ impl Resolver<'_> {
             let message = "given, but with HTTPS each route has a connection of its own, a shard";
             self.refuse_keys(&["connections"], message, path);
         }
+        if scheme == Scheme::Udp {
+            self.refuse_keys(&OF_STREAMS, "given, but \"to\" is a udp:// URL, which has no connections", path);
+        }
         if scheme == Scheme::File {
             let message = "given, but \"to\" is a file:// URL, which has no connections";
             self.refuse_keys(&OF_CONNECTIONS, message, path);
@@ -235,6 +241,16 @@ impl Resolver<'_> {
         }
     }
 
+    /// What is lost of datagrams nobody knows, and who is on the way reads them.
+    pub(super) fn warn_of_datagrams(&mut self, outputs: &[Output]) {
+        for output in outputs.iter().filter(|output| output.protocol == Protocol::Udp) {
+            let Some(target) = output.targets.iter().find(|target| !may_be_private(&target.host)) else { continue };
+            let path = Path::root().key("outputs").key(&output.name).key("to");
+            let message = "is outside of private networks: datagrams are neither encrypted nor acknowledged";
+            self.warning(&path, format!("udp://{} {message}", target.address()));
+        }
+    }
+
     /// Two outputs in one file would rotate it under each other's feet.
     pub(super) fn distinct_files(&mut self, outputs: &[Output]) {
         let mut places: HashMap<&FilePath, &str> = HashMap::new();
@@ -254,6 +270,17 @@ impl Resolver<'_> {
 fn sekoias(output: &Output) -> bool {
     !matches!(output.protocol, Protocol::Https(_))
         && output.targets.iter().any(|target| target.host.ends_with(".sekoia.io"))
+}
+
+/// Whether a host is in a network of one's own, as far as its name tells.
+fn may_be_private(host: &str) -> bool {
+    match host.parse() {
+        Ok(std::net::IpAddr::V4(address)) => address.is_private() || address.is_loopback() || address.is_link_local(),
+        Ok(std::net::IpAddr::V6(address)) => {
+            address.is_unique_local() || address.is_loopback() || address.is_unicast_link_local()
+        }
+        Err(_) => !host.ends_with(".sekoia.io"),
+    }
 }
 
 fn of_region(region: Region, spoken: Spoken) -> To {
@@ -284,7 +311,8 @@ fn protocol(raw: &raw::Output, to: &[To]) -> Protocol {
             rotate: rotate(&raw.rotate),
             reveal_keys: raw.reveal_keys.as_ref().is_some_and(|reveal| reveal.0),
         }),
-        _ => Protocol::Syslog,
+        [To { scheme: Scheme::Udp, .. }, ..] => Protocol::Udp,
+        _ => Protocol::Syslog(raw.framing.as_ref().map_or(OutputFraming::Octet, |framing| framing.0)),
     }
 }
 

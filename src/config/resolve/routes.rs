@@ -6,7 +6,7 @@ use super::*;
 use crate::config::leaf::{Contains, Pattern, Text};
 use crate::config::report::did_you_mean;
 use crate::config::{Action, IntakeKey, Protocol, Route, Spool};
-use crate::route::{Conditions, Rule, shadowed};
+use crate::route::{Conditions, Expression, Rule, shadowed};
 use crate::template::Template;
 
 impl Resolver<'_> {
@@ -110,8 +110,20 @@ impl Resolver<'_> {
             facility: raw.facility.into_iter().map(|Is(set)| set).collect(),
             severity: raw.severity.into_iter().map(|Is(set)| set).collect(),
             message,
+            when: self.when(raw.when, path),
             not: None,
         }
+    }
+
+    /// The expression; what is odd about it is a warning.
+    fn when(&mut self, raw: Option<Is<Expression>>, path: &Path) -> Option<Expression> {
+        let Is(when) = raw?;
+        let path = path.key("when");
+        for warning in when.warnings() {
+            let (at, unplaced) = self.position_within(&path, warning.at);
+            self.warnings.add(&at, &path, format!("{}{unplaced}", warning.message));
+        }
+        Some(when)
     }
 
     /// An empty `not:` would hold for every message, and so its route for none.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::posix::{Dialect, Fault};
+use super::{Dialect, Fault};
 
 /// glibc's limit (RE_DUP_MAX) is 32767; automata of that size are not built here.
 const REPEAT_MAX: u32 = 1000;
@@ -12,16 +12,25 @@ const STACK_MAX: usize = 10;
 const DEPTH_MAX: usize = 50;
 
 /// The translation.
-pub(super) struct Translated {
-    pub(super) pattern: String,
+pub(crate) struct Translated {
+    pub(crate) pattern: String,
     /// First alternative and longest match may differ: there are alternatives, or repeated groups.
-    pub(super) ambiguous: bool,
+    pub(crate) ambiguous: bool,
+}
+
+/// Whether upper and lower case are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Case {
+    Kept,
+    /// glibc's `REG_ICASE`: both the expression and the text are taken in upper case. The pattern is to be compiled
+    /// without regard to case, too.
+    Ignored,
 }
 
 /// Translates; a fault carries its offset.
-pub(super) fn translate(expression: &[u8], dialect: Dialect) -> Result<Translated, Fault> {
-    let mut translator =
-        Translator { text: expression, at: 0, extended: dialect == Dialect::Extended, depth: 0, ambiguous: false };
+pub(crate) fn translate(expression: &[u8], dialect: Dialect, case: Case) -> Result<Translated, Fault> {
+    let extended = dialect == Dialect::Extended;
+    let mut translator = Translator { text: expression, at: 0, extended, case, depth: 0, ambiguous: false };
     let mut pattern = String::with_capacity(expression.len() * 2);
     translator.alternatives(&mut pattern)?;
     Ok(Translated { pattern, ambiguous: translator.ambiguous })
@@ -31,6 +40,7 @@ struct Translator<'a> {
     text: &'a [u8],
     at: usize,
     extended: bool,
+    case: Case,
     depth: usize,
     ambiguous: bool,
 }
@@ -307,7 +317,7 @@ impl Translator<'_> {
             }
             members.iter_mut().take(usize::from(high) + 1).skip(usize::from(low)).for_each(|slot| *slot = true);
         }
-        emit_set(&members, negated, atom);
+        emit_set(&members, negated, self.case, atom);
         Ok(())
     }
 
@@ -320,15 +330,19 @@ impl Translator<'_> {
                 return self.fault(self.at, "collating elements of more than one octet are not supported");
             };
             self.at += 5;
-            return Ok(member);
+            return Ok(self.folded(member));
         }
         match octet {
             Some(octet) => {
                 self.at += 1;
-                Ok(octet)
+                Ok(self.folded(octet))
             }
             None => self.fault(at, "this bracket expression is not closed"),
         }
+    }
+
+    fn folded(&self, octet: u8) -> u8 {
+        if self.case == Case::Ignored { octet.to_ascii_uppercase() } else { octet }
     }
 
     /// `[:name:]`, in the C locale.
@@ -341,6 +355,7 @@ impl Translator<'_> {
         let holds: fn(u8) -> bool = match rest.get(..len).unwrap_or_default() {
             b"alnum" => |octet| octet.is_ascii_alphanumeric(),
             b"alpha" => |octet| octet.is_ascii_alphabetic(),
+            b"lower" | b"upper" if self.case == Case::Ignored => |octet| octet.is_ascii_alphabetic(),
             b"blank" => |octet| matches!(octet, b' ' | b'\t'),
             b"cntrl" => |octet| octet.is_ascii_control(),
             b"digit" => |octet| octet.is_ascii_digit(),
@@ -374,11 +389,13 @@ fn literal(octet: u8, out: &mut String) {
 }
 
 /// A set of octets as a class.
-fn emit_set(members: &[bool; 256], negated: bool, out: &mut String) {
+fn emit_set(members: &[bool; 256], negated: bool, case: Case, out: &mut String) {
     out.push('[');
     let mut empty = true;
-    for (octet, member) in (0..=u8::MAX).zip(members) {
-        if *member != negated {
+    for octet in 0..=u8::MAX {
+        // All members are in upper case where case does not count.
+        let looked_up = if case == Case::Ignored { octet.to_ascii_uppercase() } else { octet };
+        if members.get(usize::from(looked_up)).is_some_and(|member| *member != negated) {
             empty = false;
             let _infallible = write!(out, "\\x{octet:02X}");
         }
