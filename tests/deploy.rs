@@ -141,3 +141,59 @@ fn charts_and_manifests_are_what_kubernetes_takes() {
     let counts = counted.captures(&said).unwrap_or_else(|| panic!("{said}"));
     assert!(counts[1].parse::<u32>().unwrap() >= 40 && counts[2].parse::<u32>().unwrap() >= 250, "{said}");
 }
+
+/// What a package has: where it goes and where it is from, without the binary.
+fn assets(metadata: &serde_json::Value, from: &str, to: &str) -> BTreeMap<String, String> {
+    let assets = metadata["assets"].as_array().unwrap().iter();
+    let field = |asset: &serde_json::Value, name: &str| match name.parse::<usize>() {
+        Ok(index) => asset[index].as_str().unwrap().to_owned(),
+        Err(_) => asset[name].as_str().unwrap().to_owned(),
+    };
+    let pair = |asset: &serde_json::Value| {
+        let (source, mut target) = (field(asset, from), field(asset, to));
+        if target.ends_with('/') {
+            target.push_str(source.rsplit('/').next().unwrap());
+        }
+        (format!("/{}", target.trim_start_matches('/')), source)
+    };
+    assets.map(pair).collect()
+}
+
+#[test]
+fn both_packages_have_the_same_files_and_keep_the_same_configuration() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    let asked = command.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).current_dir(root());
+    let output = asked.output().unwrap();
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let metadata = &all["packages"][0]["metadata"];
+    let (deb, rpm) = (&metadata["deb"], &metadata["generate-rpm"]);
+    let (in_deb, in_rpm) = (assets(deb, "0", "1"), assets(rpm, "source", "dest"));
+    // Each distribution has its own place for licenses.
+    let without_licenses = |assets: &BTreeMap<String, String>| -> BTreeMap<String, String> {
+        let ours = assets.iter().filter(|(_, source)| !source.starts_with("LICENSE"));
+        ours.map(|(to, from)| (to.clone(), from.clone())).collect()
+    };
+    assert_eq!(without_licenses(&in_deb), without_licenses(&in_rpm));
+    for (to, from) in in_deb.iter().filter(|(to, _)| *to != "/usr/bin/forebay") {
+        assert!(root().join(from).is_file(), "{to} is to be {from}, which is not there");
+    }
+    let unit = read(&root().join(&in_deb["/usr/lib/systemd/system/forebay.service"]));
+    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let words: Vec<&str> = line.split(' ').collect();
+    assert!(in_deb.contains_key(words[0]) && in_deb.contains_key(words[3]), "{line}");
+    assert!(forebay::cli::definition().try_get_matches_from(&words).is_ok(), "{line}");
+    let kept: Vec<&str> = deb["conf-files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
+    let rpm_assets = rpm["assets"].as_array().unwrap().iter();
+    let noreplace: Vec<&str> = rpm_assets
+        .filter(|asset| asset["config"] == "noreplace")
+        .map(|asset| asset["dest"].as_str().unwrap())
+        .collect();
+    assert_eq!(kept, noreplace);
+    assert!(kept.contains(&"/etc/forebay/forebay.yaml"));
+    for script in ["postinst", "prerm", "postrm"] {
+        let path = root().join("deploy/package").join(script);
+        let read = Command::new("sh").arg("-n").arg(&path).status().unwrap();
+        assert!(read.success(), "{}", path.display());
+    }
+}

@@ -23,7 +23,7 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# The instruction of this name in the last stage, or in the first with `RUN`.
+# What the last instruction of this name says.
 last() { sed -n "s/^$1 //p" "$dockerfile" | tail -1; }
 mount_here() {
     mkdir -p "$root/$2"
@@ -47,7 +47,7 @@ git archive HEAD | tar -x -C "$root/src"
 sed -n '/AS build/,/^FROM scratch/s/^RUN //p' "$dockerfile" | while read -r line; do
     echo "== RUN $line"
     chroot "$root" env -i HOME=/root CARGO_HOME=/root/.cargo PATH=/usr/local/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-        sh -ec "cd /src; $line"
+        sh -ec "cd /src; $line" </dev/null
 done
 
 echo "== FROM scratch"
@@ -69,7 +69,8 @@ if inside "${health[@]}"; then
     echo "healthy without a relay" >&2
     exit 1
 fi
-inside "${start[@]}" &
+# Not `inside`: a signal is for the relay, and not for a shell before it.
+env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "${variables[@]}" chroot --userspec="$user" "$image" "${start[@]}" &
 relay=$!
 for _ in $(seq 100); do
     if inside "${health[@]}" 2>/dev/null; then healthy=yes; break; fi
