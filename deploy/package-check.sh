@@ -80,10 +80,11 @@ round() {
 # dpkg in a root of its own wants a shell there, for the scripts.
 command -v debootstrap >/dev/null || apt-get install -q -y --no-install-recommends debootstrap
 debootstrap --variant=minbase bookworm "$root" >/dev/null
+chmod 755 "$root"
 mkdir "$root/packages"
 cp "$old" "$root/packages/old.deb"
 cp "$new" "$root/packages/new.deb"
-round "chroot $root dpkg -i /packages/old.deb" "chroot $root dpkg -i /packages/new.deb" "chroot $root dpkg -r forebay"
+round "chroot $root dpkg -i /packages/old.deb" "chroot $root dpkg --force-confold -i /packages/new.deb" "chroot $root dpkg -r forebay"
 chroot "$root" dpkg -P forebay
 [ -s "$root/etc/forebay/keys/default" ] || fail "purge: the keys are not kept"
 
