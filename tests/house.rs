@@ -61,10 +61,11 @@ const BORDERS: &[(&str, &[&str])] = &[
         &["admin", "config", "forward", "metrics", "names", "receive", "road", "shard", "spool", "stop", "time", "tls"],
     ),
     ("probe", &["config", "forward", "names", "relay", "road", "route", "syslog", "template", "time", "tls"]),
+    ("host", &["config", "receive", "sys", "time"]),
     (
         "cli",
         &[
-            "admin", "batch", "config", "forward", "metrics", "pipeline", "probe", "receive", "relay", "route",
+            "admin", "batch", "config", "forward", "host", "metrics", "pipeline", "probe", "receive", "relay", "route",
             "spool", "sys", "syslog", "template", "tls",
         ],
     ),
