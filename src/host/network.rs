@@ -92,7 +92,8 @@ fn ports(config: &Config, facts: &Facts) -> Option<Finding> {
         Some(false) => format!("{first}; CAP_NET_BIND_SERVICE is not there"),
     };
     let mut next = vec![
-        "by systemd: `AmbientCapabilities=CAP_NET_BIND_SERVICE` in the unit's [Service]".to_owned(),
+        "by systemd: `AmbientCapabilities=CAP_NET_BIND_SERVICE` in the unit's [Service], or sockets of its own (forebay.socket)"
+            .to_owned(),
         "or by the file: `sudo setcap cap_net_bind_service=+ep \"$(command -v forebay)\"`".to_owned(),
     ];
     let mut by_sysctl = set(facts, "net.ipv4.ip_unprivileged_port_start", lowest, true);
