@@ -43,6 +43,9 @@ const LANGUAGES: &[(&str, Kind)] = &[
     ("console", Kind::Commands),
     ("yaml", Kind::Configuration),
     ("yaml compose", Kind::Compose),
+    // With a file of rsyslog's, which lies here at another place.
+    ("yaml rsyslog", Kind::Beside),
+    // A part of a file gets an input.
     ("rsyslog", Kind::Rsyslog),
     ("json", Kind::Json),
     // Names of metrics are checked by tests/docs.rs, the alerts themselves by tests/monitoring.rs.
@@ -56,6 +59,7 @@ enum Kind {
     Commands,
     Configuration,
     Compose,
+    Beside,
     Rsyslog,
     Json,
     Text,
@@ -80,6 +84,8 @@ const ENDS: &[(&str, End)] = &[
     (r"^forebay tap\b", End::WhenShown(libc::SIGINT)),
     (r"^forebay top .*--once", End::With(&[0])),
     (r"^forebay top\b", End::OnAKey),
+    // Only root may.
+    (r"^sudo setcap ", End::With(&[0, 1])),
     // What the machine lacks is no mistake of the document.
     (r"^forebay check .*--host\b", End::With(&[0, 1])),
 ];
@@ -130,14 +136,13 @@ impl Relay {
         relay
     }
 
-    /// Stops it in order. Where its collector was a command that has ended, what it might have to send again is left.
-    fn stop(mut self, has_collector: bool) {
+    /// Stops it in order.
+    fn stop(mut self) {
         signal(&self.child, libc::SIGTERM);
         let status = eventually("the relay to stop", || {
             self.child.try_wait().unwrap().ok_or_else(|| self.log.lock().unwrap().join("\n"))
         });
-        let is_well = if has_collector { status.success() } else { status.code().is_some() };
-        assert!(is_well, "{status}: {}", self.log.lock().unwrap().join("\n"));
+        assert!(status.success(), "{status}: {}", self.log.lock().unwrap().join("\n"));
     }
 }
 
@@ -186,6 +191,8 @@ fn signal(child: &Child, number: i32) {
 /// Where a document's commands run.
 struct World {
     folder: TempDir,
+    /// What is looked for first: forebay, and a sudo that asks nobody.
+    programs: PathBuf,
     /// The relay's address, which is no other process's.
     address: String,
     collector: Collector,
@@ -201,7 +208,7 @@ struct World {
 
 impl World {
     /// The `number`th of this process.
-    fn new(number: usize) -> Self {
+    fn new(number: usize, programs: &Path, has_spool: bool) -> Self {
         let process = std::process::id();
         let address = format!("127.{}.{}.{}", 64 + number, (process >> 8) & 0xff, process & 0xff);
         let certificates = Certificates::new();
@@ -209,7 +216,6 @@ impl World {
         let collector = Collector::start_plain();
         let folder = tempfile::tempdir().unwrap();
         for path in [
-            "bin",
             "here",
             "dev",
             "etc/forebay",
@@ -225,6 +231,7 @@ impl World {
         let configuration = folder.path().join("etc/forebay/forebay.yaml");
         let world = Self {
             folder,
+            programs: programs.to_owned(),
             address,
             collector,
             relay: None,
@@ -234,8 +241,6 @@ impl World {
             _certificates: certificates,
         };
         std::os::unix::fs::symlink(root().join("deploy"), world.path("here/deploy")).unwrap();
-        std::fs::copy(env!("CARGO_BIN_EXE_forebay"), world.path("bin/forebay")).unwrap();
-        world.program("sudo", "exec \"$@\"");
         std::fs::copy(&world._certificates.ca, world.path("here/ca.pem")).unwrap();
         world.write("etc/forebay/forebay.yaml", &world.usual(&relay.cert, &relay.key, ""));
         world.write("here/forebay.yaml", &world.usual(&relay.cert, &relay.key, ""));
@@ -246,7 +251,9 @@ impl World {
         for path in ["here/captured.log", "here/fw-1.log", "var/log/remote/fw-1.log"] {
             world.write(path, log);
         }
-        world.fill(&relay.cert, &relay.key);
+        if has_spool {
+            world.fill(&relay.cert, &relay.key);
+        }
         world
     }
 
@@ -256,12 +263,6 @@ impl World {
 
     fn write(&self, path: &str, text: &str) {
         std::fs::write(self.path(path), text).unwrap();
-    }
-
-    fn program(&self, name: &str, script: &str) {
-        let path = self.path("bin").join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
 
     /// A configuration with the names that the documents' commands have.
@@ -299,7 +300,7 @@ impl World {
         self.write("old.yaml", &away);
         // A relay makes the folder.
         let root = self.folder.path().display();
-        Relay::spawn(self.command(&format!("exec forebay run -c {root}/old.yaml"))).stop(true);
+        Relay::spawn(self.command(&format!("exec forebay run -c {root}/old.yaml"))).stop();
         let lines = ["web", "noise", "unbound", "old-web"].map(|route| {
             format!("{{\"route\": \"{route}\", \"raw\": \"<30>Nov 23 08:00:00 web-2 nginx: waits for {route}\"}}\n")
         });
@@ -322,7 +323,7 @@ impl World {
         for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
             command.env_remove(name);
         }
-        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
+        let path = format!("{}:{}", self.programs.display(), std::env::var("PATH").unwrap());
         command
             .args(["-o", "pipefail", "-c", line])
             .current_dir(self.path("here"))
@@ -369,7 +370,10 @@ impl World {
 
     fn stop(&mut self) {
         if let Some(relay) = self.relay.take() {
-            relay.stop(self.has_collector);
+            // One whose collector was a command that has ended keeps what it might have to send again.
+            if self.has_collector {
+                relay.stop();
+            }
         }
     }
 
@@ -488,8 +492,13 @@ impl World {
                 let services = compose["services"].as_mapping().expect("services");
                 assert!(services.values().all(|service| service["image"].is_string()), "each service has an image");
             }
+            Kind::Beside => {
+                self.write("here/block.yaml", &self.here(&block.text));
+                self.ends(self.command("forebay check --strict -c block.yaml"), &[0]);
+            }
             Kind::Rsyslog => {
-                self.write("here/block.conf", &block.text.replace("YOUR_KEY", KEY));
+                let input = if block.text.contains("input(") { "" } else { "input(type=\"imudp\" port=\"514\")\n" };
+                self.write("here/block.conf", &format!("{input}{}", block.text.replace("YOUR_KEY", KEY)));
                 self.ends(self.command("forebay check --strict --rsyslog block.conf"), &[0]);
             }
             Kind::Json => {
@@ -501,6 +510,16 @@ impl World {
             Kind::Text => {}
         }
     }
+}
+
+/// A folder with a forebay of its own, whose capabilities may be set, and a sudo that asks nobody.
+fn programs() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_forebay"), folder.path().join("forebay")).unwrap();
+    let sudo = folder.path().join("sudo");
+    std::fs::write(&sudo, "#!/bin/sh\nexec \"$@\"\n").unwrap();
+    std::fs::set_permissions(&sudo, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    folder
 }
 
 /// What stands for what, in order.
@@ -622,13 +641,14 @@ fn reason(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// Follows a document from its top to its bottom; what went wrong, by line.
-fn follow(number: usize, path: &Path) -> (usize, Vec<String>) {
+fn follow(number: usize, path: &Path, programs: &Path) -> (usize, Vec<String>) {
     let name = path.strip_prefix(root()).unwrap().display().to_string();
     let (blocks, _) = blocks(&read(path));
-    if blocks.is_empty() {
+    if blocks.iter().all(|block| block.language == "text") {
         return (0, Vec::new());
     }
-    let world = Mutex::new(World::new(number));
+    let has_spool = blocks.iter().any(|block| block.text.contains("forebay spool"));
+    let world = Mutex::new(World::new(number, programs, has_spool));
     let mut wrong = Vec::new();
     for block in &blocks {
         let followed = std::panic::catch_unwind(|| {
@@ -656,9 +676,12 @@ fn follow(number: usize, path: &Path) -> (usize, Vec<String>) {
 #[test]
 fn every_command_in_the_documents_does_what_it_says() {
     let documents = documents();
+    // Before any thread starts a process: a file that is being written, by whomever a fork gave it to, cannot be run.
+    let programs = programs();
+    let at = programs.path();
     let followed: Vec<(usize, Vec<String>)> = thread::scope(|scope| {
         let threads: Vec<_> =
-            documents.iter().enumerate().map(|(at, path)| scope.spawn(move || follow(at, path))).collect();
+            documents.iter().enumerate().map(|(number, path)| scope.spawn(move || follow(number, path, at))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let wrong: Vec<&str> = followed.iter().flat_map(|(_, wrong)| wrong.iter().map(String::as_str)).collect();
@@ -699,4 +722,37 @@ fn what_is_checked_of_commands_that_run_elsewhere_can_fail() {
         assert!(fails(line), "{line}");
     }
     assert!(!fails("install -m 644 deploy/systemd/forebay.* /etc/systemd/system/"));
+}
+
+#[test]
+fn a_block_that_does_not_do_what_it_says_is_found() {
+    let programs = programs();
+    let documents = documents().len();
+    let mut world = World::new(documents, programs.path(), false);
+    let block =
+        |language: &str, text: &str| Block { language: language.to_owned(), line: 1, text: format!("{text}\n") };
+    let sound = [
+        block("sh", "# a remark\nforebay check \\\n  -c forebay.yaml"),
+        block("console", "$ forebay --version\nwhatever it prints"),
+        block("text", "anything"),
+    ];
+    sound.iter().for_each(|block| world.follow(block));
+    let wrong = [
+        block("sh", "forebay check -c another.yaml"),
+        block("sh", "forebay check -c forebay.yaml | grep 'what it does not print'"),
+        block("sh", "forebay chekc"),
+        block("sh", "# only a remark"),
+        block("sh", "forebay run -c another.yaml"),
+        block("console", "forebay --version"),
+        block("yaml", "inputs: {lan: {lisen: 'udp://0.0.0.0:514'}}"),
+        block("yaml compose", "services: {a: {ports: []}}"),
+        block("rsyslog", "module(load=\"imfile\")\ninput(type=\"imfile\" File=\"/a\" Tag=\"a\")"),
+        block("json", "{\"route\": \"web\", \"raw\": "),
+        block("", "a language that is not said"),
+        block("toml", "another = 1"),
+    ];
+    for block in &wrong {
+        let followed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.follow(block)));
+        assert!(followed.is_err(), "{}: {}", block.language, block.text);
+    }
 }
