@@ -159,6 +159,8 @@ pub struct Input {
     pub timezone: TimeZone,
     /// Peers that may send; empty allows all.
     pub allow: Vec<IpNet>,
+    /// Load balancers: connections from these begin with a header of the PROXY protocol, whose sender is the peer.
+    pub proxy_protocol: Vec<IpNet>,
     /// Open connections, over all listeners of this input.
     pub max_connections: usize,
     /// Open connections from one address.

@@ -73,6 +73,7 @@ pub(crate) struct Input {
     pub(crate) oversize: Option<Is<Oversize>>,
     pub(crate) timezone: Option<Is<TimeZone>>,
     pub(crate) allow: Vec<Is<IpNet>>,
+    pub(crate) proxy_protocol: Vec<Is<IpNet>>,
     pub(crate) max_connections: Option<Is<Connections>>,
     pub(crate) max_connections_per_peer: Option<Is<Connections>>,
     pub(crate) idle_timeout: Option<Is<Idle>>,

@@ -96,6 +96,7 @@ static INPUT: Shape = Shape::Map(&[&[
     Key("oversize", leaf::<Oversize>()),
     Key("timezone", leaf::<TimeZone>()),
     Key("allow", Shape::Many(&leaf::<IpNet>())),
+    Key("proxy_protocol", Shape::Many(&leaf::<IpNet>())),
     Key("max_connections", leaf::<raw::Connections>()),
     Key("max_connections_per_peer", leaf::<raw::Connections>()),
     Key("idle_timeout", leaf::<Idle>()),

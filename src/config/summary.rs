@@ -149,6 +149,10 @@ fn write_input(out: &mut String, input: &Input) -> fmt::Result {
         let networks: Vec<String> = input.allow.iter().map(ToString::to_string).collect();
         write!(out, "; only from {}", networks.join(", "))?;
     }
+    if !input.proxy_protocol.is_empty() {
+        let networks: Vec<String> = input.proxy_protocol.iter().map(ToString::to_string).collect();
+        write!(out, "; PROXY protocol from {}", networks.join(", "))?;
+    }
     if input.listen.iter().any(|listen| matches!(listen, Listen::Relp(_) | Listen::RelpTls(_))) {
         out.push_str(match input.acknowledge {
             Acknowledge::Received => "; acknowledged when received",
