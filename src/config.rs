@@ -123,6 +123,8 @@ pub struct Config {
     pub memory_max: usize,
     /// How long an orderly stop may take.
     pub shutdown_timeout: Duration,
+    /// How long the relay goes on as before once the stop is ordered, not ready any more: `shutdown_timeout` begins after it.
+    pub shutdown_delay: Duration,
     /// Where the admin server listens; empty: nowhere, it is off.
     pub admin: Vec<AdminListen>,
     /// Shards: one thread each. At least 1.

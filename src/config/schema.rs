@@ -70,6 +70,7 @@ pub(crate) static ROOT: Shape = Shape::Map(&[&[
     Key("spool", SPOOL),
     Key("memory", Shape::Map(&[&[Key("max", leaf::<raw::MemoryMax>())]])),
     Key("shutdown_timeout", leaf::<raw::ShutdownTimeout>()),
+    Key("shutdown_delay", leaf::<raw::ShutdownDelay>()),
     Key("admin", Shape::Map(&[&[Key("listen", Shape::Many(&leaf::<raw::AdminListen>()))]])),
     Key("cores", leaf::<raw::Cores>()),
     Key("log", Shape::Map(&[&[Key("level", leaf::<LogLevel>()), Key("format", leaf::<LogFormat>())]])),

@@ -49,6 +49,9 @@ impl Config {
             show_size(self.memory_max as u64),
             show_duration(self.shutdown_timeout)
         )?;
+        if !self.shutdown_delay.is_zero() {
+            writeln!(out, "  {} between the order to stop and the stop", show_duration(self.shutdown_delay))?;
+        }
         if self.outputs.iter().any(|output| matches!(output.protocol, Protocol::Https(_))) {
             writeln!(
                 out,
