@@ -241,6 +241,27 @@ fn text(output: &Output) -> String {
 }
 
 #[test]
+fn the_shipped_files_are_what_haproxy_and_keepalived_take() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    for (program, check, file) in
+        [("haproxy", "-c", "haproxy/haproxy.cfg"), ("keepalived", "-t", "keepalived/keepalived.conf")]
+    {
+        let Some(executable) = installed_in_ci(program) else { continue };
+        let run = |file: &Path| Command::new(&executable).args([check, "-f"]).arg(file).output().unwrap();
+        let output = run(&deploy.join(file));
+        assert!(output.status.success(), "{program}: {}", text(&output));
+        // And it would say so.
+        let wrong = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(
+            wrong.path(),
+            std::fs::read_to_string(deploy.join(file)).unwrap() + "\nnothing_that_is_known 1\n",
+        )
+        .unwrap();
+        assert!(!run(wrong.path()).status.success(), "{program} takes anything");
+    }
+}
+
+#[test]
 fn senders_are_spread_over_all_relays_and_each_message_says_who_sent_it() {
     for header in ["send-proxy-v2", "send-proxy"] {
         let Some(site) = Site::start(&KEYS, &[("send-proxy-v2", header)]) else { return };
