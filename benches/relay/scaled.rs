@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use crate::generator::Order;
 use crate::relays::{Relay, Setting, on_path};
 use crate::report::Verdict;
-use crate::run::{self, Load, Outcome, Running};
+use crate::run::{self, Load, Running};
 use crate::sink::{Expectation, Identity, Sink};
 
 /// As many as are started at most.
@@ -29,8 +29,12 @@ const PERIOD_US: u64 = 20_000;
 /// `n` relays do at least so much of `n` times what one does.
 const OF_LINEAR_MIN: f64 = 0.85;
 
-/// A run is over when nothing has arrived for so long.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// Buffers between generator and relays are full by then.
+const WARM_UP: Duration = Duration::from_secs(3);
+
+/// Octets of HAProxy's buffers in the kernel: small, so that a relay with a small quota has read them in milliseconds.
+const BUFFER: usize = 64 * 1024;
+
 const POLL: Duration = Duration::from_millis(10);
 
 /// A control group with a processor quota, for as long as it lives.
@@ -73,7 +77,8 @@ impl Drop for Quota {
 /// All runs, by count of relays.
 pub struct Comparison {
     percent: u64,
-    rounds: Vec<Vec<Outcome>>,
+    /// Messages a second of one, two and three.
+    rounds: Vec<Vec<f64>>,
 }
 
 /// Runs one, two and three relays in turn, so often, each with `percent` of a processor.
@@ -91,9 +96,9 @@ pub fn compare(
         let mut round = Vec::new();
         for relays in 1..=RELAYS_MAX {
             let dir = tempfile::tempdir_in(home)?;
-            let outcome = run(relay, relays, load, percent, (&haproxy, identity, dir.path()))?;
-            println!("scaled {count}: {relays} relays: {:.0}/s, lost {}", outcome.delivered, outcome.lost);
-            round.push(outcome);
+            let rate = run(relay, relays, load, percent, (&haproxy, identity, dir.path()))?;
+            println!("scaled {count}: {relays} relays: {rate:.0}/s");
+            round.push(rate);
         }
         rounds.push(round);
     }
@@ -106,7 +111,7 @@ fn run(
     load: &Load,
     percent: u64,
     (haproxy, identity, dir): (&Path, &Identity, &Path),
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<f64> {
     let sink = Sink::start(identity, Expectation { keys: true, untimed: 0, time_all: false, relp: false })?;
     let mut ports = Vec::new();
     let mut running = Vec::new();
@@ -129,6 +134,7 @@ fn run(
         let process = run::start(relay, &setting)?;
         let quota = Quota::of(&index.to_string(), percent, process.0.id())?;
         ports.push(port);
+        // Dropped in this order: a group that has a process cannot be removed.
         running.push((process, quota));
     }
     let port = run::free_port(false)?;
@@ -139,38 +145,21 @@ fn run(
         connections: CONNECTIONS,
         idle: 0,
         rate: None,
-        seconds: load.seconds,
-        messages_max: load.messages_max,
+        // It is still sending when all has been measured.
+        seconds: 2.0 * (WARM_UP.as_secs_f64() + load.seconds),
+        messages_max: None,
     };
     let mut generator = run::Generator::start(&order)?;
     generator.go()?;
-    let (mut sent, mut received, mut progress) = (None, 0, Instant::now());
-    let sent = loop {
-        thread::sleep(POLL);
-        if sent.is_none() {
-            sent = generator.sent()?;
-        }
-        let now = sink.received();
-        if now != received {
-            (received, progress) = (now, Instant::now());
-        }
-        let over = progress.elapsed() > SILENCE_MAX;
-        match sent.take() {
-            Some(sent) if received >= crate::generator::Sent::total(&sent) || over => break sent,
-            None if over => bail!("nothing arrives"),
-            still => sent = still,
-        }
-    };
-    for (process, quota) in running {
-        process.stop()?;
-        drop(quota);
+    thread::sleep(WARM_UP);
+    let (before, began) = (sink.received(), Instant::now());
+    thread::sleep(Duration::from_secs_f64(load.seconds));
+    let (after, took) = (sink.received(), began.elapsed());
+    if generator.sent()?.is_some() || after == before {
+        bail!("the generator has ended, or nothing arrives");
     }
-    let arrivals = sink.finish()?;
-    let mut outcome = Outcome::default();
-    run::add_arrivals(&mut outcome, &sent, &arrivals);
-    let seconds = arrivals.last_us.saturating_sub(sent.began_us) as f64 / 1e6;
-    outcome.delivered = arrivals.unique as f64 / seconds.max(f64::EPSILON);
-    Ok(outcome)
+    // What still waits in all the buffers on the way is nobody's concern here.
+    Ok((after - before) as f64 / took.as_secs_f64())
 }
 
 /// HAProxy in front of relays at these ports.
@@ -178,7 +167,7 @@ fn balancer(executable: &Path, dir: &Path, port: u16, relays: &[u16]) -> anyhow:
     let servers: String = relays.iter().map(|relay| format!("    server relay-{relay} 127.0.0.1:{relay}\n")).collect();
     let file = dir.join("haproxy.cfg");
     let text = format!(
-        "global\n    maxconn 100\ndefaults\n    mode tcp\n    balance roundrobin\n    timeout connect 5s\n    \
+        "global\n    maxconn 100\n    tune.rcvbuf.client {BUFFER}\n    tune.sndbuf.server {BUFFER}\ndefaults\n    mode tcp\n    balance roundrobin\n    timeout connect 5s\n    \
          timeout client 1h\n    timeout server 1h\nlisten bench\n    bind 127.0.0.1:{port}\n{servers}"
     );
     std::fs::write(&file, text)?;
@@ -193,8 +182,7 @@ fn balancer(executable: &Path, dir: &Path, port: u16, relays: &[u16]) -> anyhow:
 impl Comparison {
     /// What `relays` do of what one does in the same round: the median, the lowest and the highest of all rounds.
     fn ratios(&self, relays: usize) -> [f64; 3] {
-        let mut all: Vec<f64> =
-            self.rounds.iter().map(|round| round[relays - 1].delivered / round[0].delivered).collect();
+        let mut all: Vec<f64> = self.rounds.iter().map(|round| round[relays - 1] / round[0]).collect();
         all.sort_by(f64::total_cmp);
         [all[all.len() / 2], all[0], all[all.len() - 1]]
     }
@@ -202,18 +190,17 @@ impl Comparison {
     /// As a Markdown table.
     pub fn table(&self) -> String {
         let mut text = format!(
-            "| relays, each {} % of a processor | messages/s | × one | lowest | highest | lost |\n\
-             |--:|--:|--:|--:|--:|--:|\n",
+            "| relays, each {} % of a processor | messages/s | × one | lowest | highest |\n\
+             |--:|--:|--:|--:|--:|\n",
             self.percent
         );
         for relays in 1..=RELAYS_MAX {
             let [median, lowest, highest] = self.ratios(relays);
-            let mut delivered: Vec<f64> = self.rounds.iter().map(|round| round[relays - 1].delivered).collect();
+            let mut delivered: Vec<f64> = self.rounds.iter().map(|round| round[relays - 1]).collect();
             delivered.sort_by(f64::total_cmp);
             text.push_str(&format!(
-                "| {relays} | {:.0} | {median:.2} | {lowest:.2} | {highest:.2} | {} |\n",
+                "| {relays} | {:.0} | {median:.2} | {lowest:.2} | {highest:.2} |\n",
                 delivered[delivered.len() / 2],
-                self.rounds.iter().map(|round| round[relays - 1].lost).sum::<u64>(),
             ));
         }
         text
@@ -223,13 +210,9 @@ impl Comparison {
     pub fn verdicts(&self) -> Vec<Verdict> {
         let of = |relays: usize| {
             let [ratio, ..] = self.ratios(relays);
-            let lost: u64 = self.rounds.iter().map(|round| round[relays - 1].lost).sum();
-            let met = ratio >= OF_LINEAR_MIN * relays as f64 && lost == 0;
-            let text = format!(
-                "scaled: {relays} relays do {ratio:.2} times what one does (at least {:.2}), lost {lost}",
-                OF_LINEAR_MIN * relays as f64
-            );
-            Verdict { met, text }
+            let least = OF_LINEAR_MIN * relays as f64;
+            let text = format!("scaled: {relays} relays do {ratio:.2} times what one does (at least {least:.2})");
+            Verdict { met: ratio >= least, text }
         };
         (2..=RELAYS_MAX).map(of).collect()
     }
