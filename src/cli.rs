@@ -11,6 +11,7 @@ mod admin;
 mod base64;
 mod check;
 mod demo;
+mod end;
 mod explain;
 mod health;
 mod import;

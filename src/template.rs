@@ -5,7 +5,7 @@
 
 use jiff::tz::TimeZone;
 
-use crate::syslog::{Clock, Message};
+use crate::syslog::{Clock, Message, Property};
 
 mod compile;
 mod date;
@@ -21,7 +21,6 @@ mod tests;
 
 use date::{DateFormat, ZoneCache};
 pub use mask::masked;
-use property::Property;
 use shape::Shape;
 use stage::Stage;
 

@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -43,6 +43,9 @@ const LANGUAGES: &[(&str, Kind)] = &[
     ("console", Kind::Commands),
     ("yaml", Kind::Configuration),
     ("yaml compose", Kind::Compose),
+    // With a file of rsyslog's, which lies here at another place.
+    ("yaml rsyslog", Kind::Beside),
+    // A part of a file gets an input.
     ("rsyslog", Kind::Rsyslog),
     ("json", Kind::Json),
     // Names of metrics are checked by tests/docs.rs, the alerts themselves by tests/monitoring.rs.
@@ -56,6 +59,7 @@ enum Kind {
     Commands,
     Configuration,
     Compose,
+    Beside,
     Rsyslog,
     Json,
     Text,
@@ -80,6 +84,8 @@ const ENDS: &[(&str, End)] = &[
     (r"^forebay tap\b", End::WhenShown(libc::SIGINT)),
     (r"^forebay top .*--once", End::With(&[0])),
     (r"^forebay top\b", End::OnAKey),
+    // Only root may.
+    (r"^sudo setcap ", End::With(&[0, 1])),
     // What the machine lacks is no mistake of the document.
     (r"^forebay check .*--host\b", End::With(&[0, 1])),
 ];
@@ -113,6 +119,7 @@ struct Relay {
 }
 
 impl Relay {
+    /// Its command runs without a limit: `exec` as the first of it makes the process ours.
     fn spawn(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -132,7 +139,9 @@ impl Relay {
     /// Stops it in order.
     fn stop(mut self) {
         signal(&self.child, libc::SIGTERM);
-        let status = self.child.wait().unwrap();
+        let status = eventually("the relay to stop", || {
+            self.child.try_wait().unwrap().ok_or_else(|| self.log.lock().unwrap().join("\n"))
+        });
         assert!(status.success(), "{status}: {}", self.log.lock().unwrap().join("\n"));
     }
 }
@@ -144,6 +153,35 @@ impl Drop for Relay {
     }
 }
 
+/// A process that goes away with its owner.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// Waits for its end, with a bound; what it has printed.
+#[track_caller]
+fn waits(mut running: Running) -> Output {
+    let child = &mut running.0;
+    // What it prints is more than a pipe holds, now and then.
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let reader = |from: Option<Box<dyn std::io::Read + Send>>| {
+        thread::spawn(move || {
+            let mut octets = Vec::new();
+            from.map(|mut from| from.read_to_end(&mut octets));
+            octets
+        })
+    };
+    let out = reader(out.map(|out| Box::new(out) as Box<dyn std::io::Read + Send>));
+    let err = reader(err.map(|err| Box::new(err) as Box<dyn std::io::Read + Send>));
+    let status = eventually("it to end", || child.try_wait().unwrap().ok_or_else(|| "it runs".to_owned()));
+    Output { status, stdout: out.join().unwrap(), stderr: err.join().unwrap() }
+}
+
 fn signal(child: &Child, number: i32) {
     // `kill -INT PID`: std has no other signal than the one that nobody can catch.
     let sent = Command::new("kill").arg(format!("-{number}")).arg(child.id().to_string()).status().unwrap();
@@ -153,6 +191,8 @@ fn signal(child: &Child, number: i32) {
 /// Where a document's commands run.
 struct World {
     folder: TempDir,
+    /// What is looked for first: forebay, and a sudo that asks nobody.
+    programs: PathBuf,
     /// The relay's address, which is no other process's.
     address: String,
     collector: Collector,
@@ -161,12 +201,14 @@ struct World {
     configuration: PathBuf,
     /// Names of this place for those of the documents, in order.
     names: Vec<(Regex, String)>,
+    /// What it sends is taken by the collector, and not by a command of the document.
+    has_collector: bool,
     _certificates: Certificates,
 }
 
 impl World {
     /// The `number`th of this process.
-    fn new(number: usize) -> Self {
+    fn new(number: usize, programs: &Path, has_spool: bool) -> Self {
         let process = std::process::id();
         let address = format!("127.{}.{}.{}", 64 + number, (process >> 8) & 0xff, process & 0xff);
         let certificates = Certificates::new();
@@ -174,7 +216,6 @@ impl World {
         let collector = Collector::start_plain();
         let folder = tempfile::tempdir().unwrap();
         for path in [
-            "bin",
             "here",
             "dev",
             "etc/forebay",
@@ -188,10 +229,18 @@ impl World {
         }
         let names = names(folder.path(), &address, &collector);
         let configuration = folder.path().join("etc/forebay/forebay.yaml");
-        let world = Self { folder, address, collector, relay: None, configuration, names, _certificates: certificates };
+        let world = Self {
+            folder,
+            programs: programs.to_owned(),
+            address,
+            collector,
+            relay: None,
+            configuration,
+            names,
+            has_collector: true,
+            _certificates: certificates,
+        };
         std::os::unix::fs::symlink(root().join("deploy"), world.path("here/deploy")).unwrap();
-        std::fs::copy(env!("CARGO_BIN_EXE_forebay"), world.path("bin/forebay")).unwrap();
-        world.program("sudo", "exec \"$@\"");
         std::fs::copy(&world._certificates.ca, world.path("here/ca.pem")).unwrap();
         world.write("etc/forebay/forebay.yaml", &world.usual(&relay.cert, &relay.key, ""));
         world.write("here/forebay.yaml", &world.usual(&relay.cert, &relay.key, ""));
@@ -202,7 +251,9 @@ impl World {
         for path in ["here/captured.log", "here/fw-1.log", "var/log/remote/fw-1.log"] {
             world.write(path, log);
         }
-        world.fill(&relay.cert, &relay.key);
+        if has_spool {
+            world.fill(&relay.cert, &relay.key);
+        }
         world
     }
 
@@ -212,12 +263,6 @@ impl World {
 
     fn write(&self, path: &str, text: &str) {
         std::fs::write(self.path(path), text).unwrap();
-    }
-
-    fn program(&self, name: &str, script: &str) {
-        let path = self.path("bin").join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
 
     /// A configuration with the names that the documents' commands have.
@@ -249,16 +294,25 @@ impl World {
 
     /// Puts messages into the spool, of a route also that the configuration has no more.
     fn fill(&self, cert: &Path, key: &Path) {
-        self.write(
-            "old.yaml",
-            &self.usual(cert, key, &format!("  - {{name: old-web, program: old, intake_key: {KEY}}}\n")),
-        );
+        let old = format!("  - {{name: old-web, program: old, intake_key: {KEY}}}\n");
+        let away =
+            self.usual(cert, key, &old).replace(&self.collector.address.to_string(), &format!("{}:9", self.address));
+        self.write("old.yaml", &away);
+        // A relay makes the folder.
+        let root = self.folder.path().display();
+        Relay::spawn(self.command(&format!("exec forebay run -c {root}/old.yaml"))).stop();
         let lines = ["web", "noise", "unbound", "old-web"].map(|route| {
             format!("{{\"route\": \"{route}\", \"raw\": \"<30>Nov 23 08:00:00 web-2 nginx: waits for {route}\"}}\n")
         });
         self.write("old.jsonl", &lines.concat());
         let filled =
             self.command(&format!("forebay spool import -c {0}/old.yaml {0}/old.jsonl", self.folder.path().display()));
+        self.ends(filled, &[0]);
+        // And what a relay has left that is gone.
+        self.write("gone.yaml", &away.replace("/var/spool/forebay'", "/var/spool/relay-2'"));
+        self.write("gone.jsonl", &lines[0]);
+        Relay::spawn(self.command(&format!("exec forebay run -c {root}/gone.yaml"))).stop();
+        let filled = self.command(&format!("forebay spool import -c {root}/gone.yaml {root}/gone.jsonl"));
         self.ends(filled, &[0]);
     }
 
@@ -275,7 +329,7 @@ impl World {
         for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
             command.env_remove(name);
         }
-        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
+        let path = format!("{}:{}", self.programs.display(), std::env::var("PATH").unwrap());
         command
             .args(["-o", "pipefail", "-c", line])
             .current_dir(self.path("here"))
@@ -301,11 +355,14 @@ impl World {
     /// Runs it to its end, which is one of `codes`; what it printed.
     #[track_caller]
     fn ends(&self, mut command: Command, codes: &[i32]) -> String {
-        let output = command.stdin(Stdio::null()).output().unwrap();
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = waits(Running(command.spawn().unwrap()));
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let code = output.status.code();
         assert!(code.is_some_and(|code| codes.contains(&code)), "exit code {code:?}:\n{out}{err}");
-        assert!(!out.contains(KEY) && !err.contains(KEY), "a key is shown:\n{out}{err}");
+        // An import is the one that has to: it becomes a configuration.
+        let is_import = out.starts_with("# From rsyslog's configuration");
+        assert!(is_import || !(out.contains(KEY) || err.contains(KEY)), "a key is shown:\n{out}{err}");
         out.into_owned()
     }
 
@@ -319,7 +376,10 @@ impl World {
 
     fn stop(&mut self) {
         if let Some(relay) = self.relay.take() {
-            relay.stop();
+            // One whose collector was a command that has ended keeps what it might have to send again.
+            if self.has_collector {
+                relay.stop();
+            }
         }
     }
 
@@ -329,12 +389,14 @@ impl World {
         if Regex::new(ASKS).unwrap().is_match(line) {
             self.has_relay();
         }
+        println!("{line}");
+        self.has_collector &= !line.contains(" --listen ");
         let end = ENDS.iter().find(|(pattern, _)| Regex::new(pattern).unwrap().is_match(line)).map(|(_, end)| *end);
         match end.unwrap_or(End::With(&[0])) {
             End::With(codes) => drop(self.ends(self.command(&here), codes)),
             End::WhenToldOnceReady => {
                 self.stop();
-                self.relay = Some(Relay::spawn(self.command(&format!("{here} 2>&1 >&2"))));
+                self.relay = Some(Relay::spawn(self.command(&here.replace("forebay run", "exec forebay run"))));
             }
             End::WhenShown(number) => self.shows(&here, number),
             End::OnAKey => self.on_a_terminal(&here),
@@ -344,7 +406,9 @@ impl World {
     /// Sends messages until it shows one, and ends it.
     fn shows(&self, line: &str, number: i32) {
         let mut command = self.command(&format!("exec {line}"));
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut running = Running(command.spawn().unwrap());
+        let child = &mut running.0;
         let seen = Arc::new(Mutex::new(0));
         let (lines, sink) = (BufReader::new(child.stdout.take().unwrap()).lines(), Arc::clone(&seen));
         let reader = thread::spawn(move || lines.map_while(Result::ok).for_each(|_| *sink.lock().unwrap() += 1));
@@ -363,21 +427,24 @@ impl World {
             }
         });
         if number != 0 {
-            signal(&child, number);
+            signal(child, number);
         }
-        let status = child.wait().unwrap();
+        let status = waits(running).status;
         reader.join().unwrap();
         assert!(status.success(), "{status}");
     }
 
     /// Runs it on a terminal, and ends it by its key once it has drawn something.
     fn on_a_terminal(&self, line: &str) {
-        if !installed("script") {
+        if installed("script").is_none() {
             println!("not run: {line}: there is no script(1), which makes a terminal");
             return;
         }
-        let mut command = self.command(&format!("exec script --quiet --return --command '{line}' /dev/null"));
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut command =
+            self.command(&format!("exec script --quiet --return --command 'stty rows 40 cols 120; {line}' /dev/null"));
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut running = Running(command.spawn().unwrap());
+        let child = &mut running.0;
         let screen = Arc::new(Mutex::new(Vec::new()));
         let (mut out, sink) = (child.stdout.take().unwrap(), Arc::clone(&screen));
         let reader = thread::spawn(move || {
@@ -395,7 +462,7 @@ impl World {
         });
         let mut keys = child.stdin.take().unwrap();
         keys.write_all(b"q").unwrap();
-        let status = child.wait().unwrap();
+        let status = waits(running).status;
         drop(keys);
         reader.join().unwrap();
         assert!(status.success(), "{status}");
@@ -431,8 +498,13 @@ impl World {
                 let services = compose["services"].as_mapping().expect("services");
                 assert!(services.values().all(|service| service["image"].is_string()), "each service has an image");
             }
+            Kind::Beside => {
+                self.write("here/block.yaml", &self.here(&block.text));
+                self.ends(self.command("forebay check --strict -c block.yaml"), &[0]);
+            }
             Kind::Rsyslog => {
-                self.write("here/block.conf", &block.text.replace("YOUR_KEY", KEY));
+                let input = if block.text.contains("input(") { "" } else { "input(type=\"imudp\" port=\"514\")\n" };
+                self.write("here/block.conf", &format!("{input}{}", block.text.replace("YOUR_KEY", KEY)));
                 self.ends(self.command("forebay check --strict --rsyslog block.conf"), &[0]);
             }
             Kind::Json => {
@@ -446,6 +518,16 @@ impl World {
     }
 }
 
+/// A folder with a forebay of its own, whose capabilities may be set, and a sudo that asks nobody.
+fn programs() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_forebay"), folder.path().join("forebay")).unwrap();
+    let sudo = folder.path().join("sudo");
+    std::fs::write(&sudo, "#!/bin/sh\nexec \"$@\"\n").unwrap();
+    std::fs::set_permissions(&sudo, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    folder
+}
+
 /// What stands for what, in order.
 fn names(folder: &Path, address: &str, collector: &Collector) -> Vec<(Regex, String)> {
     let (folder, to) = (folder.display(), collector.address);
@@ -453,21 +535,22 @@ fn names(folder: &Path, address: &str, collector: &Collector) -> Vec<(Regex, Str
     let names: Vec<(&str, String)> = vec![
         // A key.
         (r"=\.\.\.", format!("={KEY}")),
+        // The relay: ports below 1024 are not everybody's.
+        (r"udp://10\.0\.0\.5 ", format!("udp://{address}:5140 ")),
+        (r"\b(0\.0\.0\.0|127\.0\.0\.1|10\.0\.0\.5|relay\.example)\b", address.to_owned()),
         // Sekoia.
         (r"intake\.sekoia\.io/10514", format!("{host}/{port}")),
         (r"\{region: fra1\}", format!("{{to: 'tcp://{to}', replay_window: 0}}")),
         (r"\{region: fra1, protocol: https\}", format!("{{to: 'http://{to}'}}")),
         (r"tls://intake\.sekoia\.io:10514", format!("tcp://{to}")),
-        // The relay: ports below 1024 are not everybody's.
-        (r"udp://10\.0\.0\.5 ", format!("udp://{address}:5140 ")),
-        (r"\b(0\.0\.0\.0|127\.0\.0\.1|10\.0\.0\.5|relay\.example)\b", address.to_owned()),
         (r":514\b", ":5140".to_owned()),
         (r"-P 514\b", "-P 5140".to_owned()),
         (r"10\.1\.2\.0/24", "127.0.0.0/8".to_owned()),
         (r"^forebay send$", format!("forebay send udp://{address}:5140")),
         (r"^(forebay (?:tap|top|health)\b)", format!("$1 --admin http://{address}:9514")),
         (r"^(forebay run --rsyslog \S+)$", format!("$1 -c {folder}/admin.yaml")),
-        (r"^(forebay run --rsyslog \S+ )-c forebay\.yaml$", "$1 -c forebay.yaml".to_owned()),
+        // What stands beside rsyslog's file: where another output is added, routes would have to name theirs.
+        (r"^(forebay run --rsyslog \S+) -c forebay\.yaml$", format!("$1 -c {folder}/admin.yaml")),
         // This machine's folders.
         (r"(^|[\s'=/])/(etc|var|usr/local|run)/", format!("$1{folder}/$2/")),
         (r"unixgram:///dev/log", format!("unixgram://{folder}/dev/log")),
@@ -531,7 +614,7 @@ fn is_sound(line: &str) {
         parsed.unwrap_or_else(|error| panic!("{error}"));
     }
     if words.first() == Some(&"systemctl") {
-        for unit in words.iter().filter(|word| word.ends_with(".service") || word.ends_with(".socket")) {
+        for unit in words.iter().filter(|word| word.contains('.')) {
             assert!(root().join("deploy/systemd").join(unit).exists(), "no unit {unit}");
         }
     }
@@ -557,45 +640,54 @@ fn is_sound(line: &str) {
     }
 }
 
+/// What a panic says.
+fn reason(panic: &(dyn std::any::Any + Send)) -> String {
+    let said = panic.downcast_ref::<String>().cloned();
+    said.or(panic.downcast_ref::<&str>().map(|said| (*said).to_owned())).unwrap_or_default()
+}
+
 /// Follows a document from its top to its bottom; what went wrong, by line.
-fn follow(number: usize, path: &Path) -> (usize, Vec<String>) {
+fn follow(number: usize, path: &Path, programs: &Path) -> (usize, Vec<String>) {
     let name = path.strip_prefix(root()).unwrap().display().to_string();
     let (blocks, _) = blocks(&read(path));
-    if blocks.is_empty() {
+    if blocks.iter().all(|block| block.language == "text") {
         return (0, Vec::new());
     }
-    let world = Mutex::new(World::new(number));
+    let has_spool = blocks.iter().any(|block| block.text.contains("forebay spool"));
+    let world = Mutex::new(World::new(number, programs, has_spool));
     let mut wrong = Vec::new();
     for block in &blocks {
         let followed = std::panic::catch_unwind(|| {
             world.lock().unwrap_or_else(std::sync::PoisonError::into_inner).follow(block);
         });
         if let Err(panic) = followed {
-            let why =
-                panic.downcast_ref::<String>().cloned().or(panic.downcast_ref::<&str>().map(|why| (*why).to_owned()));
-            wrong.push(format!("{name}:{}: {}\n{}", block.line, block.text, why.unwrap_or_default()));
+            wrong.push(format!("{name}:{}: {}\n{}", block.line, block.text, reason(&*panic)));
         }
     }
-    let mut world = world.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    for part in ARRIVES.iter().filter(|(document, _)| *document == name).flat_map(|(_, parts)| *parts) {
-        let arrived = || {
-            let frames = world.collector.look(|seen| seen.frames.clone());
-            frames.iter().any(|frame| String::from_utf8_lossy(frame).contains(part))
-        };
-        eventually(&format!("{part:?} to arrive, which {name} sends"), || {
-            if arrived() { Ok(()) } else { Err(String::new()) }
-        });
-    }
-    world.stop();
+    let ended = std::panic::catch_unwind(|| {
+        let mut world = world.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for part in ARRIVES.iter().filter(|(document, _)| *document == name).flat_map(|(_, parts)| *parts) {
+            eventually(&format!("{part:?} to arrive"), || {
+                let frames = world.collector.look(|seen| seen.frames.clone());
+                let has_arrived = frames.iter().any(|frame| String::from_utf8_lossy(frame).contains(part));
+                if has_arrived { Ok(()) } else { Err(format!("{} others have", frames.len())) }
+            });
+        }
+        world.stop();
+    });
+    wrong.extend(ended.err().map(|panic| format!("{name}: {}", reason(&*panic))));
     (blocks.iter().filter(|block| block.language == "sh").count(), wrong)
 }
 
 #[test]
 fn every_command_in_the_documents_does_what_it_says() {
     let documents = documents();
+    // Before any thread starts a process: a file that is being written, by whomever a fork gave it to, cannot be run.
+    let programs = programs();
+    let at = programs.path();
     let followed: Vec<(usize, Vec<String>)> = thread::scope(|scope| {
         let threads: Vec<_> =
-            documents.iter().enumerate().map(|(at, path)| scope.spawn(move || follow(at, path))).collect();
+            documents.iter().enumerate().map(|(number, path)| scope.spawn(move || follow(number, path, at))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let wrong: Vec<&str> = followed.iter().flat_map(|(_, wrong)| wrong.iter().map(String::as_str)).collect();
@@ -619,7 +711,7 @@ fn what_is_run_elsewhere_is_asked_for_somewhere_and_says_why_it_is_not_run_here(
     }
     assert!(asked.values().all(|count| *count > 0), "{asked:#?}");
     let here = all.iter().filter(|line| elsewhere(line).is_none()).count();
-    assert!(here * 4 > all.len() * 3, "{here} of {} commands are run", all.len());
+    assert!(here * 3 > all.len() * 2, "{here} of {} commands are run", all.len());
 }
 
 #[test]
@@ -636,4 +728,37 @@ fn what_is_checked_of_commands_that_run_elsewhere_can_fail() {
         assert!(fails(line), "{line}");
     }
     assert!(!fails("install -m 644 deploy/systemd/forebay.* /etc/systemd/system/"));
+}
+
+#[test]
+fn a_block_that_does_not_do_what_it_says_is_found() {
+    let programs = programs();
+    let documents = documents().len();
+    let mut world = World::new(documents, programs.path(), false);
+    let block =
+        |language: &str, text: &str| Block { language: language.to_owned(), line: 1, text: format!("{text}\n") };
+    let sound = [
+        block("sh", "# a remark\nforebay check \\\n  -c forebay.yaml"),
+        block("console", "$ forebay --version\nwhatever it prints"),
+        block("text", "anything"),
+    ];
+    sound.iter().for_each(|block| world.follow(block));
+    let wrong = [
+        block("sh", "forebay check -c another.yaml"),
+        block("sh", "forebay check -c forebay.yaml | grep 'what it does not print'"),
+        block("sh", "forebay chekc"),
+        block("sh", "# only a remark"),
+        block("sh", "forebay run -c another.yaml"),
+        block("console", "forebay --version"),
+        block("yaml", "inputs: {lan: {lisen: 'udp://0.0.0.0:514'}}"),
+        block("yaml compose", "services: {a: {ports: []}}"),
+        block("rsyslog", "module(load=\"imfile\")\ninput(type=\"imfile\" File=\"/a\" Tag=\"a\")"),
+        block("json", "{\"route\": \"web\", \"raw\": "),
+        block("", "a language that is not said"),
+        block("toml", "another = 1"),
+    ];
+    for block in &wrong {
+        let followed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.follow(block)));
+        assert!(followed.is_err(), "{}: {}", block.language, block.text);
+    }
 }

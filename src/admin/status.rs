@@ -42,6 +42,7 @@ pub(super) fn render(admin: &Admin) -> String {
         "spool": admin.spool.as_ref().map(|spool| spool_status(admin, spool)),
         "unmatched_programs": unmatched,
         "left_out": admin.left_out,
+        "resolver_restarts": admin.common.names.restarts(),
     });
     format!("{status:#}\n")
 }

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Configuration, EXIT_CONFIG, EXIT_USAGE, base64, log, print, progress, run, run::EXIT_RUNTIME, say, show};
+use super::end::End;
+use super::{Configuration, EXIT_CONFIG, base64, log, print, progress, run, run::EXIT_RUNTIME, say, show};
 
 mod blocks;
 mod change;
@@ -95,7 +96,7 @@ pub(super) enum Spool {
     /// leave the spool as they are released, and are sent again only where a connection breaks. A signal ends it in order: what
     /// is left stays in the spool. Exits with 1 where something is left, for whatever reason.
     #[command(after_help = "Examples:\n  \
-        forebay spool send -c /etc/forebay/forebay.yaml --dir /mnt/relay-2/forebay\n  \
+        forebay spool send -c /etc/forebay/forebay.yaml --dir /var/spool/relay-2\n  \
         forebay spool send -c /etc/forebay/forebay.yaml\n\n\
         The running relay of this machine goes on beside it. File outputs are locked by whoever writes them.")]
     Send(Send),
@@ -238,35 +239,6 @@ enum Framing {
     Lf,
 }
 
-/// Why a command ends early.
-#[derive(Debug)]
-enum End {
-    /// Something is wrong that is said to the operator.
-    Wrong(anyhow::Error),
-    /// The command line is.
-    Usage(String),
-    /// The configuration is; it has been reported.
-    Config(ExitCode),
-    /// Whoever reads what we write has seen enough.
-    Closed,
-}
-
-impl From<anyhow::Error> for End {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Wrong(error)
-    }
-}
-
-/// Of what is written to standard output or a file: all else says more than the bare error.
-impl From<std::io::Error> for End {
-    fn from(error: std::io::Error) -> Self {
-        match error.kind() {
-            std::io::ErrorKind::BrokenPipe => Self::Closed,
-            _ => Self::Wrong(anyhow::Error::new(error).context("cannot write")),
-        }
-    }
-}
-
 /// Runs one of the commands.
 pub(super) fn spool(command: &Spool) -> ExitCode {
     let ended = match command {
@@ -280,17 +252,5 @@ pub(super) fn spool(command: &Spool) -> ExitCode {
         Spool::Import(options) => import::import(options),
         Spool::Send(options) => send::send(options),
     };
-    match ended {
-        Ok(code) => code,
-        Err(End::Wrong(error)) => {
-            say(&format!("{error:#}\n"));
-            ExitCode::from(EXIT_RUNTIME)
-        }
-        Err(End::Usage(mistake)) => {
-            say(&format!("{mistake}\n"));
-            ExitCode::from(EXIT_USAGE)
-        }
-        Err(End::Config(code)) => code,
-        Err(End::Closed) => ExitCode::SUCCESS,
-    }
+    ended.unwrap_or_else(End::told)
 }
