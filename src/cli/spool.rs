@@ -96,7 +96,7 @@ pub(super) enum Spool {
     /// leave the spool as they are released, and are sent again only where a connection breaks. A signal ends it in order: what
     /// is left stays in the spool. Exits with 1 where something is left, for whatever reason.
     #[command(after_help = "Examples:\n  \
-        forebay spool send -c /etc/forebay/forebay.yaml --dir /mnt/relay-2/forebay\n  \
+        forebay spool send -c /etc/forebay/forebay.yaml --dir /var/spool/relay-2\n  \
         forebay spool send -c /etc/forebay/forebay.yaml\n\n\
         The running relay of this machine goes on beside it. File outputs are locked by whoever writes them.")]
     Send(Send),
