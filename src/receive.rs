@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -28,6 +27,7 @@ mod datagram;
 mod gate;
 mod impstats;
 mod inherit;
+pub mod proxied;
 mod relp;
 mod stream;
 
@@ -35,8 +35,9 @@ mod stream;
 /// the core's cache together with what is made of it.
 const STREAM_BUFFER_BYTES: usize = 64 * 1024;
 
-/// How long receivers go on taking what has arrived once the stop is ordered, at most.
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+/// For how much of a stop receivers go on taking what arrives, at most: one of so many parts. The rest belongs to the far
+/// end. A sender behind a balancer needs some milliseconds to hear that it should close, and to do so.
+const DRAIN_PART: u32 = 3;
 
 /// What is spoken on a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,11 +132,11 @@ impl Shared {
         (BLOCKED_BYTES_MAX / self.blocked.get().max(1)).max(READ_BYTES_MIN).min(whole)
     }
 
-    /// Until when receivers go on taking what has arrived, where all must have ended by `deadline`: no longer than a
-    /// third of what is left when the first of them asks. The rest belongs to the far end.
+    /// Until when receivers go on taking what arrives, where all must have ended by `deadline`: no longer than a third of
+    /// what is left when the first of them asks.
     fn drain_until(&self, deadline: Instant) -> Instant {
         let now = Instant::now();
-        let until = now + (deadline.saturating_duration_since(now) / 3).min(DRAIN_TIME_MAX);
+        let until = now + deadline.saturating_duration_since(now) / DRAIN_PART;
         let until = self.drain_until.get().unwrap_or(until);
         self.drain_until.set(Some(until));
         until
@@ -185,10 +186,10 @@ impl Receivers {
         match socket {
             Socket::Udp(socket) => datagram::spawn(self, socket.into(), datagram::UDP, tasks),
             Socket::UnixDatagram(socket) => datagram::spawn(self, socket.into(), datagram::UNIX, tasks),
-            Socket::Tcp(listener) => accept::spawn_tcp(self, listener, Spoken::Syslog, tasks),
-            Socket::Tls(listener) => accept::spawn_tls(self, listener, Spoken::Syslog, tasks),
-            Socket::Relp(listener) => accept::spawn_tcp(self, listener, Spoken::Relp, tasks),
-            Socket::RelpTls(listener) => accept::spawn_tls(self, listener, Spoken::Relp, tasks),
+            Socket::Tcp(listener) => accept::spawn_tcp(self, listener, Spoken::Syslog, false, tasks),
+            Socket::Tls(listener) => accept::spawn_tcp(self, listener, Spoken::Syslog, true, tasks),
+            Socket::Relp(listener) => accept::spawn_tcp(self, listener, Spoken::Relp, false, tasks),
+            Socket::RelpTls(listener) => accept::spawn_tcp(self, listener, Spoken::Relp, true, tasks),
             Socket::Unix(listener) => accept::spawn_unix(self, listener, tasks),
             Socket::Impstats(counts) => {
                 impstats::spawn(self, *counts, tasks);
@@ -251,6 +252,8 @@ impl Receivers {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -272,7 +275,7 @@ mod tests {
     #[test]
     fn all_receivers_drain_until_the_same_moment_within_a_third_of_the_stop() {
         let now = Instant::now();
-        for (rest, drain) in [(30_000, 1_000), (900, 300), (0, 0)] {
+        for (rest, drain) in [(30_000, 10_000), (900, 300), (0, 0)] {
             let shared = Shared::default();
             let until = shared.drain_until(now + Duration::from_millis(rest));
             assert!(until <= Instant::now() + Duration::from_millis(drain), "{rest} ms");
