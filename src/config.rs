@@ -18,12 +18,13 @@ use crate::template::Template;
 pub use foreign::{Keys, Note, Reading, import_rsyslog};
 #[doc(hidden)]
 pub use fuzz::fuzz;
+pub use protect::{Account, AdminAccess, AdminOpen, Hardening, KeyFiles};
 pub use report::{Mistake, Position, Report};
 pub(crate) use resolve::read_spool_key;
 #[doc(hidden)]
 pub use rsyslog::fuzz as fuzz_rsyslog;
 pub use schema::keys;
-pub use secret::{IntakeKey, SpoolKey};
+pub use secret::{AdminToken, IntakeKey, SpoolKey};
 pub use source::{ENVIRONMENT_LISTEN, INTAKES, Source};
 
 mod expand;
@@ -33,6 +34,7 @@ mod intakes;
 mod leaf;
 pub mod limits;
 mod path;
+mod protect;
 mod raw;
 mod report;
 mod resolve;
@@ -54,6 +56,8 @@ pub struct Loaded {
     pub warnings: Vec<Mistake>,
     /// What has become of the constructs of other programs' configurations.
     pub notes: Vec<Note>,
+    /// Files that the configuration stands in, and those that it names: all that are read.
+    pub files: Vec<PathBuf>,
 }
 
 /// Reads, checks and resolves a configuration. `environment` looks variables up. Opens no socket and writes nothing;
@@ -63,13 +67,27 @@ pub struct Loaded {
 ///
 /// Of [`Source::Intakes`] only what concerns all intakes is a mistake, unless it is to be taken strictly: what cannot be
 /// used otherwise is in [`Config::left_out`].
+///
+/// Files that hold keys and are readable by everybody on the machine are mistakes: [`load_with`] takes them as well.
 pub fn load(source: &Source, environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Report> {
+    load_with(source, environment, KeyFiles::Private)
+}
+
+/// As [`load`], with a say on `key_files`.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn load_with(
+    source: &Source,
+    environment: &dyn Fn(&str) -> Option<String>,
+    key_files: KeyFiles,
+) -> Result<Loaded, Report> {
     if let Source::Intakes { path, strict } = source {
-        return intakes::load(path, *strict, environment);
+        return intakes::load(path, *strict, environment, key_files);
     }
     let mut mistakes = report::Mistakes::default();
     match source.read(environment, &mut mistakes) {
-        Ok(tree) => load_tree(tree, mistakes, source, environment),
+        Ok(tree) => load_tree(tree, mistakes, source, environment, key_files),
         Err(fault) => Err(Report::new(vec![fault])),
     }
 }
@@ -80,6 +98,7 @@ fn load_tree(
     mut mistakes: report::Mistakes,
     source: &Source,
     environment: &dyn Fn(&str) -> Option<String>,
+    key_files: KeyFiles,
 ) -> Result<Loaded, Report> {
     let unexpanded = expand::expand_all(&mut tree, environment, &mut mistakes);
     let Ok(notes) = foreign::merge_all(&mut tree, source, &mut mistakes) else { return Err(Report::new(mistakes.0)) };
@@ -103,6 +122,7 @@ fn load_tree(
     let folders = resolve::Folders {
         own: source.directory(),
         credentials: environment("CREDENTIALS_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from),
+        key_files,
     };
     let loaded = resolve::resolve(&tree, raw, refused, &folders, mistakes)?;
     Ok(Loaded { notes, ..loaded })
@@ -127,6 +147,12 @@ pub struct Config {
     pub shutdown_delay: Duration,
     /// Where the admin server listens; empty: nowhere, it is off.
     pub admin: Vec<AdminListen>,
+    /// Whom it answers.
+    pub admin_access: AdminAccess,
+    /// Whom the process becomes once its sockets are bound; `None`: it stays whom it was started as.
+    pub user: Option<Account>,
+    /// What it gives up besides.
+    pub hardening: Hardening,
     /// Shards: one thread each. At least 1.
     pub cores: usize,
     /// Log level and format.

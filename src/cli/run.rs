@@ -5,13 +5,14 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel as channel;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, error, info, warn};
 
-use crate::config::Reading;
-use crate::relay::{Ended, Relay, StartError};
+use crate::config::{Loaded, Reading};
+use crate::harden::{self, Standing};
+use crate::relay::{Ended, Prepared, Relay, StartError};
 use crate::sys;
-use crate::systemd::{self, Manager};
+use crate::systemd::{self, Inherited, Manager};
 
 use super::{Run, log, say};
 
@@ -35,9 +36,8 @@ pub(super) fn run(options: &Run) -> ExitCode {
     if let Some(level) = &options.log_level {
         loaded.config.log.level.clone_from(level);
     }
-    // Lives until the end: dropping it writes what is still to be written.
-    let _log = match log::start(&loaded.config.log) {
-        Ok(guard) => guard,
+    let log = match log::start(&loaded.config.log) {
+        Ok(log) => log,
         Err(mistake) => {
             say(&format!("{mistake}\n"));
             return ExitCode::from(super::EXIT_CONFIG);
@@ -61,31 +61,62 @@ pub(super) fn run(options: &Run) -> ExitCode {
     }
     let timeout = loaded.config.shutdown_timeout;
     // Before the first socket: a signal during the start must not be lost.
-    let signals = match signals() {
+    let signals = match Signals::catch() {
         Ok(signals) => signals,
-        Err(error) => {
-            error!("cannot wait for signals: {error}");
-            return ExitCode::from(EXIT_RUNTIME);
-        }
+        Err(error) => return cannot_wait(&error),
     };
-    let relay =
-        match inherited.map_err(StartError::Inherited).and_then(|sockets| Relay::start_with(loaded.config, sockets)) {
-            Ok(relay) => relay,
-            Err(StartError::Tls(mistakes) | StartError::Inherited(mistakes)) => {
-                mistakes.iter().for_each(|mistake| error!("{mistake}"));
-                return ExitCode::from(super::EXIT_CONFIG);
-            }
-            Err(error) => {
-                error!("cannot start: {error}");
-                return ExitCode::from(EXIT_RUNTIME);
-            }
-        };
+    // No thread before this is done: what a thread keeps, the process keeps.
+    let (prepared, standing) = match prepare(loaded, inherited) {
+        Ok(prepared) => prepared,
+        Err(code) => return code,
+    };
+    // Lives until the end: dropping it writes what is still to be written.
+    let _log = log.in_background();
+    let signals = match signals.listen() {
+        Ok(signals) => signals,
+        Err(error) => return cannot_wait(&error),
+    };
+    let relay = match Relay::start_prepared(prepared, standing) {
+        Ok(relay) => relay,
+        Err(error) => return cannot_start(&error),
+    };
     info!(version = env!("CARGO_PKG_VERSION"), shards = relay.config().cores, "ready");
     let manager = Manager::find().unwrap_or_else(|error| {
         warn!("NOTIFY_SOCKET cannot be used, and the service manager is told nothing: {error}");
         Manager::default()
     });
     watch(&relay, &signals, &manager, timeout)
+}
+
+/// Binds, and gives up what the relay needs no more. What is wrong has been said where there is an exit code.
+fn prepare(loaded: Loaded, inherited: Result<Vec<Inherited>, Vec<String>>) -> Result<(Prepared, Standing), ExitCode> {
+    let prepared = inherited.map_err(StartError::Inherited).and_then(|sockets| Prepared::new(loaded.config, sockets));
+    let prepared = prepared.map_err(|error| cannot_start(&error))?;
+    match harden::confine(prepared.config(), &loaded.files, prepared.unix_sockets()) {
+        Ok(standing) => Ok((prepared, standing)),
+        Err(error) => {
+            error.to_string().lines().for_each(|line| error!("cannot start: {line}"));
+            Err(ExitCode::from(EXIT_RUNTIME))
+        }
+    }
+}
+
+fn cannot_start(error: &StartError) -> ExitCode {
+    match error {
+        StartError::Tls(mistakes) | StartError::Inherited(mistakes) => {
+            mistakes.iter().for_each(|mistake| error!("{mistake}"));
+            ExitCode::from(super::EXIT_CONFIG)
+        }
+        error => {
+            error!("cannot start: {error}");
+            ExitCode::from(EXIT_RUNTIME)
+        }
+    }
+}
+
+fn cannot_wait(error: &std::io::Error) -> ExitCode {
+    error!("cannot wait for signals: {error}");
+    ExitCode::from(EXIT_RUNTIME)
 }
 
 fn watch(relay: &Relay, signals: &channel::Receiver<&'static str>, manager: &Manager, timeout: Duration) -> ExitCode {
@@ -190,41 +221,56 @@ fn finished(left: Option<u64>, spooled: u64) -> ExitCode {
     }
 }
 
+/// Signals that are caught, and that nobody has heard of yet.
+struct Signals {
+    runtime: tokio::runtime::Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    /// A terminal that closes, or a logrotate script, must not end a relay.
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Catches them from now on: they wait until somebody [listens](Self::listen).
+    fn catch() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let within = runtime.enter();
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        let hangup = signal(SignalKind::hangup())?;
+        drop(within);
+        Ok(Self { runtime, terminate, interrupt, hangup })
+    }
+
+    /// Starts a thread that turns them into messages.
+    fn listen(self) -> std::io::Result<channel::Receiver<&'static str>> {
+        /// The first, the second, and none that matters after them.
+        const SIGNALS: usize = 4;
+        let (signal_tx, signal_rx) = channel::bounded(SIGNALS);
+        let Self { runtime, mut terminate, mut interrupt, mut hangup } = self;
+        let wait = move || {
+            runtime.block_on(async {
+                loop {
+                    let name = tokio::select! {
+                        _ = terminate.recv() => "SIGTERM",
+                        _ = interrupt.recv() => "SIGINT",
+                        _ = hangup.recv() => {
+                            info!("SIGHUP is ignored: restart the relay to change its configuration");
+                            continue;
+                        }
+                    };
+                    if signal_tx.send(name).is_err() {
+                        return;
+                    }
+                }
+            });
+        };
+        thread::Builder::new().name("signals".into()).spawn(wait)?;
+        Ok(signal_rx)
+    }
+}
+
 /// A thread that turns signals into messages.
 pub(super) fn signals() -> std::io::Result<channel::Receiver<&'static str>> {
-    /// The first, the second, and none that matters after them.
-    const SIGNALS: usize = 4;
-    let (signal_tx, signal_rx) = channel::bounded(SIGNALS);
-    let (started_tx, started_rx) = channel::bounded(1);
-    let wait = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-        runtime.block_on(async {
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            // A terminal that closes, or a logrotate script, must not end a relay.
-            let mut hangup = signal(SignalKind::hangup())?;
-            started_tx.send(()).map_err(std::io::Error::other)?;
-            loop {
-                let name = tokio::select! {
-                    _ = terminate.recv() => "SIGTERM",
-                    _ = interrupt.recv() => "SIGINT",
-                    _ = hangup.recv() => {
-                        info!("SIGHUP is ignored: restart the relay to change its configuration");
-                        continue;
-                    }
-                };
-                if signal_tx.send(name).is_err() {
-                    return Ok::<(), std::io::Error>(());
-                }
-            }
-        })
-    };
-    let thread = thread::Builder::new().name("signals".into()).spawn(wait)?;
-    match started_rx.recv() {
-        Ok(()) => Ok(signal_rx),
-        Err(_) => Err(match thread.join() {
-            Ok(Err(error)) => error,
-            _ => std::io::Error::other("the signal thread ended"),
-        }),
-    }
+    Signals::catch()?.listen()
 }

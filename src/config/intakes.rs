@@ -12,7 +12,7 @@ use super::path::Path;
 use super::report::{Mistake, Mistakes, Position, Report, did_you_mean};
 use super::source::Source;
 use super::tree::{Node, Value};
-use super::{Loaded, load_tree};
+use super::{KeyFiles, Loaded, load_tree};
 
 use entry::{Entries, Intake};
 use settings::Settings;
@@ -41,7 +41,14 @@ impl Findings {
 }
 
 /// Reads, checks and resolves; see [`super::load`].
-pub(super) fn load(file: &FilePath, strict: bool, environment: Environment<'_>) -> Result<Loaded, Report> {
+pub(super) fn load(
+    file: &FilePath,
+    strict: bool,
+    environment: Environment<'_>,
+    key_files: KeyFiles,
+) -> Result<Loaded, Report> {
+    // The forwarder takes any: its containers' certificates are mounted with whatever modes they have.
+    let key_files = if strict { key_files } else { KeyFiles::Any };
     let source = Source::Intakes { path: file.to_owned(), strict };
     let mut doubled = Mistakes::default();
     let root = source.read(environment, &mut doubled).map_err(|fault| Report::new(vec![fault]))?;
@@ -57,7 +64,13 @@ pub(super) fn load(file: &FilePath, strict: bool, environment: Environment<'_>) 
             findings.bad.add(&root.at, &"intakes", "none of them can be used");
             return Err(findings.report(&[]));
         }
-        match load_tree(build::tree(&root.at, &intakes, &settings), Mistakes::default(), &source, environment) {
+        match load_tree(
+            build::tree(&root.at, &intakes, &settings),
+            Mistakes::default(),
+            &source,
+            environment,
+            key_files,
+        ) {
             Ok(loaded) => break loaded,
             Err(report) => leave_out(&mut intakes, &report, &mut findings)?,
         }
