@@ -40,6 +40,7 @@ mod rsyslog;
 mod schema;
 pub mod secret;
 mod source;
+mod succession;
 mod summary;
 mod tree;
 pub mod units;
@@ -104,15 +105,18 @@ fn load_tree(
     Ok(Loaded { notes, ..loaded })
 }
 
-/// A whole configuration. Indices (`Route::action`'s output) point into these vectors.
+/// A whole configuration. Indices (`Route::action`'s output) point into these vectors. An entry's index is its number for as
+/// long as the process runs: what a reload brings stands behind ([`Config::after`]), what it takes away is marked as retired.
 #[derive(Debug)]
 pub struct Config {
     /// Where messages come in, in the file's order.
     pub inputs: Vec<Input>,
     /// Where they go.
     pub outputs: Vec<Output>,
-    /// First match wins, unless a route continues.
+    /// By number.
     pub routes: Vec<Route>,
+    /// Routes that take messages, in the order in which they are asked: first match wins, unless a route continues.
+    pub order: Vec<usize>,
     /// The disk queue; `None`: messages wait in memory only.
     pub spool: Option<Spool>,
     /// Bytes that the whole process may hold resident, queues and replay windows included.
@@ -143,7 +147,7 @@ pub struct HttpLimits {
 }
 
 /// An `inputs:` entry.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
     /// Its key in the file; `%inputname%` and the metrics' `input` label.
     pub name: String,
@@ -174,6 +178,8 @@ pub struct Input {
     /// It takes nothing from outside: its messages are the relay's own counts, in the shape of rsyslog's impstats, once in
     /// so long. `listen` is empty then.
     pub impstats: Option<Duration>,
+    /// The configuration has it no more.
+    pub retired: bool,
 }
 
 /// `acknowledge`: what has become of a message when its RELP sender may forget it.
@@ -225,7 +231,7 @@ pub enum Oversize {
 }
 
 /// Certificates of a `tls://` or `relp+tls://` listener: PEM files.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputTls {
     /// Certificate chain, leaf first.
     pub cert: PathBuf,
@@ -236,7 +242,7 @@ pub struct InputTls {
 }
 
 /// An `outputs:` entry: a destination.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
     /// Its key in the file, the metrics' `output` label.
     pub name: String,
@@ -273,6 +279,8 @@ pub struct Output {
     pub replay_quiet: Duration,
     /// What goes first when there is a backlog.
     pub order: Order,
+    /// The configuration has it no more: what waits for it still goes there.
+    pub retired: bool,
 }
 
 impl Output {
@@ -421,7 +429,7 @@ pub enum Order {
 }
 
 /// How to trust and be trusted by a destination over TLS.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputTls {
     /// PEM file of trust anchors; `None`: the Mozilla roots.
     pub ca: Option<PathBuf>,
@@ -432,7 +440,7 @@ pub struct OutputTls {
 }
 
 /// A `routes:` entry.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Route {
     /// Unique; the metrics' `route` label.
     pub name: String,
@@ -444,10 +452,12 @@ pub struct Route {
     pub action: Action,
     /// Its part of the spool.
     pub spool: Share,
+    /// The configuration has it no more: it takes nothing, and what waits in it still goes out.
+    pub retired: bool,
 }
 
 /// What a route does.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Action {
     /// Counted as discarded, not forwarded.
     Discard,
@@ -463,7 +473,7 @@ pub enum Action {
 }
 
 /// `spool:`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spool {
     /// Its folder, which one process owns.
     pub dir: PathBuf,
@@ -526,7 +536,7 @@ pub enum Compression {
 }
 
 /// A route's part of the spool.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Share {
     /// Bytes on the disk; `None`: as much as there is.
     pub max_size: Option<u64>,
@@ -535,7 +545,7 @@ pub struct Share {
 }
 
 /// `log:`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     /// `error`, `warn`, `info`, `debug`, or a `tracing` filter.
     pub level: String,

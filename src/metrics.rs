@@ -4,16 +4,20 @@
 //! form a ledger: per input, received = rejected + discarded + unmatched + routed; per route, routed +
 //! recovered = released + in flight + waiting + spooled + dropped.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::config::{Config, Protocol};
+use crate::slots::Slots;
+use crate::time::since_epoch;
 
 pub use age::Ages;
-pub use declared::{Amount, Count, Described, HttpMeters, InputMeters, Kind, OutputMeters, RouteMeters, SpoolMeters};
+pub use declared::{
+    Amount, Count, Described, HttpMeters, InputMeters, Kind, OutputMeters, ReloadMeters, RouteMeters, SpoolMeters,
+};
 pub use expiry::{Expiries, Expiry, OutputExpiries};
 use histogram::Histogram;
 pub use unmatched::UnmatchedPrograms;
@@ -109,7 +113,8 @@ pub fn described() -> impl Iterator<Item = Described> {
         .chain(RouteMeters::METRICS)
         .chain(OutputMeters::METRICS)
         .chain(HttpMeters::METRICS)
-        .chain(SpoolMeters::METRICS);
+        .chain(SpoolMeters::METRICS)
+        .chain(ReloadMeters::METRICS);
     let mut seen: Vec<&'static str> = Vec::new();
     let mut listed = Vec::new();
     for metric in all.copied().chain(single) {
@@ -122,33 +127,36 @@ pub fn described() -> impl Iterator<Item = Described> {
     listed.into_iter()
 }
 
-/// All meters of the process, shared by the shards and the admin server. Indices are the configuration's.
+/// All meters of the process, shared by the shards and the admin server. Indices are the configuration's; what a reload adds
+/// comes behind, and nothing ever goes.
 #[derive(Debug)]
 pub struct Meters {
     /// By input.
-    pub inputs: Vec<InputMeters>,
+    pub inputs: Slots<InputMeters>,
     /// By route.
-    pub routes: Vec<RouteMeters>,
+    pub routes: Slots<RouteMeters>,
     /// By output.
-    pub outputs: Vec<OutputMeters>,
+    pub outputs: Slots<OutputMeters>,
     /// The spool, where there is one.
     pub spool: Option<SpoolMeters>,
     spool_sync: Histogram,
     /// HTTPS, where an output speaks it.
-    pub http: Option<HttpMeters>,
+    pub http: OnceLock<HttpMeters>,
     http_request: Histogram,
     /// Programs that no route takes.
     pub unmatched_programs: UnmatchedPrograms,
     /// When certificates end.
     pub expiries: Expiries,
     /// By route: since when messages wait in memory.
-    pub ages: Vec<Ages>,
+    pub ages: Slots<Ages>,
     /// Every socket is bound, and the relay is not stopping.
     pub ready: AtomicBool,
     /// What the configuration asks for and is not done.
     pub left_out: Amount,
+    /// Which configuration runs, and what became of others.
+    pub reloads: ReloadMeters,
     names: Names,
-    histograms: Vec<RouteHistograms>,
+    histograms: Slots<RouteHistograms>,
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
 }
@@ -156,9 +164,9 @@ pub struct Meters {
 /// Label values.
 #[derive(Debug)]
 struct Names {
-    inputs: Vec<Label>,
-    routes: Vec<Label>,
-    outputs: Vec<Label>,
+    inputs: Slots<Label>,
+    routes: Slots<Label>,
+    outputs: Slots<Label>,
     shards: usize,
 }
 
@@ -183,38 +191,61 @@ impl Meters {
                 Kind::Histogram => {}
             }
         }
-        let is_http = config.outputs.iter().any(|output| matches!(output.protocol, Protocol::Https(_)));
         let names = Names {
-            inputs: config.inputs.iter().map(|input| Label::new("input", input.name.clone())).collect(),
-            routes: config.routes.iter().map(|route| Label::new("route", route.name.clone())).collect(),
-            outputs: config.outputs.iter().map(|output| Label::new("output", output.name.clone())).collect(),
+            inputs: Slots::default(),
+            routes: Slots::default(),
+            outputs: Slots::default(),
             shards: config.cores,
         };
-        Self {
-            inputs: config.inputs.iter().map(|_| InputMeters::default()).collect(),
-            routes: config.routes.iter().map(|_| RouteMeters::default()).collect(),
-            outputs: config.outputs.iter().map(|_| OutputMeters::default()).collect(),
+        let meters = Self {
+            inputs: Slots::default(),
+            routes: Slots::default(),
+            outputs: Slots::default(),
             spool: config.spool.as_ref().map(|spool| {
                 let meters = SpoolMeters::default();
                 meters.max_bytes.set(spool.max_size);
                 meters
             }),
             spool_sync: Histogram::default(),
-            http: is_http.then(HttpMeters::default),
+            http: OnceLock::new(),
             http_request: Histogram::default(),
             unmatched_programs: UnmatchedPrograms::default(),
-            expiries: Expiries {
-                inputs: config.inputs.iter().map(|_| Arc::default()).collect(),
-                outputs: config.outputs.iter().map(|_| OutputExpiries::default()).collect(),
-            },
-            ages: config.routes.iter().map(|_| Ages::new(config.cores)).collect(),
+            expiries: Expiries::default(),
+            ages: Slots::default(),
             ready: AtomicBool::new(false),
             left_out: Amount::default(),
-            histograms: config.routes.iter().map(|_| RouteHistograms::default()).collect(),
+            reloads: ReloadMeters::default(),
+            histograms: Slots::default(),
             handle: recorder.handle(),
             names,
             recorder,
+        };
+        meters.grow(config);
+        meters.reloads.last_succeeded.set(1);
+        meters.reloads.generation.set(1);
+        meters.reloads.applied_at.set(since_epoch().as_secs());
+        meters
+    }
+
+    /// Adds what `config` names behind what is there already. One call at a time.
+    pub fn grow(&self, config: &Config) {
+        let (inputs, routes, outputs) = (config.inputs.len(), config.routes.len(), config.outputs.len());
+        if config.outputs.iter().any(|output| matches!(output.protocol, Protocol::Https(_))) {
+            self.http.get_or_init(HttpMeters::default);
         }
+        self.inputs.fill(inputs, |_| InputMeters::default());
+        self.expiries.inputs.fill(inputs, |_| Arc::default());
+        self.routes.fill(routes, |_| RouteMeters::default());
+        self.ages.fill(routes, |_| Ages::new(config.cores));
+        self.histograms.fill(routes, |_| RouteHistograms::default());
+        self.outputs.fill(outputs, |_| OutputMeters::default());
+        self.expiries.outputs.fill(outputs, |_| OutputExpiries::default());
+        let label = |key, name: Option<&str>| Label::new(key, name.unwrap_or_default().to_owned());
+        self.names.inputs.fill(inputs, |at| label("input", config.inputs.get(at).map(|input| input.name.as_str())));
+        self.names.routes.fill(routes, |at| label("route", config.routes.get(at).map(|route| route.name.as_str())));
+        self.names
+            .outputs
+            .fill(outputs, |at| label("output", config.outputs.get(at).map(|output| output.name.as_str())));
     }
 
     /// A batch of `count` messages of `route` was acknowledged `seconds` after its first message's arrival.
@@ -243,7 +274,7 @@ impl Meters {
 
     /// Brings `waiting_oldest` of all routes up to now: to be called before it is shown.
     pub fn look_at_ages(&self) {
-        for (ages, meters) in self.ages.iter().zip(&self.routes) {
+        for (ages, meters) in self.ages.iter().zip(self.routes.iter()) {
             meters.waiting_oldest.set(ages.seconds());
         }
     }
@@ -258,7 +289,8 @@ impl Meters {
         if let Some(spool) = &self.spool {
             spool.export(recorder, None);
         }
-        if let Some(http) = &self.http {
+        self.reloads.export(recorder, None);
+        if let Some(http) = self.http.get() {
             http.export(recorder, None);
         }
         let version = Label::new("version", env!("CARGO_PKG_VERSION"));
@@ -278,7 +310,7 @@ impl Meters {
             self.spool_sync.render(SYNC_SECONDS.name, None, &mut text);
             text.push('\n');
         }
-        if self.http.is_some() {
+        if self.http.get().is_some() {
             head_of_histogram(REQUEST_SECONDS, &mut text);
             self.http_request.render(REQUEST_SECONDS.name, None, &mut text);
             text.push('\n');
@@ -304,7 +336,7 @@ impl Meters {
 
     fn render_histograms(&self, metric: Described, which: impl Fn(&RouteHistograms) -> &Histogram, text: &mut String) {
         head_of_histogram(metric, text);
-        for (histograms, route) in self.histograms.iter().zip(&self.names.routes) {
+        for (histograms, route) in self.histograms.iter().zip(self.names.routes.iter()) {
             which(histograms).render(metric.name, Some(route), text);
         }
         text.push('\n');
@@ -315,8 +347,8 @@ fn head_of_histogram(Described { name, help, .. }: Described, text: &mut String)
     text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} histogram\n"));
 }
 
-fn export_all<M>(meters: &[M], labels: &[Label], export: impl Fn(&M, &Label)) {
-    for (meters, label) in meters.iter().zip(labels) {
+fn export_all<M>(meters: &Slots<M>, labels: &Slots<Label>, export: impl Fn(&M, &Label)) {
+    for (meters, label) in meters.iter().zip(labels.iter()) {
         export(meters, label);
     }
 }

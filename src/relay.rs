@@ -225,7 +225,7 @@ fn certificates(config: &Config, expiries: &Expiries) -> Result<Certificates, Ve
     tls::install_provider();
     let (mut mistakes, mut dark) = (Vec::new(), Vec::new());
     let mut acceptors = Vec::new();
-    for (index, (input, expiry)) in config.inputs.iter().zip(&expiries.inputs).enumerate() {
+    for (index, (input, expiry)) in config.inputs.iter().zip(expiries.inputs.iter()).enumerate() {
         let server = input.tls.as_ref().map(|tls| tls::Server::new(&input.name, tls, expiry)).transpose();
         let mut wrong = Vec::new();
         acceptors.push(or_mistake(server, "inputs", &input.name, &mut wrong).map(Arc::new));
@@ -236,7 +236,7 @@ fn certificates(config: &Config, expiries: &Expiries) -> Result<Certificates, Ve
         mistakes.extend(dark.drain(..).map(|(_, mistake)| mistake));
     }
     let mut connectors = Vec::new();
-    for (output, expiries) in config.outputs.iter().zip(&expiries.outputs) {
+    for (output, expiries) in config.outputs.iter().zip(expiries.outputs.iter()) {
         let client = output.tls.as_ref().map(|tls| tls::Client::new(&output.name, tls, expiries)).transpose();
         connectors.push(or_mistake(client, "outputs", &output.name, &mut mistakes).map(Arc::new));
     }

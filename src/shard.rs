@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use crate::config::{Config, Input, Output};
-use crate::forward::{FileWriter, Forwarder, Rendering, Said, WINDOW_MEMORY, Web};
+use crate::forward::{FileWriter, Forwarder, Renderings, Said, WINDOW_MEMORY, Web};
 use crate::metrics::Meters;
 use crate::names::Names;
 use crate::pipeline::{Pipeline, WhenFull};
@@ -215,7 +215,7 @@ async fn serve(
         flush.stop(deadline);
         let mut left = 0;
         while let Some(forwarder) = forwarders.join_next().await {
-            left += forwarder.map_err(std::io::Error::other)?;
+            left += forwarder.map_err(std::io::Error::other)?.unwrap_or(0);
         }
         Ok(left)
     };
@@ -287,13 +287,9 @@ fn start_receivers(
     Ok(())
 }
 
-/// What each lane's messages are rendered with.
-fn renderings_of(config: &Config, pipeline: &Pipeline) -> Vec<Rendering> {
-    (0..pipeline.lane_count()).filter_map(|lane| Rendering::of_route(config, pipeline.route_of(lane))).collect()
-}
-
 fn forwarders_of(common: &Common, pipeline: &Rc<Pipeline>, shares: Shares, stop: &Stop) -> Vec<Forwarder> {
-    let renderings = Rc::new(renderings_of(&common.config, pipeline));
+    let renderings = Rc::new(Renderings::default());
+    renderings.take(&common.config, pipeline);
     let mut forwarders = Vec::new();
     for (output_index, output) in common.outputs.iter().enumerate() {
         for _ in 0..output.connections_per_shard.max(1) {
@@ -312,6 +308,7 @@ fn forwarders_of(common: &Common, pipeline: &Rc<Pipeline>, shares: Shares, stop:
                 web: Arc::clone(&common.web),
                 request_share: shares.queues / REQUEST_PARTS,
                 stop: stop.clone(),
+                orders: Rc::default(),
                 close_unanswered: Cell::new(false),
                 unwell_address: Cell::new(None),
                 said: common.said.get(output_index).cloned().unwrap_or_default(),

@@ -19,12 +19,12 @@ pub(super) fn render(admin: &Admin) -> String {
     let common = &admin.common;
     let meters = &common.meters;
     meters.look_at_ages();
-    let inputs = common.inputs.iter().zip(&meters.inputs).enumerate();
+    let inputs = common.inputs.iter().zip(meters.inputs.iter()).enumerate();
     let inputs: Vec<Value> = inputs.map(|(index, (input, meters))| input_status(admin, index, input, meters)).collect();
-    let routes = common.config.routes.iter().zip(&meters.routes);
+    let routes = common.config.routes.iter().zip(meters.routes.iter());
     let routes = routes.enumerate();
     let routes: Vec<Value> = routes.map(|(index, (route, meters))| route_status(admin, index, route, meters)).collect();
-    let outputs = common.outputs.iter().zip(&meters.outputs);
+    let outputs = common.outputs.iter().zip(meters.outputs.iter());
     let outputs: Vec<Value> = outputs.map(|(output, meters)| output_status(output, meters)).collect();
     let unmatched = meters.unmatched_programs.top(UNMATCHED_SHOWN);
     let unmatched: Vec<Value> =
@@ -38,7 +38,7 @@ pub(super) fn render(admin: &Admin) -> String {
         "inputs": inputs,
         "routes": routes,
         "outputs": outputs,
-        "http": meters.http.as_ref().map(|meters| http_status(admin, meters)),
+        "http": meters.http.get().map(|meters| http_status(admin, meters)),
         "spool": admin.spool.as_ref().map(|spool| spool_status(admin, spool)),
         "unmatched_programs": unmatched,
         "left_out": admin.left_out,

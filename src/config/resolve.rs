@@ -87,6 +87,7 @@ impl Resolver<'_> {
         Config {
             inputs,
             outputs,
+            order: (0..routes.len()).collect(),
             routes,
             spool,
             memory_max: raw.memory.max.map_or(limits::MEMORY_MAX, |max| max.0.0),
@@ -294,7 +295,7 @@ fn or_default<W, T>(given: Option<Is<Or<W, T>>>, default: T) -> Option<T> {
 }
 
 /// A request carries one key: routes to HTTPS do not share connections, so that one with a bad key holds up no other.
-fn give_each_route_a_connection(outputs: &mut [Output], routes: &[Route]) {
+pub(super) fn give_each_route_a_connection(outputs: &mut [Output], routes: &[Route]) {
     for (index, output) in outputs.iter_mut().enumerate() {
         if matches!(output.protocol, Protocol::Https(_)) {
             let leads_here = |route: &&Route| matches!(route.action, Action::Forward { output, .. } if output == index);

@@ -90,21 +90,33 @@ enum Next {
     End(End),
 }
 
-/// Runs until the stop; returns how many messages could not be delivered by its deadline.
-pub(super) async fn run(forwarder: Forwarder, http: &Http) -> u64 {
+/// Runs until the stop; returns how many messages could not be delivered by its deadline. `None`: there is an order to follow.
+pub(super) async fn run(forwarder: &Forwarder, http: &Http) -> Option<u64> {
     let pipeline = Rc::clone(&forwarder.pipeline);
     let queue = pipeline.queue(forwarder.queue);
-    let Some((queue, mut line)) = queue.and_then(|queue| Some((queue, Line::new(&forwarder, http, queue)?))) else {
+    let Some((queue, mut line)) = queue.and_then(|queue| Some((queue, Line::new(forwarder, http, queue)?))) else {
         // No route leads here.
-        forwarder.stop.clone().ordered().await;
-        return 0;
+        let mut stop = forwarder.stop.clone();
+        return tokio::select! {
+            _ = stop.ordered() => Some(0),
+            () = forwarder.ordered_idle() => None,
+        };
     };
     let meters = pipeline.meters().outputs.get(forwarder.output_index);
     let connector =
         Connector::new(&forwarder.output, forwarder.tls.clone(), &forwarder.targets, &forwarder.names, meters);
     let number = forwarder.targets.enroll();
     let mut backoff = Backoff::default();
-    while forwarder.wait_for_work(queue).await && line.may_send().await {
+    while forwarder.wait_for_work(queue).await {
+        if forwarder.has_orders() {
+            return None;
+        }
+        if !line.may_send().await {
+            break;
+        }
+        if forwarder.has_orders() {
+            continue;
+        }
         if let Some(delay) = backoff.delay().filter(|_| !forwarder.has_choice())
             && !forwarder.pause(delay).await
         {
@@ -114,6 +126,7 @@ pub(super) async fn run(forwarder: Forwarder, http: &Http) -> u64 {
         let connection = tokio::select! {
             biased;
             () = forwarder.must_give_up(&backoff) => break,
+            () = forwarder.ordered_idle() => continue,
             connection = connector.connect(target) => connection,
         };
         let connection = match connection {
@@ -158,7 +171,7 @@ pub(super) async fn run(forwarder: Forwarder, http: &Http) -> u64 {
             }
         }
     }
-    forwarder.finish(&mut Flight::new(0, Duration::ZERO))
+    Some(forwarder.finish(&mut Flight::new(0, Duration::ZERO)))
 }
 
 /// One route's way to one intake.
@@ -166,8 +179,10 @@ struct Line<'a> {
     forwarder: &'a Forwarder,
     http: &'a Http,
     queue: &'a Queue,
+    lane: usize,
     route: usize,
-    rendering: &'a Rendering,
+    /// What the request in hand is made with: one body, one key.
+    rendering: Rc<Rendering>,
     parking: &'a Parking,
     builder: Builder,
     taken: Taken,
@@ -194,6 +209,7 @@ impl<'a> Line<'a> {
             forwarder,
             http,
             queue,
+            lane,
             route,
             rendering: forwarder.renderings.get(lane)?,
             parking: forwarder.web.parking(route)?,
@@ -220,7 +236,7 @@ impl<'a> Line<'a> {
     }
 
     fn http_meters(&self, update: impl FnOnce(&HttpMeters)) {
-        if let Some(meters) = &self.pipeline().meters().http {
+        if let Some(meters) = self.pipeline().meters().http.get() {
             update(meters);
         }
     }
@@ -257,6 +273,7 @@ impl<'a> Line<'a> {
             tokio::select! {
                 biased;
                 () = hopeless => return false,
+                () = self.forwarder.ordered_idle() => return true,
                 () = wait => {}
             }
         }
@@ -369,8 +386,11 @@ impl<'a> Line<'a> {
             if !std::mem::take(&mut has_permit) {
                 self.forwarder.web.limiter.permit().await;
             }
+            if let Some(rendering) = self.forwarder.renderings.get(self.lane) {
+                self.rendering = rendering;
+            }
             let inputs = self.pipeline().input_names();
-            let body = self.builder.build(&self.taken, range.clone(), self.body_max, self.rendering, inputs).await;
+            let body = self.builder.build(&self.taken, range.clone(), self.body_max, &self.rendering, &inputs).await;
             let body = body.map_err(|error| End::Broken(Fault::Broken(error.to_string())))?;
             self.taken.mark(body.empty.iter().copied(), Fate::Empty);
             self.route_meters(|meters| meters.cut.add(body.cut as u64));

@@ -256,6 +256,17 @@ meters! {
     }
 }
 
+meters! {
+    /// What became of the configuration.
+    ReloadMeters, "configuration_" {
+        applied: Count, "reloads_total" [("result", "applied")], Count, "Times that the configuration was read again, by what came of it.";
+        refused: Count, "reloads_total" [("result", "refused")], Count, "Times that the configuration was read again, by what came of it.";
+        last_succeeded: Amount, "last_reload_success" [], Count, "0 when the configuration that was read last was refused, and an older one goes on; 1 otherwise.";
+        applied_at: Amount, "applied_timestamp_seconds" [], Seconds, "When the configuration that runs was applied, since the Unix epoch.";
+        generation: Amount, "generation" [], Count, "Which configuration runs: 1 is that of the start, each reload that was applied adds one.";
+    }
+}
+
 fn key(name: &'static str, whose: Option<&Label>, more: &[(&'static str, &'static str)]) -> Key {
     let more = more.iter().map(|(key, value)| Label::from_static_parts(key, value));
     Key::from_parts(name, whose.cloned().into_iter().chain(more).collect::<Vec<_>>())

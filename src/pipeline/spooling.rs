@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use crate::batch::{BATCH_BYTES, Seq};
 use crate::config::{self, Durability};
 use crate::lane::Lane;
-use crate::spool::{Command, Port};
+use crate::spool::{Command, Port, Roster};
 
 use super::{Pipeline, Queue, Shelf};
 
@@ -56,7 +56,7 @@ const RETRY_TICKS: u32 = 10;
 pub(super) struct Spooling {
     port: Port,
     /// By lane.
-    durabilities: Vec<Durability>,
+    durabilities: RefCell<Vec<Durability>>,
     /// A lane goes to the disk when its oldest waiting record is older, and on without the spool when that has not
     /// answered for so long.
     patience: Duration,
@@ -64,13 +64,12 @@ pub(super) struct Spooling {
     lingering: Notify,
     is_lingering: Cell<bool>,
     /// Lanes of new messages that nothing on the disk goes before, each with the lane that what it has no room for goes to.
-    lives: Vec<(usize, usize)>,
+    lives: RefCell<Vec<(usize, usize)>>,
     places: RefCell<Places>,
 }
 
 struct Places {
-    /// By lane.
-    lanes: Vec<Place>,
+    lanes: ByLane,
     /// Releases and the like that found no room: sent before anything else. As many as there are stored batches in memory,
     /// at most.
     unsent: VecDeque<Command>,
@@ -145,34 +144,63 @@ struct Transit {
 }
 
 impl Spooling {
-    /// For a shard with these lanes that the spool knows, and these before some of them: see [`super::live_lanes`].
-    pub(super) fn new(
-        spool: &config::Spool,
-        port: Port,
-        durabilities: Vec<Durability>,
-        lives: Vec<(usize, usize)>,
-    ) -> Self {
+    /// For a shard without lanes.
+    pub(super) fn new(spool: &config::Spool, port: Port) -> Self {
         Self {
             port,
             patience: spool.spill_after,
             lingering: Notify::new(),
             is_lingering: Cell::new(false),
-            lives,
+            lives: RefCell::default(),
             places: RefCell::new(Places {
-                lanes: durabilities.iter().map(|_| Place::new()).collect(),
+                lanes: ByLane::default(),
                 unsent: VecDeque::new(),
                 silent_ticks: 0,
                 is_stalled: false,
                 is_gone: false,
                 phase: Phase::Running,
             }),
-            durabilities,
+            durabilities: RefCell::default(),
         }
+    }
+
+    /// There are `count` lanes now. What is stored always once goes on to be: some of it may be on its way.
+    pub(super) fn lay_out(&self, count: usize, lives: &[(usize, usize)], durability: impl Fn(usize) -> Durability) {
+        let mut places = self.places.borrow_mut();
+        let mut durabilities = self.durabilities.borrow_mut();
+        let is_live = |lane: usize| lives.iter().any(|(live, _)| *live == lane);
+        for lane in places.lanes.len()..count {
+            places.lanes.push((!is_live(lane)).then(Place::new));
+            durabilities.push(Durability::Overflow);
+        }
+        for (lane, known) in durabilities.iter_mut().enumerate() {
+            // Where new messages go first they go past the disk.
+            let goes_past = is_live(lane) || lives.iter().any(|(_, own)| *own == lane);
+            if *known != Durability::Always && !goes_past {
+                *known = durability(lane);
+            }
+        }
+        self.lives.replace(lives.to_vec());
+    }
+
+    /// Whether a connection would bring something of the lane from the disk.
+    pub(super) fn has_backlog(&self, lane: usize) -> bool {
+        self.places.borrow().lanes.get(lane).is_some_and(Place::has_backlog)
+    }
+
+    /// Whether nothing of the lane is on the disk alone, or on its way there.
+    pub(super) fn is_clear(&self, lane: usize) -> bool {
+        self.places.borrow().lanes.get(lane).is_none_or(Place::is_clear)
+    }
+
+    /// A lane of new messages, with the one that what it has no room for goes to.
+    fn live_pair(&self, live: usize) -> Option<(usize, usize)> {
+        self.lives.borrow().iter().find(|pair| pair.0 == live).copied()
     }
 
     /// Whether all of the lane is stored before it is sent.
     fn is_always(&self, lane: usize) -> bool {
-        self.durabilities.get(lane) == Some(&Durability::Always)
+        self.durabilities.borrow().get(lane) == Some(&Durability::Always)
     }
 
     /// Whether what is in front of the lane came from the disk, or is followed by what is there.
@@ -235,6 +263,36 @@ impl Place {
     }
 }
 
+/// The places of lanes; a lane that the spool does not know has none.
+#[derive(Debug, Default)]
+struct ByLane(Vec<Option<Place>>);
+
+impl ByLane {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn get(&self, lane: usize) -> Option<&Place> {
+        self.0.get(lane)?.as_ref()
+    }
+
+    fn get_mut(&mut self, lane: usize) -> Option<&mut Place> {
+        self.0.get_mut(lane)?.as_mut()
+    }
+
+    fn push(&mut self, place: Option<Place>) {
+        self.0.push(place);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Place> {
+        self.0.iter().flatten()
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Place> {
+        self.0.iter_mut().flatten()
+    }
+}
+
 /// The lanes and their places, while something is done to them.
 pub(super) struct Work<'a> {
     pipeline: &'a Pipeline,
@@ -255,14 +313,26 @@ impl Pipeline {
         Some(what(&mut self.work(spooling, &mut inner.shelf)))
     }
 
-    /// All lanes begin behind what earlier runs left.
-    pub(super) fn start_behind(&self) {
+    /// Lanes have come, from this one on: they begin behind what earlier runs left. `roster` tells the spool of them, where it
+    /// does not know them yet.
+    pub(super) fn lanes_were_added(&self, from: usize, roster: Option<Roster>) {
         self.with_spool(|work| {
-            for lane in 0..work.places.lanes.len() {
+            if let Some(roster) = roster {
+                work.tell(Command::Roster(Box::new(roster)));
+            }
+            for lane in from..work.places.lanes.len() {
                 work.on(lane, Work::go_behind);
                 // Most often nothing is there, and what comes meanwhile need not go there either.
                 if let Some(place) = work.places.lanes.get_mut(lane) {
                     place.is_catching_up = true;
+                }
+            }
+            // Those that are stored always from now on.
+            for lane in 0..from {
+                let is_direct = work.places.lanes.get(lane).is_some_and(|place| place.mode == Mode::Direct);
+                let is_on_detour = work.shelf.lanes.get(lane).is_some_and(Lane::is_on_detour);
+                if is_direct && !is_on_detour && work.spooling.is_always(lane) {
+                    work.on(lane, Work::go_direct);
                 }
             }
         });
@@ -330,8 +400,7 @@ impl Work<'_> {
     }
 
     fn queue_of(&self, lane: usize) -> Option<&Queue> {
-        let (_, queue) = self.pipeline.lanes.get(lane)?;
-        self.pipeline.queues.get(*queue)
+        self.pipeline.queues.get(self.pipeline.lanes.get(lane)?.queue.get())
     }
 
     fn is_flowing(&self, lane: usize) -> bool {
@@ -408,10 +477,11 @@ impl Work<'_> {
         for lane in 0..self.places.lanes.len() {
             self.on(lane, |work, lane| work.tick_lane(lane, now_us));
         }
-        for (live, _) in &self.spooling.lives {
+        let spooling = self.spooling;
+        for (live, _) in spooling.lives.borrow().iter() {
             self.tick_live(*live, now_us);
         }
-        for queue in &self.pipeline.queues {
+        for queue in self.pipeline.queues.iter() {
             self.read_ahead(queue);
         }
     }
@@ -466,12 +536,13 @@ impl Work<'_> {
         if self.places.phase != Phase::Running || self.places.is_stalled || self.places.is_gone {
             return;
         }
-        let count = queue.lanes.len();
+        let lanes = queue.lanes();
+        let count = lanes.len();
         let is_reading = |lane: &&usize| self.places.lanes.get(**lane).is_some_and(|place| place.reading.is_some());
-        let mut reads = queue.lanes.iter().filter(is_reading).count();
+        let mut reads = lanes.iter().filter(is_reading).count();
         let first = queue.next_read.get();
         for turn in (0..count).map(|at| (first + at) % count) {
-            let Some(lane) = queue.lanes.get(turn).copied() else { continue };
+            let Some(lane) = lanes.get(turn).copied() else { continue };
             let Some(bytes) = self.wanted(lane, queue.is_flowing() && reads < READS_MAX) else { continue };
             if self.send(Command::Read { lane, bytes }).is_err() {
                 return;

@@ -34,6 +34,7 @@ impl Resolver<'_> {
             tls,
             acknowledge,
             impstats,
+            retired: false,
         }
     }
 

@@ -39,7 +39,7 @@ impl Resolver<'_> {
             let continues = raw.continues.as_ref().is_some_and(|continues| continues.0);
             let share = self.share(raw.spool.take(), spool, &path);
             let action = self.action(raw, outputs, &path);
-            routes.push(Route { name, conditions, continues, action, spool: share });
+            routes.push(Route { name, conditions, continues, action, spool: share, retired: false });
         }
         if self.mistakes.0.is_empty() {
             self.shadows(&routes, &path);
