@@ -26,7 +26,6 @@ use tracing::{debug, warn};
 
 use crate::shard::Common;
 use crate::spool;
-use crate::time::since_epoch;
 
 use listen::{Accepted, Listener};
 pub use listen::{Bound, bind};
@@ -50,9 +49,6 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Octets that hyper holds for a client that reads slowly.
 const BUFFER_BYTES: usize = 64 * 1024;
-
-/// A shard that has not turned for so long is stuck.
-const HEARTBEAT_LATE: Duration = Duration::from_secs(10);
 
 /// What the server tells about.
 pub struct Admin {
@@ -197,11 +193,7 @@ async fn top(query: &str, admin: &Admin) -> Result<Answer, (StatusCode, String)>
 }
 
 fn live(admin: &Admin) -> Answer {
-    let now = since_epoch().as_secs();
-    let late = admin.common.heartbeats.iter().enumerate().filter_map(|(shard, heartbeat)| {
-        let age = now.saturating_sub(heartbeat.load(Relaxed));
-        (age > HEARTBEAT_LATE.as_secs()).then(|| format!("shard {shard} has not turned for {age} s\n"))
-    });
+    let late = admin.common.late().map(|(shard, age)| format!("shard {shard} has not turned for {age} s\n"));
     let late: String = late.collect();
     if late.is_empty() { text(StatusCode::OK, "alive\n") } else { text(StatusCode::SERVICE_UNAVAILABLE, &late) }
 }

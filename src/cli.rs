@@ -12,6 +12,7 @@ mod base64;
 mod check;
 mod demo;
 mod explain;
+mod health;
 mod import;
 mod log;
 mod paint;
@@ -96,6 +97,10 @@ enum Command {
     /// Prints another program's configuration as a configuration of forebay's.
     #[command(subcommand)]
     Import(import::Import),
+    /// Asks a running relay whether it is ready: one line, exit code 0 or 1.
+    ///
+    /// For a container's health check, where there is no curl: HEALTHCHECK CMD ["/forebay", "health"].
+    Health(health::Health),
     /// Looks into the spool, on a stopped or a running relay: what waits on the disk, and taking it out or putting it in.
     #[command(subcommand)]
     Spool(spool::Spool),
@@ -175,6 +180,7 @@ pub fn main() -> ExitCode {
         Command::Send(options) => send::send(&options),
         Command::Tap(options) => tap::tap(&options),
         Command::Top(options) => top::top(&options),
+        Command::Health(options) => health::health(&options),
         Command::Spool(command) => spool::spool(&command),
         Command::Completions(options) => shell::completions(&options),
         Command::Man(options) => shell::manual(&options),

@@ -101,7 +101,11 @@ fn load_tree(
             raw::File::default()
         }
     };
-    let loaded = resolve::resolve(&tree, raw, refused, &source.directory(), mistakes)?;
+    let folders = resolve::Folders {
+        own: source.directory(),
+        credentials: environment("CREDENTIALS_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from),
+    };
+    let loaded = resolve::resolve(&tree, raw, refused, &folders, mistakes)?;
     Ok(Loaded { notes, ..loaded })
 }
 

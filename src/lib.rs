@@ -23,6 +23,7 @@ pub mod spool;
 pub mod stop;
 pub mod sys;
 pub mod syslog;
+pub mod systemd;
 pub mod tap;
 pub mod template;
 mod time;

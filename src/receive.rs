@@ -20,12 +20,14 @@ use crate::tls;
 
 pub use bind::{BindError, Bound, Socket, bind_all};
 pub use gate::{Gate, is_allowed};
+pub use inherit::{Claims, claim};
 
 mod accept;
 mod bind;
 mod datagram;
 mod gate;
 mod impstats;
+mod inherit;
 mod relp;
 mod stream;
 
@@ -54,6 +56,8 @@ pub struct Receivers {
     pub input_index: usize,
     /// Counts and bounds its connections, over all shards.
     pub gate: Arc<Gate>,
+    /// The socket outlives this process: see [`Bound::inherited`].
+    pub inherited: bool,
     /// TLS of its `tls://` listeners.
     pub tls: Option<Arc<tls::Server>>,
     /// The shard's pipeline.

@@ -13,15 +13,16 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::admin::{self, Admin};
-use crate::config::{AdminListen, Config, Listen, Output, Protocol};
+use crate::config::{AdminListen, Config, Output, Protocol};
 use crate::forward::{FileWriter, Web};
 use crate::metrics::{Expiries, Meters};
 use crate::names::Names;
-use crate::receive::{self, BindError, Bound, Gate};
+use crate::receive::{self, BindError, Bound, Gate, Socket};
 use crate::road::Targets;
 use crate::shard::{self, Common};
 use crate::spool::{self, Port, Spool};
 use crate::stop::{self, Stop, Stopper};
+use crate::systemd::Inherited;
 use crate::time::since_epoch;
 use crate::tls::{self, TlsError};
 
@@ -40,6 +41,10 @@ pub enum StartError {
     /// Certificates cannot be used; all of them are listed. A mistake of the configuration.
     #[error("{}", .0.join("\n"))]
     Tls(Vec<String>),
+    /// Sockets of the service manager that no input asks for; all of them are listed. A mistake of the configuration, or of
+    /// the socket unit.
+    #[error("{}", .0.join("\n"))]
+    Inherited(Vec<String>),
     /// Sockets cannot be bound; all of them are listed.
     #[error("{}", list(.0))]
     Bind(Vec<BindError>),
@@ -79,6 +84,8 @@ pub struct Relay {
     stopper: Stopper,
     ended: channel::Receiver<Ended>,
     spool: Option<Spool>,
+    /// Files of the unix sockets that we have bound.
+    unix: Vec<PathBuf>,
     /// Dropped with the relay: certificates are looked at no more.
     _certificates: channel::Sender<Infallible>,
     /// What listens: input and URL, the ports that the kernel chose included.
@@ -93,6 +100,15 @@ impl Relay {
     /// # Errors
     /// See [`StartError`].
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, Vec::new())
+    }
+
+    /// The same, with sockets that are bound already: an address that one of them has is not bound again.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start_with(config: Config, inherited: Vec<Inherited>) -> Result<Self, StartError> {
+        let claims = receive::claim(&config, inherited).map_err(StartError::Inherited)?;
         let (common, dark) = common(config)?;
         let common = Arc::new(common);
         // Before any socket: two relays on one spool is a mistake to be told of at once.
@@ -100,8 +116,8 @@ impl Relay {
         let (ports, spool) = spool.unzip();
         let ports = ports.unwrap_or_default();
         let (admin_bound, admin_addresses) = bind_admin(&common.config)?;
-        let (bound, errors) =
-            receive::bind_all(&common.config, &dark.iter().map(|(input, _)| *input).collect::<Vec<_>>());
+        let without: Vec<usize> = dark.iter().map(|(input, _)| *input).collect();
+        let (bound, errors) = receive::bind_all(&common.config, claims, &without);
         let has_url = |bound: &&Bound| !bound.url.is_empty();
         let mut listening: Vec<_> =
             bound.iter().filter(has_url).map(|bound| (bound.input, bound.url.clone())).collect();
@@ -111,6 +127,7 @@ impl Relay {
             return Err(StartError::Bind(errors));
         }
         let left_out = left_out(&common, dark, &errors);
+        let unix = unix_files(&bound, &admin_addresses);
         for (input, url) in &listening {
             let name = common.config.inputs.get(*input).map(|input| input.name.as_str()).unwrap_or_default();
             info!(input = %name, address = %url, "listening");
@@ -139,12 +156,17 @@ impl Relay {
             AdminListen::Tcp(address) => Some(address),
             AdminListen::Unix(_) => None,
         });
-        Ok(Self { common, stopper, ended, spool, _certificates: certificates, listening, admin })
+        Ok(Self { common, stopper, ended, spool, unix, _certificates: certificates, listening, admin })
     }
 
     /// Shards whose threads end; while the relay runs, none does unless it fails.
     pub fn ended(&self) -> &channel::Receiver<Ended> {
         &self.ended
+    }
+
+    /// Shards that are stuck: which, and seconds since they last turned.
+    pub fn late(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.common.late()
     }
 
     /// All counts.
@@ -185,7 +207,7 @@ impl Relay {
             error!("the spool's disk did not answer in time: what was written last may not survive a power cut");
         }
         self.common.taps.wait_until_told(LAST_WORDS);
-        remove_unix_sockets(&self.common.config);
+        remove_unix_sockets(&self.unix);
         left
     }
 }
@@ -415,16 +437,23 @@ fn start_shards(
     Ok(ended_rx)
 }
 
-fn remove_unix_sockets(config: &Config) {
-    let of_inputs = config.inputs.iter().flat_map(|input| &input.listen).filter_map(|listen| match listen {
-        Listen::Unix(path) | Listen::UnixDatagram(path) => Some(path),
+/// Those that are ours to remove.
+fn unix_files(bound: &[Bound], admin: &[AdminListen]) -> Vec<PathBuf> {
+    let own = bound.iter().filter(|bound| !bound.inherited);
+    let path = |socket: &Socket| match socket {
+        Socket::Unix(listener) => listener.local_addr().ok()?.as_pathname().map(PathBuf::from),
+        Socket::UnixDatagram(socket) => socket.local_addr().ok()?.as_pathname().map(PathBuf::from),
         _ => None,
-    });
-    let of_admin = config.admin.iter().filter_map(|listen| match listen {
-        AdminListen::Unix(path) => Some(path),
+    };
+    let of_admin = admin.iter().filter_map(|listen| match listen {
+        AdminListen::Unix(path) => Some(path.clone()),
         AdminListen::Tcp(_) => None,
     });
-    for path in of_inputs.chain(of_admin) {
+    own.filter_map(|bound| path(&bound.socket)).chain(of_admin).collect()
+}
+
+fn remove_unix_sockets(paths: &[PathBuf]) {
+    for path in paths {
         if let Err(error) = std::fs::remove_file(path) {
             warn!(path = %path.display(), "cannot remove the socket file: {error}");
         }

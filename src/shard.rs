@@ -62,6 +62,18 @@ pub struct Common {
     pub heartbeats: Vec<AtomicU64>,
 }
 
+impl Common {
+    /// Shards that are stuck: which, and seconds since they last turned.
+    pub fn late(&self) -> impl Iterator<Item = (usize, u64)> {
+        let now = since_epoch().as_secs();
+        let ages = self.heartbeats.iter().map(move |heartbeat| now.saturating_sub(heartbeat.load(Relaxed)));
+        ages.enumerate().filter(|(_, age)| *age > HEARTBEAT_LATE.as_secs())
+    }
+}
+
+/// A shard that has not turned for so long is stuck.
+const HEARTBEAT_LATE: Duration = Duration::from_secs(10);
+
 /// How often a shard says that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -268,12 +280,13 @@ fn start_receivers(
     tasks: &mut JoinSet<()>,
 ) -> std::io::Result<()> {
     let shared = Rc::new(Shared::default());
-    for Bound { input, socket, .. } in bound {
+    for Bound { input, socket, inherited, .. } in bound {
         let (Some(config), Some(gate)) = (common.inputs.get(input), common.gates.get(input)) else { continue };
         let receivers = Receivers {
             input: Arc::clone(config),
             input_index: input,
             gate: Arc::clone(gate),
+            inherited,
             tls: common.acceptors.get(input).cloned().flatten(),
             pipeline: Rc::clone(pipeline),
             shared: Rc::clone(&shared),

@@ -1,5 +1,5 @@
 //! The few kernel calls that no library wraps safely: batched datagram reads, unacknowledged bytes, kernel drops, holes in
-//! files, what the process has used.
+//! files, files that this process was started with, what the process has used.
 //!
 //! The only module where `unsafe` is allowed. Each function is safe to call: it owns or borrows all memory that it
 //! hands to the kernel, for the whole call.
@@ -9,10 +9,10 @@ use std::ffi::{CString, c_int, c_uint};
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use tokio::io::unix::AsyncFd;
 
@@ -279,6 +279,27 @@ pub fn return_freed_memory_soon() {
     const MILLISECONDS: libc::c_long = 10;
     // SAFETY: sets a number; no other thread is there yet.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, MILLISECONDS) }
+}
+
+/// The files from number 3 on that whoever started this process has opened for it (`sd_listen_fds(3)`), closed from now on
+/// where it starts another program. The caller knows from the environment that they are there; an error for each that is
+/// not. Gives them once: later calls find none.
+pub fn inherited_files(count: u16) -> Vec<io::Result<OwnedFd>> {
+    static GIVEN: AtomicBool = AtomicBool::new(false);
+    /// `SD_LISTEN_FDS_START`
+    const FIRST: c_int = 3;
+    if GIVEN.swap(true, Relaxed) {
+        return Vec::new();
+    }
+    let take = |number: c_int| {
+        // SAFETY: takes numbers only, and answers EBADF to one that is no open file.
+        if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: it is open, was opened for this process, and is given away here and once only.
+        Ok(unsafe { OwnedFd::from_raw_fd(number) })
+    };
+    (FIRST..FIRST + c_int::from(count)).map(take).collect()
 }
 
 /// Raises the limit of open files to the hard limit, so that thousands of connections need no `ulimit`. Returns the

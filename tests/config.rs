@@ -647,3 +647,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_bare_name_of_a_file_is_a_credential_first() {
+    let (own, credentials) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let write = |folder: &Path, name: &str, text: &str| std::fs::write(folder.join(name), text).expect("written");
+    write(own.path(), "both", "keyBesideTheConfiguration\n");
+    write(own.path(), "one", "keyOfTheConfigurationOnly\n");
+    write(credentials.path(), "both", "keyOfTheCredential\n");
+    write(credentials.path(), "other", "keyOfTheOtherCredential\n");
+    let configuration = |file: &str| {
+        let text = format!(
+            "inputs: {{lan: {{listen: 'udp://127.0.0.1:0'}}}}\noutputs: {{sekoia: {{region: fra1}}}}\n\
+             routes: [{{intake_key_file: {file}}}]\n"
+        );
+        write(own.path(), "forebay.yaml", &text);
+        let variable = |name: &str| {
+            (name == "CREDENTIALS_DIRECTORY").then(|| credentials.path().to_str().expect("a path").to_owned())
+        };
+        config::load(&Source::File(own.path().join("forebay.yaml")), &variable)
+    };
+    let key = |file: &str| {
+        let loaded = configuration(file).unwrap_or_else(|report| panic!("{report}"));
+        let Action::Forward { intake_key: Some(key), .. } = &loaded.config.routes[0].action else { panic!("no key") };
+        String::from_utf8(key.expose().to_vec()).expect("text")
+    };
+    assert_eq!(key("both"), "keyOfTheCredential");
+    assert_eq!(key("other"), "keyOfTheOtherCredential");
+    assert_eq!(key("one"), "keyOfTheConfigurationOnly");
+    // A path is a path.
+    assert_eq!(key("./both"), "keyBesideTheConfiguration");
+    let report = configuration("neither").expect_err("nowhere").to_string();
+    assert!(report.contains("neither") && report.contains("cannot be read"), "{report}");
+    assert!(configuration("./other").is_err());
+}

@@ -24,6 +24,7 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("stop", &[]),
     ("time", &[]),
     ("sys", &[]),
+    ("systemd", &["sys"]),
     ("syslog", &[]),
     ("relp", &["syslog"]),
     ("posix", &[]),
@@ -40,7 +41,10 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("spool", &["batch", "config", "metrics", "sys", "syslog", "time"]),
     ("tap", &["batch", "route", "syslog"]),
     ("pipeline", &["batch", "config", "lane", "metrics", "receipts", "route", "spool", "syslog", "tap"]),
-    ("receive", &["config", "metrics", "pipeline", "receipts", "relp", "stop", "sys", "syslog", "time", "tls"]),
+    (
+        "receive",
+        &["config", "metrics", "pipeline", "receipts", "relp", "stop", "sys", "syslog", "systemd", "time", "tls"],
+    ),
     (
         "forward",
         &[
@@ -58,14 +62,17 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("admin", &["config", "forward", "metrics", "route", "shard", "spool", "syslog", "tap", "time"]),
     (
         "relay",
-        &["admin", "config", "forward", "metrics", "names", "receive", "road", "shard", "spool", "stop", "time", "tls"],
+        &[
+            "admin", "config", "forward", "metrics", "names", "receive", "road", "shard", "spool", "stop", "systemd",
+            "time", "tls",
+        ],
     ),
     ("probe", &["config", "forward", "names", "relay", "road", "route", "syslog", "template", "time", "tls"]),
     (
         "cli",
         &[
             "admin", "batch", "config", "forward", "metrics", "pipeline", "probe", "receive", "relay", "route",
-            "spool", "sys", "syslog", "template", "tls",
+            "spool", "sys", "syslog", "systemd", "template", "tls",
         ],
     ),
 ];
@@ -91,7 +98,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("saphyr_parser", &["config"]),
     ("serde_yaml", &["config"]),
     ("sled", &["spool"]),
-    ("socket2", &["receive", "road", "sys"]),
+    ("socket2", &["receive", "road", "sys", "systemd"]),
     ("x509_parser", &["tls"]),
     ("tracing_subscriber", &["cli", "config"]),
 ];

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
@@ -98,6 +98,8 @@ impl std::str::FromStr for Place {
 pub struct Client {
     place: Place,
     runtime: Runtime,
+    /// When all has to be over.
+    until: Option<Instant>,
 }
 
 /// An answer that is being read.
@@ -117,7 +119,13 @@ impl Client {
     /// When the process is out of files or memory.
     pub fn new(place: Place) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { place, runtime })
+        Ok(Self { place, runtime, until: None })
+    }
+
+    /// The same, for whom all that it asks is over by `deadline`.
+    #[must_use]
+    pub fn until(self, deadline: Instant) -> Self {
+        Self { until: Some(deadline), ..self }
     }
 
     /// Whom it asks.
@@ -146,7 +154,7 @@ impl Client {
     /// # Errors
     /// See [`AskError`].
     pub fn open(&self, path: &str) -> Result<Answer<'_>, AskError> {
-        let asked = self.runtime.block_on(async { timeout(PATIENCE, self.ask(path)).await });
+        let asked = self.runtime.block_on(async { timeout(self.at_most(PATIENCE), self.ask(path)).await });
         let (response, connection) = asked.map_err(|_| self.no_answer("it took too long"))??;
         let status = response.status();
         let mut answer = Answer { client: self, body: response.into_body(), connection, rest: Vec::new() };
@@ -186,6 +194,10 @@ impl Client {
         Ok((response, connection))
     }
 
+    fn at_most(&self, usual: Duration) -> Duration {
+        self.until.map_or(usual, |until| usual.min(until.saturating_duration_since(Instant::now())))
+    }
+
     fn no_answer(&self, why: &str) -> AskError {
         AskError::Answer { place: self.place.clone(), why: why.to_owned() }
     }
@@ -198,7 +210,10 @@ impl Answer<'_> {
     /// When the connection breaks, or nothing comes for 45 s.
     pub fn next_chunk(&mut self) -> Result<Option<Bytes>, AskError> {
         loop {
-            let frame = self.client.runtime.block_on(async { timeout(SILENCE_MAX, self.body.frame()).await });
+            let frame = self
+                .client
+                .runtime
+                .block_on(async { timeout(self.client.at_most(SILENCE_MAX), self.body.frame()).await });
             let frame = frame.map_err(|_| self.client.no_answer("it has fallen silent"))?;
             match frame.transpose() {
                 Ok(None) => return Ok(None),

@@ -1,4 +1,4 @@
-//! How `tap` and `top` find the relay that they look at.
+//! How `tap`, `top` and `health` find the relay that they look at.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;

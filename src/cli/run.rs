@@ -11,14 +11,20 @@ use tracing::{debug, error, info, warn};
 use crate::config::Reading;
 use crate::relay::{Relay, StartError};
 use crate::sys;
+use crate::systemd::{self, Manager};
 
 use super::{Run, log, say};
 
 /// Something is wrong that is not the configuration.
 pub(super) const EXIT_RUNTIME: u8 = 1;
 
+/// How often the state in words is told to a service manager, at most.
+const STATUS_EVERY: Duration = Duration::from_secs(10);
+
 /// Runs until the first SIGTERM or SIGINT, then stops within `shutdown_timeout`.
 pub(super) fn run(options: &Run) -> ExitCode {
+    // Before any file is opened.
+    let inherited = systemd::inherited();
     let mut loaded = match options.configuration.load() {
         Ok(loaded) => loaded,
         Err(code) => return code,
@@ -62,34 +68,47 @@ pub(super) fn run(options: &Run) -> ExitCode {
             return ExitCode::from(EXIT_RUNTIME);
         }
     };
-    let relay = match Relay::start(loaded.config) {
-        Ok(relay) => relay,
-        Err(StartError::Tls(mistakes)) => {
-            mistakes.iter().for_each(|mistake| error!("{mistake}"));
-            return ExitCode::from(super::EXIT_CONFIG);
-        }
-        Err(error) => {
-            error!("cannot start: {error}");
-            return ExitCode::from(EXIT_RUNTIME);
-        }
-    };
+    let relay =
+        match inherited.map_err(StartError::Inherited).and_then(|sockets| Relay::start_with(loaded.config, sockets)) {
+            Ok(relay) => relay,
+            Err(StartError::Tls(mistakes) | StartError::Inherited(mistakes)) => {
+                mistakes.iter().for_each(|mistake| error!("{mistake}"));
+                return ExitCode::from(super::EXIT_CONFIG);
+            }
+            Err(error) => {
+                error!("cannot start: {error}");
+                return ExitCode::from(EXIT_RUNTIME);
+            }
+        };
     info!(version = env!("CARGO_PKG_VERSION"), shards = relay.config().cores, "ready");
-    watch(&relay, &signals, timeout)
+    let manager = Manager::find().unwrap_or_else(|error| {
+        warn!("NOTIFY_SOCKET cannot be used, and the service manager is told nothing: {error}");
+        Manager::default()
+    });
+    watch(&relay, &signals, &manager, timeout)
 }
 
-fn watch(relay: &Relay, signals: &channel::Receiver<&'static str>, timeout: Duration) -> ExitCode {
-    channel::select! {
-        recv(signals) -> name => {
-            info!(signal = name.unwrap_or("?"), ?timeout, "stopping; a second signal ends it at once");
-        }
-        recv(relay.ended()) -> ended => {
-            // A relay with a core missing would lose that core's share in silence: whoever supervises us restarts us.
-            error!(shard = ?ended.map(|ended| ended.shard).ok(), "a shard ended by itself: stopping");
-            relay.stop(timeout);
-            relay.wait(timeout);
-            return ExitCode::from(EXIT_RUNTIME);
+fn watch(relay: &Relay, signals: &channel::Receiver<&'static str>, manager: &Manager, timeout: Duration) -> ExitCode {
+    manager.ready(&state(relay));
+    let looks = manager.interval(STATUS_EVERY).map_or_else(channel::never, channel::tick);
+    loop {
+        channel::select! {
+            recv(signals) -> name => {
+                info!(signal = name.unwrap_or("?"), ?timeout, "stopping; a second signal ends it at once");
+                break;
+            }
+            recv(relay.ended()) -> ended => {
+                // A relay with a core missing would lose that core's share in silence: whoever supervises us restarts us.
+                error!(shard = ?ended.map(|ended| ended.shard).ok(), "a shard ended by itself: stopping");
+                manager.stopping(stop_takes(timeout));
+                relay.stop(timeout);
+                relay.wait(timeout);
+                return ExitCode::from(EXIT_RUNTIME);
+            }
+            recv(looks) -> _ => tell(relay, manager),
         }
     }
+    manager.stopping(stop_takes(timeout));
     relay.stop(timeout);
     let (done_tx, done_rx) = channel::bounded(1);
     thread::scope(|scope| {
@@ -102,6 +121,38 @@ fn watch(relay: &Relay, signals: &channel::Receiver<&'static str>, timeout: Dura
             }
         }
     })
+}
+
+/// What a stop may take altogether: beyond `timeout`, threads end and the spool's disk answers.
+fn stop_takes(timeout: Duration) -> Duration {
+    timeout + Duration::from_secs(5)
+}
+
+/// A sign of life, where every shard turns.
+fn tell(relay: &Relay, manager: &Manager) {
+    match relay.late().next() {
+        None => manager.alive(&state(relay)),
+        Some((shard, age)) => {
+            error!(shard, seconds = age, "a shard does not turn: the watchdog is not told that all is well");
+            manager.troubled(&format!("shard {shard} has not turned for {age} s"));
+        }
+    }
+}
+
+/// For `systemctl status`.
+fn state(relay: &Relay) -> String {
+    let meters = relay.meters();
+    let received: u64 = meters.inputs.iter().map(|input| input.received.value()).sum();
+    let (mut released, mut waiting, mut dropped) = (0, 0, 0);
+    for route in &meters.routes {
+        released += route.released.value();
+        waiting += route.waiting.value() + route.in_flight.value();
+        dropped += route.dropped();
+    }
+    format!(
+        "received {received}, released {released}, in memory {waiting}, on the disk {}, dropped {dropped}",
+        relay.spooled()
+    )
 }
 
 fn finished(left: Option<u64>, spooled: u64) -> ExitCode {

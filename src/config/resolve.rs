@@ -1,7 +1,7 @@
 //! From what the file says to what it means: defaults, references between entries, files that it names.
 
 use std::collections::HashMap;
-use std::path::{Path as FilePath, PathBuf};
+use std::path::{Component, Path as FilePath, PathBuf};
 
 use jiff::tz::TimeZone;
 
@@ -22,15 +22,33 @@ mod spool;
 
 pub(crate) use spool::read_spool_key;
 
+/// Where the files are that a configuration names without saying where.
+pub(crate) struct Folders {
+    /// Its own.
+    pub(crate) own: PathBuf,
+    /// `$CREDENTIALS_DIRECTORY`: where systemd puts what `LoadCredential=` names, readable by the service alone.
+    pub(crate) credentials: Option<PathBuf>,
+}
+
+impl Folders {
+    /// A bare name is a credential's where there is one of that name; other relative paths, and bare names of which there is
+    /// none, are relative to the configuration.
+    fn locate(&self, file: &FilePath) -> PathBuf {
+        let is_bare = matches!(file.components().collect::<Vec<_>>().as_slice(), [Component::Normal(_)]);
+        let credential = self.credentials.as_ref().filter(|_| is_bare).map(|folder| folder.join(file));
+        credential.filter(|file| file.exists()).unwrap_or_else(|| self.own.join(file))
+    }
+}
+
 /// Resolves everything, or reports everything.
 pub(crate) fn resolve(
     tree: &Node,
     raw: raw::File,
     refused: Vec<Path>,
-    directory: &FilePath,
+    folders: &Folders,
     mistakes: Mistakes,
 ) -> Result<Loaded, Report> {
-    let mut resolver = Resolver { tree, refused, directory, mistakes, warnings: Mistakes::default() };
+    let mut resolver = Resolver { tree, refused, folders, mistakes, warnings: Mistakes::default() };
     let config = resolver.config(raw);
     let Resolver { mistakes: Mistakes(mistakes), warnings: Mistakes(mut warnings), .. } = resolver;
     if mistakes.is_empty() {
@@ -44,7 +62,7 @@ pub(crate) fn resolve(
 struct Resolver<'a> {
     tree: &'a Node,
     refused: Vec<Path>,
-    directory: &'a FilePath,
+    folders: &'a Folders,
     mistakes: Mistakes,
     warnings: Mistakes,
 }
@@ -133,10 +151,10 @@ impl Resolver<'_> {
         listen
     }
 
-    /// A file's path: relative ones are relative to the configuration. Reports what is not there.
+    /// A file's path, see [`Folders`]. Reports what is not there.
     fn file(&mut self, raw: Option<Is<PathBuf>>, path: &Path) -> Option<PathBuf> {
         let Is(file) = raw?;
-        let file = self.directory.join(file);
+        let file = self.folders.locate(&file);
         match std::fs::metadata(&file) {
             // Opened only where that does not wait for a writer.
             Ok(metadata) if metadata.is_file() => match std::fs::File::open(&file) {

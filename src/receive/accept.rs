@@ -88,7 +88,8 @@ pub(super) fn spawn_unix(receivers: Receivers, listener: StdUnixListener, tasks:
     Ok(())
 }
 
-/// Accepts until the stop, and then what waits in the backlog: the kernel has acknowledged its octets.
+/// Accepts until the stop, and then what waits in the backlog: the kernel has acknowledged its octets. Not where the backlog
+/// outlives this process: the next one serves those longer than the moment that is left here.
 async fn accept_all<C>(
     receivers: &Receivers,
     mut poll_accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<C>>,
@@ -107,6 +108,9 @@ async fn accept_all<C>(
             Err(error) => failed(receivers, &error).await,
         }
     };
+    if receivers.inherited {
+        return;
+    }
     let until = receivers.shared.drain_until(deadline);
     let mut looked_again = false;
     while Instant::now() < until {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, Protocol, Type};
 use tracing::warn;
 
+use super::inherit::{Claims, divide};
 use crate::config::{Config, Input, Listen};
 use crate::sys;
 
@@ -18,7 +19,7 @@ use super::impstats::Impstats;
 
 /// Kernel receive buffer that datagram sockets ask for: at 200,000 small datagrams a second (about 800 bytes each in
 /// the kernel's own accounting) it holds 100 ms.
-const DATAGRAM_BUFFER_BYTES: usize = 16 * 1024 * 1024;
+pub(super) const DATAGRAM_BUFFER_BYTES: usize = 16 * 1024 * 1024;
 
 /// Connections that may wait to be accepted, a listener.
 const BACKLOG: i32 = 1024;
@@ -58,6 +59,8 @@ pub struct Bound {
     pub socket: Socket,
     /// As a URL, the port that the kernel chose included.
     pub url: String,
+    /// The service manager has bound it and keeps it: what we leave in it waits for the next process.
+    pub inherited: bool,
 }
 
 /// Why a socket cannot be bound.
@@ -81,14 +84,18 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// Binds everything but the inputs of `without`: each UDP and TCP address once a shard (`SO_REUSEPORT`), unix sockets once.
-/// Returns what is bound, and all failures.
-pub fn bind_all(config: &Config, without: &[usize]) -> (Vec<Bound>, Vec<BindError>) {
+/// Binds everything that is not claimed already, but the inputs of `without`: each UDP and TCP address once a shard
+/// (`SO_REUSEPORT`), unix sockets once. Returns what is bound, and all failures.
+pub fn bind_all(config: &Config, mut claims: Claims, without: &[usize]) -> (Vec<Bound>, Vec<BindError>) {
     let mut bound = Vec::new();
     let mut errors = Vec::new();
     for (index, input) in config.inputs.iter().enumerate().filter(|(index, _)| !without.contains(index)) {
-        for listen in &input.listen {
-            match bind(index, input, listen, config.cores) {
+        for (at, listen) in input.listen.iter().enumerate() {
+            let sockets = match claims.take(index, at) {
+                Some(sockets) => divide(index, input, listen, sockets, config.cores),
+                None => bind(index, input, listen, config.cores),
+            };
+            match sockets {
                 Ok(sockets) => bound.extend(sockets),
                 Err(source) => errors.push(BindError { input: input.name.clone(), url: listen.to_string(), source }),
             }
@@ -101,7 +108,7 @@ pub fn bind_all(config: &Config, without: &[usize]) -> (Vec<Bound>, Vec<BindErro
         .enumerate()
         .filter_map(|(index, input)| {
             let socket = Socket::Impstats(Box::new(Impstats::of(config, &bound, input.impstats?)));
-            Some(Bound { input: index, shard: index % config.cores, socket, url: String::new() })
+            Some(Bound { input: index, shard: index % config.cores, socket, url: String::new(), inherited: false })
         })
         .collect();
     bound.extend(counted);
@@ -109,7 +116,10 @@ pub fn bind_all(config: &Config, without: &[usize]) -> (Vec<Bound>, Vec<BindErro
 }
 
 fn bind(index: usize, input: &Input, listen: &Listen, shards: usize) -> io::Result<Vec<Bound>> {
-    let once = |socket| vec![Bound { input: index, shard: index % shards, socket, url: listen.to_string() }];
+    let once = |socket| {
+        let url = listen.to_string();
+        vec![Bound { input: index, shard: index % shards, socket, url, inherited: false }]
+    };
     match listen {
         Listen::Unix(path) => Ok(once(Socket::Unix(bind_unix(path, |path| UnixListener::bind(path))?))),
         Listen::UnixDatagram(path) => {
@@ -130,7 +140,7 @@ fn bind(index: usize, input: &Input, listen: &Listen, shards: usize) -> io::Resu
                 // The kernel chose a port for the first shard: the others take the same.
                 address = actual;
                 let url = at(listen, actual).to_string();
-                Ok(Bound { input: index, shard, socket, url })
+                Ok(Bound { input: index, shard, socket, url, inherited: false })
             };
             (0..shards).map(bind_one).collect()
         }
@@ -191,14 +201,21 @@ fn bind_inet(input: &Input, listen: &Listen, address: SocketAddr) -> io::Result<
         socket.listen(BACKLOG)?;
     }
     let actual = socket.local_addr()?.as_socket().unwrap_or(address);
-    let socket = match listen {
+    let socket = socket_of(listen, socket);
+    Ok((socket, actual))
+}
+
+/// A bound socket as what its address says that it is.
+pub(super) fn socket_of(listen: &Listen, socket: socket2::Socket) -> Socket {
+    match listen {
         Listen::Udp(_) => Socket::Udp(socket.into()),
+        Listen::Tcp(_) => Socket::Tcp(socket.into()),
         Listen::Tls(_) => Socket::Tls(socket.into()),
         Listen::Relp(_) => Socket::Relp(socket.into()),
         Listen::RelpTls(_) => Socket::RelpTls(socket.into()),
-        _ => Socket::Tcp(socket.into()),
-    };
-    Ok((socket, actual))
+        Listen::Unix(_) => Socket::Unix(socket.into()),
+        Listen::UnixDatagram(_) => Socket::UnixDatagram(socket.into()),
+    }
 }
 
 fn grow(socket: &impl AsFd, input: &Input) -> io::Result<()> {

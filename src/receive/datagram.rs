@@ -79,7 +79,9 @@ pub(super) fn spawn(receivers: Receivers, socket: OwnedFd, batch: Batch, tasks: 
     let watch = Some(sys::watch(socket.try_clone()?)?);
     let buffer = socket2::SockRef::from(&socket).recv_buffer_size().unwrap_or(0);
     let gather = if buffer < ROOMY_BYTES { GATHER_CRAMPED } else { GATHER };
-    let receiver = Receiver { receivers, socket, watch, gathering: false, gather, batch, drops: 0, errors: 0 };
+    // What was dropped before us was told when the socket was taken over.
+    let drops = if receivers.inherited { sys::kernel_drops(socket.as_fd()).unwrap_or(0) } else { 0 };
+    let receiver = Receiver { receivers, socket, watch, gathering: false, gather, batch, drops, errors: 0 };
     tasks.spawn_local(receiver.run());
     Ok(())
 }

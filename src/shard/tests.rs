@@ -106,7 +106,7 @@ impl Shard {
             spill_after: Duration::from_secs(60),
             encryption_key: None,
         });
-        let (bound, errors) = receive::bind_all(&config, &[]);
+        let (bound, errors) = receive::bind_all(&config, receive::Claims::default(), &[]);
         assert!(errors.is_empty(), "{errors:?}");
         let address = bound[0].url.trim_start_matches("tcp://").parse().unwrap();
         let meters = Arc::new(Meters::new(&config));

@@ -18,7 +18,7 @@ impl Resolver<'_> {
     /// Makes no folder: the relay does when it runs.
     pub(super) fn spool(&mut self, raw: raw::Spool) -> Option<Spool> {
         let path = Path::root().key("spool");
-        let dir = raw.dir.map(|Is(dir)| self.directory.join(dir));
+        let dir = raw.dir.map(|Is(dir)| self.folders.own.join(dir));
         match &dir {
             None => self.missing(&path.key("dir"), "missing, expected the path of a folder"),
             Some(dir) if std::fs::metadata(dir).is_ok_and(|found| !found.is_dir()) => {

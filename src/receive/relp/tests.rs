@@ -60,6 +60,7 @@ impl Rig {
             input: Arc::new(config.inputs.into_iter().next().unwrap()),
             input_index: 0,
             gate: Arc::<Gate>::default(),
+            inherited: false,
             tls: None,
             pipeline: Rc::clone(&pipeline),
             shared: Rc::new(Shared::default()),
