@@ -18,6 +18,7 @@ use crate::template::Template;
 pub use foreign::{Keys, Note, Reading, import_rsyslog};
 #[doc(hidden)]
 pub use fuzz::fuzz;
+pub use places::Places;
 pub use report::{Mistake, Position, Report};
 pub(crate) use resolve::read_spool_key;
 #[doc(hidden)]
@@ -33,6 +34,7 @@ mod intakes;
 mod leaf;
 pub mod limits;
 mod path;
+mod places;
 mod raw;
 mod report;
 mod resolve;
@@ -55,6 +57,10 @@ pub struct Loaded {
     pub warnings: Vec<Mistake>,
     /// What has become of the constructs of other programs' configurations.
     pub notes: Vec<Note>,
+    /// The files and folders that it was read from, those of intake keys included; not certificates.
+    pub files: Vec<PathBuf>,
+    /// Where its keys stand.
+    pub places: Places,
 }
 
 /// Reads, checks and resolves a configuration. `environment` looks variables up. Opens no socket and writes nothing;
@@ -106,7 +112,7 @@ fn load_tree(
         credentials: environment("CREDENTIALS_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from),
     };
     let loaded = resolve::resolve(&tree, raw, refused, &folders, mistakes)?;
-    Ok(Loaded { notes, ..loaded })
+    Ok(Loaded { notes, places: Places::of(&tree), ..loaded })
 }
 
 /// A whole configuration. Indices (`Route::action`'s output) point into these vectors. An entry's index is its number for as
@@ -131,6 +137,8 @@ pub struct Config {
     pub admin: Vec<AdminListen>,
     /// Shards: one thread each. At least 1.
     pub cores: usize,
+    /// A changed file is read again by itself.
+    pub watch: bool,
     /// Log level and format.
     pub log: Log,
     /// What all HTTPS outputs together keep to.

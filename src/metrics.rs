@@ -4,8 +4,8 @@
 //! form a ledger: per input, received = rejected + discarded + unmatched + routed; per route, routed +
 //! recovered = released + in flight + waiting + spooled + dropped.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
 
 use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -220,26 +220,33 @@ impl Meters {
             names,
             recorder,
         };
-        meters.grow(config);
+        meters.grow(config, &Expiries::default());
         meters.reloads.last_succeeded.set(1);
         meters.reloads.generation.set(1);
         meters.reloads.applied_at.set(since_epoch().as_secs());
         meters
     }
 
-    /// Adds what `config` names behind what is there already. One call at a time.
-    pub fn grow(&self, config: &Config) {
+    /// When certificates end, of all that `config` names: of what is there already the same.
+    pub fn expiries_for(&self, config: &Config) -> Expiries {
+        let inputs = (0..config.inputs.len()).map(|at| self.expiries.inputs.get(at).cloned().unwrap_or_default());
+        let outputs = (0..config.outputs.len()).map(|at| self.expiries.outputs.get(at).cloned().unwrap_or_default());
+        Expiries { inputs: inputs.collect(), outputs: outputs.collect() }
+    }
+
+    /// Adds what `config` names behind what is there already, certificates' ends from `expiries`. One call at a time.
+    pub fn grow(&self, config: &Config, expiries: &Expiries) {
         let (inputs, routes, outputs) = (config.inputs.len(), config.routes.len(), config.outputs.len());
         if config.outputs.iter().any(|output| matches!(output.protocol, Protocol::Https(_))) {
             self.http.get_or_init(HttpMeters::default);
         }
         self.inputs.fill(inputs, |_| InputMeters::default());
-        self.expiries.inputs.fill(inputs, |_| Arc::default());
+        self.expiries.inputs.fill(inputs, |at| expiries.inputs.get(at).cloned().unwrap_or_default());
         self.routes.fill(routes, |_| RouteMeters::default());
         self.ages.fill(routes, |_| Ages::new(config.cores));
         self.histograms.fill(routes, |_| RouteHistograms::default());
         self.outputs.fill(outputs, |_| OutputMeters::default());
-        self.expiries.outputs.fill(outputs, |_| OutputExpiries::default());
+        self.expiries.outputs.fill(outputs, |at| expiries.outputs.get(at).cloned().unwrap_or_default());
         let label = |key, name: Option<&str>| Label::new(key, name.unwrap_or_default().to_owned());
         self.names.inputs.fill(inputs, |at| label("input", config.inputs.get(at).map(|input| input.name.as_str())));
         self.names.routes.fill(routes, |at| label("route", config.routes.get(at).map(|route| route.name.as_str())));

@@ -139,6 +139,11 @@ impl Manager {
         self.tell(&format!("READY=1\nSTATUS={status}"));
     }
 
+    /// The configuration is read again; [`Self::ready`] follows.
+    pub fn reloading(&self) {
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", sys::monotonic_us()));
+    }
+
     /// Everything turns.
     pub fn alive(&self, status: &str) {
         self.tell(&format!("WATCHDOG=1\nSTATUS={status}"));

@@ -8,15 +8,22 @@ use crossbeam_channel as channel;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, error, info, warn};
 
-use crate::config::Reading;
+use crate::config::{Loaded, Reading};
 use crate::relay::{Relay, StartError};
 use crate::sys;
 use crate::systemd::{self, Manager};
 
 use super::{Run, log, say};
+use again::Again;
+
+mod again;
+mod watched;
 
 /// Something is wrong that is not the configuration.
 pub(super) const EXIT_RUNTIME: u8 = 1;
+
+/// The signal that reads the configuration again.
+const HANGUP: &str = "SIGHUP";
 
 /// How often the state in words is told to a service manager, at most.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
@@ -29,39 +36,23 @@ pub(super) fn run(options: &Run) -> ExitCode {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    if let Some(format) = options.log_format {
-        loaded.config.log.format = format.into();
-    }
-    if let Some(level) = &options.log_level {
-        loaded.config.log.level.clone_from(level);
-    }
+    options.override_log(&mut loaded);
     // Lives until the end: dropping it writes what is still to be written.
-    let _log = match log::start(&loaded.config.log) {
+    let log = match log::start(&loaded.config.log) {
         Ok(guard) => guard,
         Err(mistake) => {
             say(&format!("{mistake}\n"));
             return ExitCode::from(super::EXIT_CONFIG);
         }
     };
-    for note in &loaded.notes {
-        match note.reading {
-            Reading::Unsupported => warn!("{note}"),
-            Reading::Meaningless | Reading::Mapped => debug!("{note}"),
-        }
-    }
-    for left_out in &loaded.config.left_out {
-        error!("{left_out}");
-    }
-    for warning in &loaded.warnings {
-        warn!("{warning}");
-    }
+    tell_of(&loaded);
     match sys::raise_open_files() {
         Ok(files) => debug!(files, "open files"),
         Err(error) => warn!("cannot raise the limit of open files: {error}"),
     }
-    let timeout = loaded.config.shutdown_timeout;
+    let mut again = Again::new(options, log, &loaded);
     // Before the first socket: a signal during the start must not be lost.
-    let signals = match signals() {
+    let signals = match signals(true) {
         Ok(signals) => signals,
         Err(error) => {
             error!("cannot wait for signals: {error}");
@@ -85,21 +76,56 @@ pub(super) fn run(options: &Run) -> ExitCode {
         warn!("NOTIFY_SOCKET cannot be used, and the service manager is told nothing: {error}");
         Manager::default()
     });
-    watch(&relay, &signals, &manager, timeout)
+    watch(&relay, &signals, &manager, &mut again)
 }
 
-fn watch(relay: &Relay, signals: &channel::Receiver<&'static str>, manager: &Manager, timeout: Duration) -> ExitCode {
+/// What is odd about a configuration.
+fn tell_of(loaded: &Loaded) {
+    for note in &loaded.notes {
+        match note.reading {
+            Reading::Unsupported => warn!("{note}"),
+            Reading::Meaningless | Reading::Mapped => debug!("{note}"),
+        }
+    }
+    for left_out in &loaded.config.left_out {
+        error!("{left_out}");
+    }
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+}
+
+fn watch(
+    relay: &Relay,
+    signals: &channel::Receiver<&'static str>,
+    manager: &Manager,
+    again: &mut Again<'_>,
+) -> ExitCode {
     manager.ready(&state(relay));
     let looks = manager.interval(STATUS_EVERY).map_or_else(channel::never, channel::tick);
+    let reloads = relay.reloads().serve();
+    let files = channel::tick(Again::LOOK_EVERY);
+    let timeout = || relay.config().shutdown_timeout;
     loop {
         channel::select! {
-            recv(signals) -> name => {
-                info!(signal = name.unwrap_or("?"), ?timeout, "stopping; a second signal ends it at once");
-                break;
-            }
+            recv(signals) -> name => match name {
+                Ok(HANGUP) => drop(again.reload(relay, manager, HANGUP)),
+                name => {
+                    info!(signal = name.unwrap_or("?"), timeout = ?timeout(), "stopping; a second signal ends it at once");
+                    break;
+                }
+            },
+            recv(reloads) -> request => if let Ok(request) = request {
+                // Who asked may have gone.
+                drop(request.reply.send(again.reload(relay, manager, "POST /reload")));
+            },
+            recv(files) -> _ => if relay.config().watch && again.has_changed() {
+                drop(again.reload(relay, manager, "a changed file"));
+            },
             recv(relay.ended()) -> ended => {
                 // A relay with a core missing would lose that core's share in silence: whoever supervises us restarts us.
                 error!(shard = ?ended.map(|ended| ended.shard).ok(), "a shard ended by itself: stopping");
+                let timeout = timeout();
                 manager.stopping(stop_takes(timeout));
                 relay.stop(timeout);
                 relay.wait(timeout);
@@ -108,16 +134,20 @@ fn watch(relay: &Relay, signals: &channel::Receiver<&'static str>, manager: &Man
             recv(looks) -> _ => tell(relay, manager),
         }
     }
+    drop(reloads);
+    let timeout = timeout();
     manager.stopping(stop_takes(timeout));
     relay.stop(timeout);
     let (done_tx, done_rx) = channel::bounded(1);
     thread::scope(|scope| {
         scope.spawn(|| done_tx.send(relay.wait(timeout)));
-        channel::select! {
-            recv(done_rx) -> left => finished(left.ok().flatten(), relay.spooled()),
-            recv(signals) -> _ => {
-                warn!("second signal: ending at once; what was not delivered is lost");
-                std::process::exit(i32::from(EXIT_RUNTIME));
+        loop {
+            channel::select! {
+                recv(done_rx) -> left => break finished(left.ok().flatten(), relay.spooled()),
+                recv(signals) -> name => if name != Ok(HANGUP) {
+                    warn!("second signal: ending at once; what was not delivered is lost");
+                    std::process::exit(i32::from(EXIT_RUNTIME));
+                },
             }
         }
     })
@@ -130,7 +160,7 @@ fn stop_takes(timeout: Duration) -> Duration {
 
 /// A sign of life, where every shard turns.
 fn tell(relay: &Relay, manager: &Manager) {
-    match relay.late().next() {
+    match relay.late().first() {
         None => manager.alive(&state(relay)),
         Some((shard, age)) => {
             error!(shard, seconds = age, "a shard does not turn: the watchdog is not told that all is well");
@@ -144,7 +174,7 @@ fn state(relay: &Relay) -> String {
     let meters = relay.meters();
     let received: u64 = meters.inputs.iter().map(|input| input.received.value()).sum();
     let (mut released, mut waiting, mut dropped) = (0, 0, 0);
-    for route in &meters.routes {
+    for route in meters.routes.iter() {
         released += route.released.value();
         waiting += route.waiting.value() + route.in_flight.value();
         dropped += route.dropped();
@@ -176,8 +206,8 @@ fn finished(left: Option<u64>, spooled: u64) -> ExitCode {
     }
 }
 
-/// A thread that turns signals into messages.
-pub(super) fn signals() -> std::io::Result<channel::Receiver<&'static str>> {
+/// A thread that turns signals into messages; SIGHUP into none, unless it is asked for.
+pub(super) fn signals(with_hangup: bool) -> std::io::Result<channel::Receiver<&'static str>> {
     /// The first, the second, and none that matters after them.
     const SIGNALS: usize = 4;
     let (signal_tx, signal_rx) = channel::bounded(SIGNALS);
@@ -187,17 +217,14 @@ pub(super) fn signals() -> std::io::Result<channel::Receiver<&'static str>> {
         runtime.block_on(async {
             let mut terminate = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
-            // A terminal that closes, or a logrotate script, must not end a relay.
+            // Reads the configuration again; a terminal that closes must not end anything else either.
             let mut hangup = signal(SignalKind::hangup())?;
             started_tx.send(()).map_err(std::io::Error::other)?;
             loop {
                 let name = tokio::select! {
                     _ = terminate.recv() => "SIGTERM",
                     _ = interrupt.recv() => "SIGINT",
-                    _ = hangup.recv() => {
-                        info!("SIGHUP is ignored: restart the relay to change its configuration");
-                        continue;
-                    }
+                    _ = hangup.recv() => if with_hangup { HANGUP } else { continue },
                 };
                 if signal_tx.send(name).is_err() {
                     return Ok::<(), std::io::Error>(());

@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::leaf::{Is, Or, Span};
 use super::path::{Path, Step};
+use super::places::Places;
 use super::report::{Mistakes, Position, Report};
 use super::tree::{Node, Value};
 use super::{
@@ -50,10 +51,10 @@ pub(crate) fn resolve(
 ) -> Result<Loaded, Report> {
     let mut resolver = Resolver { tree, refused, folders, mistakes, warnings: Mistakes::default() };
     let config = resolver.config(raw);
-    let Resolver { mistakes: Mistakes(mistakes), warnings: Mistakes(mut warnings), .. } = resolver;
+    let Resolver { mistakes: Mistakes(mistakes, files), warnings: Mistakes(mut warnings, _), .. } = resolver;
     if mistakes.is_empty() {
         warnings.sort();
-        Ok(Loaded { config, warnings, notes: Vec::new() })
+        Ok(Loaded { config, warnings, notes: Vec::new(), files, places: Places::default() })
     } else {
         Err(Report::new(mistakes))
     }
@@ -112,6 +113,7 @@ impl Resolver<'_> {
             shutdown_timeout: raw.shutdown_timeout.map_or(limits::SHUTDOWN_TIMEOUT, |timeout| timeout.0.0),
             admin,
             cores,
+            watch: raw.watch.is_some_and(|watch| watch.0),
             log: Log {
                 level: raw.log.level.map_or_else(|| limits::LOG_LEVEL.to_owned(), |level| level.0.0),
                 format: raw.log.format.map_or(LogFormat::Text, |format| format.0),

@@ -271,7 +271,7 @@ fn routes_to(config: &Config, output: usize) -> impl Iterator<Item = usize> {
 }
 
 /// How a route's lane is stored: always, where it may have messages that are acknowledged when they are.
-fn durability_of(config: &Config, route: usize) -> Durability {
+pub(super) fn durability_of(config: &Config, route: usize) -> Durability {
     let usual = config.spool.as_ref().map_or(Durability::Overflow, |spool| spool.durability);
     let asks = config.inputs.iter().filter(|input| {
         let is_relp = |listen: &Listen| matches!(listen, Listen::Relp(_) | Listen::RelpTls(_));

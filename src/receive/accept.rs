@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use super::gate::Place;
-use super::{Receivers, Spoken, relp, stream};
+use super::{Current, Manner, Receivers, Spoken, relp, stream};
 
 /// A client that has not finished its TLS handshake by then is let go.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,43 +27,23 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Keepalive of accepted connections: a sender that vanished without a word is found within three minutes.
 const KEEPALIVE: Duration = Duration::from_secs(120);
 
-/// Starts accepting plain TCP.
-pub(super) fn spawn_tcp(
-    receivers: Receivers,
-    listener: StdTcpListener,
-    spoken: Spoken,
-    tasks: &mut JoinSet<()>,
-) -> io::Result<()> {
+/// Starts accepting TCP, plain or with TLS.
+pub(super) fn spawn_tcp(current: Current, listener: StdTcpListener, tasks: &mut JoinSet<()>) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     tasks.spawn_local(async move {
         accept_all(
-            &receivers,
+            &current,
             |cx| listener.poll_accept(cx),
             |(tcp, peer)| {
-                let peer = prepare(&receivers, &tcp, peer, spoken);
-                admit(&receivers, Some(peer), |receivers, place| serve(receivers, place, Some(peer), tcp, spoken));
-            },
-        )
-        .await;
-    });
-    Ok(())
-}
-
-/// Starts accepting TLS.
-pub(super) fn spawn_tls(
-    receivers: Receivers,
-    listener: StdTcpListener,
-    spoken: Spoken,
-    tasks: &mut JoinSet<()>,
-) -> io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
-    tasks.spawn_local(async move {
-        accept_all(
-            &receivers,
-            |cx| listener.poll_accept(cx),
-            |(tcp, peer)| {
-                let peer = prepare(&receivers, &tcp, peer, spoken);
-                admit(&receivers, Some(peer), |receivers, place| handshake(receivers, place, peer, tcp, spoken));
+                let now = current.now();
+                let receivers = &*now;
+                let Manner { spoken, over_tls } = receivers.manner;
+                let peer = prepare(receivers, &tcp, peer, spoken);
+                if over_tls {
+                    admit(receivers, Some(peer), |receivers, place| handshake(receivers, place, peer, tcp, spoken));
+                } else {
+                    admit(receivers, Some(peer), |receivers, place| serve(receivers, place, Some(peer), tcp, spoken));
+                }
             },
         )
         .await;
@@ -72,15 +52,15 @@ pub(super) fn spawn_tls(
 }
 
 /// Starts accepting unix streams.
-pub(super) fn spawn_unix(receivers: Receivers, listener: StdUnixListener, tasks: &mut JoinSet<()>) -> io::Result<()> {
+pub(super) fn spawn_unix(current: Current, listener: StdUnixListener, tasks: &mut JoinSet<()>) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
     tasks.spawn_local(async move {
         accept_all(
-            &receivers,
+            &current,
             |cx| listener.poll_accept(cx),
             |(stream, _)| {
-                admit(&receivers, None, |receivers, place| serve(receivers, place, None, stream, Spoken::Syslog));
+                admit(&current.now(), None, |receivers, place| serve(receivers, place, None, stream, Spoken::Syslog));
             },
         )
         .await;
@@ -91,10 +71,12 @@ pub(super) fn spawn_unix(receivers: Receivers, listener: StdUnixListener, tasks:
 /// Accepts until the stop, and then what waits in the backlog: the kernel has acknowledged its octets. Not where the backlog
 /// outlives this process: the next one serves those longer than the moment that is left here.
 async fn accept_all<C>(
-    receivers: &Receivers,
+    current: &Current,
     mut poll_accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<C>>,
     mut take: impl FnMut(C),
 ) {
+    // Whatever changes, when to end does not.
+    let receivers = current.now().clone();
     let mut stop = receivers.stop.clone();
     let mut stopping = pin!(stop.ordered());
     let deadline = loop {
@@ -105,7 +87,7 @@ async fn accept_all<C>(
         };
         match accepted {
             Ok(connection) => take(connection),
-            Err(error) => failed(receivers, &error).await,
+            Err(error) => failed(&receivers, &error).await,
         }
     };
     if receivers.inherited {

@@ -279,6 +279,7 @@ impl Resolver<'_> {
     /// A key file's content, without blanks around.
     fn key_of(&mut self, file: &FilePath, path: &Path) -> Option<String> {
         use crate::config::leaf::{Leaf, SecretText};
+        self.mistakes.depends_on(file);
         let content = match std::fs::read_to_string(file) {
             Ok(content) => zeroize::Zeroizing::new(content),
             Err(error) => {
