@@ -41,7 +41,7 @@ fn sink(collector: &Collector) -> String {
 /// A route of this name and template, for a program or for all.
 fn route(name: &str, program: &str, template: &str) -> String {
     let program = if program.is_empty() { String::new() } else { format!("program: '{program}', ") };
-    format!("  - {{name: {name}, {program}template: '{template}', output: sink}}\n")
+    format!("  - {{name: {name}, {program}template: '<1>{template}\\n', output: sink}}\n")
 }
 
 /// Puts another configuration in the place of a relay's, as editors do: written beside it, and renamed.
@@ -72,6 +72,13 @@ fn refused(relay: &Relay, configuration: &str) -> String {
 /// A message of a program.
 fn line(program: &str, text: &str) -> Vec<u8> {
     format!("<13>Nov 22 10:00:00 gate {program}: {text}\n").into_bytes()
+}
+
+/// What the templates here print between `<1>` and LF, once there are so many frames.
+#[track_caller]
+fn frames(collector: &Collector, count: usize) -> Vec<String> {
+    let text = |frame: &String| frame.trim_start_matches("<1>").trim_end().to_owned();
+    collector.wait_for(count).iter().map(text).collect()
 }
 
 fn forebay(arguments: &[&str]) -> Output {
@@ -106,14 +113,14 @@ fn a_template_changes_between_two_messages_of_one_connection_and_no_connection_n
     let mut relay = Relay::start(&of("first%msg%"));
     let mut sender = connect(relay.address("lan", "tcp"));
     sender.write_all(&line("app", "one")).unwrap();
-    collector.wait_for(1);
+    frames(&collector, 1);
     let words = reload(&relay, &of("second%msg%"));
     assert_eq!(words, "configuration 2 runs\nroute all changed: template\n");
     sender.write_all(&line("app", "two")).unwrap();
-    assert_eq!(collector.wait_for(2), ["first one", "second two"]);
+    assert_eq!(frames(&collector, 2), ["first one", "second two"]);
     assert_eq!(reload(&relay, &of("second%msg%")), "configuration 3 runs\nnothing has changed\n");
     sender.write_all(&line("app", "three")).unwrap();
-    collector.wait_for(3);
+    frames(&collector, 3);
     let status = relay.status();
     assert_eq!((count(status.output("sink"), "connects"), collector.look(|seen| seen.accepted)), (1, 1));
     assert_eq!(count(status.input("lan"), "connections"), 1);
@@ -134,7 +141,7 @@ fn a_key_changes_without_a_new_connection_and_is_shown_nowhere() {
     let mut relay = Relay::start(&of);
     let mut sender = connect(relay.address("lan", "tcp"));
     sender.write_all(&line("app", "one")).unwrap();
-    collector.wait_for(1);
+    frames(&collector, 1);
     std::fs::write(key.path(), "secondkey2222222\n").unwrap();
     assert_eq!(reload(&relay, &of), "configuration 2 runs\nroute all changed: intake key\n");
     sender.write_all(&line("app", "two")).unwrap();
@@ -186,7 +193,7 @@ fn a_bad_configuration_is_reported_whole_and_the_old_one_goes_on() {
     assert!(report.contains("routes[0].template"), "{report}");
     assert_eq!(report.lines().count(), 2, "{report}");
     sender.write_all(&line("app", "one")).unwrap();
-    assert_eq!(collector.wait_for(1), ["old one"]);
+    assert_eq!(frames(&collector, 1), ["old one"]);
     let now = configuration(&relay);
     assert_eq!((now["last_reload"].as_str(), now["generation"].as_u64()), (Some("refused"), Some(1)));
     let told: Vec<&str> = now["report"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
@@ -212,7 +219,7 @@ fn what_only_a_restart_can_change_is_refused_with_its_place_and_nothing_is_appli
     let spool = format!("spool: {{dir: {}}}\n", relay.directory().join("spool").display());
     let report = refused(&relay, &format!("{}{others}{routes}log: {{format: text}}\n{spool}", sink(&collector)));
     let says = "changed, which takes a restart: nothing of the new configuration is applied";
-    for place in ["forebay.yaml:4:63: inputs.lan.receive_buffer", "forebay.yaml:8:8: spool"] {
+    for place in ["forebay.yaml:4:61: inputs.lan.receive_buffer", "forebay.yaml:8:8: spool"] {
         assert!(report.contains(&format!("{place}: {says}")), "no {place} in {report}");
     }
     assert_eq!(relay.status().0["inputs"].as_array().unwrap().len(), 1);
@@ -227,27 +234,27 @@ fn a_new_route_takes_its_messages_and_one_that_left_takes_none() {
     let mut relay = Relay::start(&format!("{head}{all}"));
     let mut sender = connect(relay.address("lan", "tcp"));
     sender.write_all(&line("web", "one")).unwrap();
-    collector.wait_for(1);
+    frames(&collector, 1);
     let words = reload(&relay, &format!("{head}{}{all}", route("web", "web", "web%msg%")));
     assert_eq!(words, "configuration 2 runs\nroute web added\n");
     sender.write_all(&[line("web", "two"), line("app", "three")].concat()).unwrap();
-    let mut frames = collector.wait_for(3);
-    frames[1..].sort();
-    assert_eq!(frames, ["all one", "all three", "web two"]);
+    let mut texts = frames(&collector, 3);
+    texts[1..].sort();
+    assert_eq!(texts, ["all one", "all three", "web two"]);
     let words = reload(&relay, &format!("{head}{all}"));
     assert_eq!(
         words,
         "configuration 3 runs\nroute web removed: it takes nothing more, what waits in it still goes out\n"
     );
     sender.write_all(&line("web", "four")).unwrap();
-    assert_eq!(collector.wait_for(4)[3], "all four");
+    assert_eq!(frames(&collector, 4)[3], "all four");
     let status = relay.status();
     assert_eq!((&status.route("web")["retired"], &status.route("all")["retired"]), (&true.into(), &false.into()));
     assert_eq!((count(status.route("web"), "routed"), count(status.route("all"), "routed")), (1, 3));
     // It comes back to its own counters.
     reload(&relay, &format!("{head}{}{all}", route("web", "web", "back%msg%")));
     sender.write_all(&line("web", "five")).unwrap();
-    assert_eq!(collector.wait_for(5)[4], "back five");
+    assert_eq!(frames(&collector, 5)[4], "back five");
     assert_eq!(count(relay.status().route("web"), "routed"), 2);
     assert_eq!(collector.look(|seen| seen.accepted), 1);
     finish(sender);
@@ -262,7 +269,7 @@ fn what_waits_in_a_route_that_left_is_reported_and_goes_out_when_the_collector_c
         "outputs: {{old: {{to: 'tcp://{}'}}, sink: {{to: 'tcp://{}'}}}}\n{INPUT}routes:\n",
         collector.address, other.address
     );
-    let to_old = "  - {name: web, program: web, template: 'web%msg%', output: old}\n";
+    let to_old = "  - {name: web, program: web, template: '<1>web%msg%\\n', output: old}\n";
     let all = route("all", "", "all%msg%");
     let mut relay = Relay::start(&format!("{both}{to_old}{all}"));
     let mut sender = connect(relay.address("lan", "tcp"));
@@ -273,12 +280,12 @@ fn what_waits_in_a_route_that_left_is_reported_and_goes_out_when_the_collector_c
     // The route leaves, and its output with it.
     reload(&relay, &format!("{}{INPUT}routes:\n{all}", sink(&other)));
     sender.write_all(&line("web", "3")).unwrap();
-    assert_eq!(other.wait_for(1), ["all 3"]);
+    assert_eq!(frames(&other, 1), ["all 3"]);
     let status = relay.status();
     assert_eq!((count(status.route("web"), "waiting"), &status.output("old")["retired"]), (3, &true.into()));
     assert_eq!(relay.metric("forebay_route_waiting_messages", "route=\"web\""), 3);
     collector.restart();
-    assert_eq!(collector.wait_for(3), ["web 0", "web 1", "web 2"]);
+    assert_eq!(frames(&collector, 3), ["web 0", "web 1", "web 2"]);
     let status = relay.status_when("it to be empty, and its connection closed", |status| {
         count(status.route("web"), "released") == 3 && count(status.output("old"), "connections") == 0
     });
@@ -286,7 +293,7 @@ fn what_waits_in_a_route_that_left_is_reported_and_goes_out_when_the_collector_c
     // And both can come back.
     reload(&relay, &format!("{both}{to_old}{all}"));
     sender.write_all(&line("web", "4")).unwrap();
-    assert_eq!(collector.wait_for(4)[3], "web 4");
+    assert_eq!(frames(&collector, 4)[3], "web 4");
     finish(sender);
     relay.stop_clean();
 }
@@ -298,7 +305,7 @@ fn what_waits_for_an_output_goes_with_its_route_to_another() {
     let of = |output: &str| {
         format!(
             "outputs: {{away: {{to: 'tcp://{}'}}, here: {{to: 'tcp://{}'}}}}\n{INPUT}\
-             routes: [{{name: all, template: '%msg%', output: {output}}}]\n",
+             routes: [{{name: all, template: '<1>%msg%\\n', output: {output}}}]\n",
             away.address, here.address
         )
     };
@@ -306,7 +313,7 @@ fn what_waits_for_an_output_goes_with_its_route_to_another() {
     send_tcp(relay.address("lan", "tcp"), &[line("a", "0"), line("a", "1")].concat());
     relay.status_when("them to wait", |status| count(status.route("all"), "waiting") == 2);
     assert_eq!(reload(&relay, &of("here")), "configuration 2 runs\nroute all changed: output\n");
-    assert_eq!(here.wait_for(2), [" 0", " 1"]);
+    assert_eq!(frames(&here, 2), [" 0", " 1"]);
     relay.stop_clean();
 }
 
@@ -316,7 +323,7 @@ fn an_output_that_changes_goes_on_elsewhere_and_others_keep_their_connections() 
     let of = |address: SocketAddr| {
         format!(
             "outputs: {{moves: {{to: 'tcp://{address}'}}, sink: {{to: 'tcp://{}'}}}}\n{INPUT}routes:\n  \
-             - {{name: m, program: m, template: '%msg%', output: moves}}\n{}",
+             - {{name: m, program: m, template: '<1>%msg%\\n', output: moves}}\n{}",
             other.address,
             route("s", "", "%msg%")
         )
@@ -324,12 +331,13 @@ fn an_output_that_changes_goes_on_elsewhere_and_others_keep_their_connections() 
     let mut relay = Relay::start(&of(first.address));
     let mut sender = connect(relay.address("lan", "tcp"));
     sender.write_all(&[line("m", "1"), line("s", "1")].concat()).unwrap();
-    (first.wait_for(1), other.wait_for(1));
+    frames(&first, 1);
+    frames(&other, 1);
     let words = reload(&relay, &of(second.address));
     assert_eq!(words, "configuration 2 runs\noutput moves changed: its connections are made anew\n");
     sender.write_all(&[line("m", "2"), line("s", "2")].concat()).unwrap();
-    assert_eq!(second.wait_for(1), [" 2"]);
-    other.wait_for(2);
+    assert_eq!(frames(&second, 1), [" 2"]);
+    frames(&other, 2);
     // In order, so that nothing is sent again.
     eventually("the old connection to be closed", || match first.look(|seen| seen.closed_in_order) {
         1 => Ok(()),
@@ -353,30 +361,30 @@ fn a_listener_comes_and_goes_while_a_connection_on_another_goes_on() {
     let mut relay = Relay::start(&one);
     let mut sender = connect(relay.address("lan", "tcp"));
     sender.write_all(&line("a", "0")).unwrap();
-    collector.wait_for(1);
+    frames(&collector, 1);
     let words = reload(&relay, &two);
     assert!(words.contains("input new added") && words.contains("listens on udp://"), "{words}");
     let (tcp, udp) = (relay.address("new", "tcp"), relay.address("new", "udp"));
     let mut leaving = connect(tcp);
     leaving.write_all(&line("a", "1")).unwrap();
-    collector.wait_for(2);
+    frames(&collector, 2);
     send_udp(udp, &["<13>Nov 22 10:00:00 gate a: 2"]);
     sender.write_all(&line("a", "3")).unwrap();
-    let mut frames = collector.wait_for(4);
-    frames.sort();
-    assert_eq!(frames, ["lan 0", "lan 3", "new 1", "new 2"]);
+    let mut texts = frames(&collector, 4);
+    texts.sort();
+    assert_eq!(texts, ["lan 0", "lan 3", "new 1", "new 2"]);
     // What has arrived is taken, then the connection is closed.
     leaving.write_all(&line("a", "4")).unwrap();
     let words = reload(&relay, &one);
     assert!(words.contains("input new removed") && words.contains("listens no more on tcp://"), "{words}");
     assert_closed(leaving);
-    assert_eq!(collector.wait_for(5)[4], "new 4");
+    assert_eq!(frames(&collector, 5)[4], "new 4");
     eventually("nobody to listen there", || match TcpStream::connect(tcp) {
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Ok(()),
         other => Err(format!("{other:?}")),
     });
     sender.write_all(&line("a", "5")).unwrap();
-    assert_eq!(collector.wait_for(6)[5], "lan 5");
+    assert_eq!(frames(&collector, 6)[5], "lan 5");
     let status = relay.status();
     assert_eq!((count(status.input("new"), "received"), &status.input("new")["retired"]), (3, &true.into()));
     status.assert_balanced();
@@ -396,7 +404,7 @@ fn an_address_that_cannot_be_bound_refuses_all_of_it() {
     let report = refused(&relay, &of(&format!("['tcp://127.0.0.1:0', 'tcp://{address}']"), "new%msg%"));
     assert!(report.starts_with(&format!("inputs.lan: cannot listen on tcp://{address}: ")), "{report}");
     send_tcp(relay.address("lan", "tcp"), &line("a", "1"));
-    assert_eq!(collector.wait_for(1), ["old 1"]);
+    assert_eq!(frames(&collector, 1), ["old 1"]);
     relay.stop_clean();
 }
 
@@ -414,16 +422,16 @@ fn settings_of_an_input_hold_for_new_connections() {
     let lan = relay.address("lan", "tcp");
     let mut before = connect(lan);
     before.write_all(&line("a", "0")).unwrap();
-    collector.wait_for(1);
+    frames(&collector, 1);
     reload(&relay, &of(", allow: 192.0.2.0/24"));
     assert_closed(connect(lan));
     before.write_all(&line("a", "1")).unwrap();
-    collector.wait_for(2);
+    frames(&collector, 2);
     reload(&relay, &of(", max_connections: 1"));
     assert_closed(connect(lan));
     reload(&relay, &of(", max_connections: 2"));
     send_tcp(lan, &line("a", "2"));
-    collector.wait_for(3);
+    frames(&collector, 3);
     finish(before);
     relay.stop_clean();
 }
@@ -436,15 +444,15 @@ fn a_plain_port_becomes_one_with_tls_and_keeps_its_socket() {
     let mut relay = Relay::start(&format!("inputs: {{lan: {{listen: 'tcp://{free}'}}}}\n{rest}"));
     let mut plain = connect(free);
     plain.write_all(&line("a", "0")).unwrap();
-    collector.wait_for(1);
-    let tls = certificates.input_tls();
+    frames(&collector, 1);
+    let tls = format!("tls: {{{}}}", certificates.input_tls());
     reload(&relay, &format!("inputs: {{lan: {{listen: 'tls://{free}', {tls}}}}}\n{rest}"));
     let mut sender = connect_tls(free, certificates.client_config(None)).unwrap();
     sender.write_all(&line("a", "1")).unwrap();
     plain.write_all(&line("a", "2")).unwrap();
-    let mut frames = collector.wait_for(3);
-    frames.sort();
-    assert_eq!(frames, [" 0", " 1", " 2"]);
+    let mut texts = frames(&collector, 3);
+    texts.sort();
+    assert_eq!(texts, [" 0", " 1", " 2"]);
     assert_eq!(relay.status().input("lan")["listening"][0], format!("tls://{free}"));
     finish_tls(sender);
     finish(plain);
@@ -469,10 +477,10 @@ fn another_certificate_is_presented_to_the_next_who_connects() {
     let nowhere = "tls: {cert: /nonexistent/cert.pem, key: /nonexistent/key.pem}";
     let report = refused(&relay, &tls(nowhere));
     assert!(report.contains("inputs.lan.tls"), "{report}");
-    assert_eq!(reload(&relay, &tls(&certificates.input_tls())).lines().count(), 2);
+    assert_eq!(reload(&relay, &tls(&format!("tls: {{{}}}", certificates.input_tls()))).lines().count(), 2);
     let mut sender = connect_tls(lan, certificates.client_config(None)).unwrap();
     sender.write_all(&line("a", "1")).unwrap();
-    assert_eq!(collector.wait_for(1), [" 1"]);
+    assert_eq!(frames(&collector, 1), [" 1"]);
     finish_tls(sender);
     relay.stop_clean();
 }
@@ -487,7 +495,7 @@ fn the_logs_level_changes() {
     let words = reload(&relay, &of("debug"));
     assert_eq!(words, "configuration 2 runs\nlog.level is debug\n");
     send_tcp(relay.address("lan", "tcp"), &line("a", "1"));
-    collector.wait_for(1);
+    frames(&collector, 1);
     relay.wait_for_log("connected");
     relay.stop_clean();
     assert!(relay.log_lines().iter().any(|line| line["level"] == "DEBUG"));
@@ -503,7 +511,7 @@ fn a_changed_file_is_read_again_where_the_configuration_says_so() {
     rewrite(&relay, &of(true, "new%msg%"));
     applied(&relay, 1);
     send_tcp(relay.address("lan", "tcp"), &line("a", "1"));
-    assert_eq!(collector.wait_for(1), ["new 1"]);
+    assert_eq!(frames(&collector, 1), ["new 1"]);
     rewrite(&relay, "nonsense: true\n");
     relay.wait_for_log("the new configuration is refused");
     rewrite(&relay, &of(false, "last%msg%"));
@@ -600,8 +608,8 @@ fn a_route_that_left_keeps_its_backlog_on_the_disk_until_it_is_dropped_also_afte
         collector.address,
         folder.path().join("spool").display()
     );
-    let web = "  - {name: web, program: web, template: 'web%msg%', output: away}\n";
-    let old = "  - {name: old, program: old, template: 'old%msg%', output: away}\n";
+    let web = "  - {name: web, program: web, template: '<1>web%msg%\\n', output: away}\n";
+    let old = "  - {name: old, program: old, template: '<1>old%msg%\\n', output: away}\n";
     let all = route("all", "", "%msg%");
     let mut relay = Relay::start(&format!("{head}{web}{old}{all}"));
     let lan = relay.address("lan", "tcp");
@@ -611,7 +619,7 @@ fn a_route_that_left_keeps_its_backlog_on_the_disk_until_it_is_dropped_also_afte
     });
     reload(&relay, &format!("{head}{all}"));
     send_tcp(lan, &line("web", "3"));
-    assert_eq!(collector.wait_for(1), [" 3"]);
+    assert_eq!(frames(&collector, 1), [" 3"]);
     let status = relay.status();
     assert_eq!((count(status.route("web"), "spooled"), &status.route("web")["retired"]), (2, &true.into()));
     let config = relay.directory().join("forebay.yaml");
@@ -630,7 +638,7 @@ fn a_route_that_left_keeps_its_backlog_on_the_disk_until_it_is_dropped_also_afte
     away.restart();
     reload(&relay, &format!("{head}{web}{all}"));
     send_tcp(relay.address("lan", "tcp"), &line("web", "4"));
-    assert_eq!(away.wait_for(3), ["web 0", "web 1", "web 4"]);
+    assert_eq!(frames(&away, 3), ["web 0", "web 1", "web 4"]);
     let status = relay.status_when("all of it to be counted", Status::is_balanced);
     assert_eq!(count(status.route("web"), "recovered"), 2);
     relay.status_when("no orphans", |status| orphans(status).as_array().unwrap().is_empty());

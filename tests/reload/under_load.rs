@@ -28,10 +28,10 @@ fn configuration(turn: usize, one: &Collector, other: &Collector) -> String {
     let mut routes = "routes:\n".to_owned();
     if turn % 4 < 2 {
         outputs.push_str(&format!("  more: {{to: 'tcp://{other}'}}\n"));
-        routes.push_str("  - {name: even, program: p0, template: '%msg%', output: more}\n");
+        routes.push_str("  - {name: even, program: p0, template: '<1>%msg%\\n', output: more}\n");
     }
     if turn % 3 == 0 {
-        routes.push_str("  - {name: third, program: [p1, p2], template: 'third%msg%', output: sink}\n");
+        routes.push_str("  - {name: third, program: [p1, p2], template: '<1>third%msg%\\n', output: sink}\n");
     }
     routes.push_str(&format!("  - {{name: all, intake_key: keyofturn{:07}, output: sink}}\n", turn));
     let idle = if turn % 2 == 0 { "" } else { ", idle_timeout: 10m" };
