@@ -11,6 +11,7 @@ mod admin;
 mod base64;
 mod check;
 mod demo;
+mod end;
 mod explain;
 mod health;
 mod import;
@@ -55,8 +56,9 @@ enum Command {
     Run(Run),
     /// Checks a configuration and says what would happen, without opening a socket. Exits with 78 on mistakes.
     ///
-    /// With --connect every output's way out is tried as well, step by step, and no message is sent; with --send-test
-    /// one message is. Both exit with 1 where something does not work.
+    /// With --host this machine is looked at: buffers, limits, clock, disk. With --connect every output's way out is
+    /// tried as well, step by step, and no message is sent; with --send-test one message is. Each exits with 1 where something
+    /// does not work.
     Check(check::Check),
     /// Shows the whole of it on this machine: a relay, a TLS collector in Sekoia's place, a stream of messages.
     ///

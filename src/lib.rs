@@ -5,6 +5,7 @@ pub mod batch;
 pub mod cli;
 pub mod config;
 pub mod forward;
+pub mod host;
 pub mod lane;
 pub mod metrics;
 pub mod names;

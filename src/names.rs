@@ -154,9 +154,15 @@ impl Names {
     /// `path` is where last good addresses are kept.
     fn run(known: Arc<Known>, means: Means, path: Option<PathBuf>) -> io::Result<Self> {
         let (requests, questions) = mpsc::channel(REQUESTS_MAX);
-        let (shared, start) = (Arc::clone(&known), move |known| desk::run(questions, known, means, path));
-        thread::Builder::new().name("names".into()).spawn(move || start(shared))?;
+        let shared = Arc::clone(&known);
+        let run = move || desk::run(questions, &shared, &means, path.as_deref());
+        thread::Builder::new().name("names".into()).spawn(run)?;
         Ok(Self { requests, known })
+    }
+
+    /// How often the resolver has begun anew because of a bug. Each time the questions of the moment failed.
+    pub fn restarts(&self) -> u64 {
+        self.known.restarts()
     }
 
     /// Addresses to connect to; when there is no answer within the limit, or none that helps, the last good ones and
@@ -223,9 +229,10 @@ impl Names {
         let asked = async {
             let (answer, reply) = oneshot::channel();
             let request = Request { host: host.to_owned(), is_doubted, answer };
-            let ended = |()| LookupError::Failed("the resolver has ended".into());
-            self.requests.send(request).await.map_err(|_| ended(()))?;
-            reply.await.map_err(|_| ended(()))?
+            // It begins anew, and whoever has asked asks again: connects are tried for ever.
+            let failed = || LookupError::Failed("the resolver has failed".into());
+            self.requests.send(request).await.map_err(|_| failed())?;
+            reply.await.map_err(|_| failed())?
         };
         timeout(limit, asked).await.unwrap_or(Err(LookupError::Late(limit)))
     }

@@ -18,7 +18,7 @@ use crate::stop::Stop;
 use crate::sys::DatagramBatch;
 use crate::tls;
 
-pub use bind::{BindError, Bound, Socket, bind_all, bind_more};
+pub use bind::{BACKLOG, BindError, Bound, DATAGRAM_BUFFER_BYTES, Socket, bind_all, bind_more};
 pub use gate::{Gate, is_allowed};
 pub use impstats::Impstats;
 pub use inherit::{Claims, claim};

@@ -313,11 +313,7 @@ pub fn monotonic_us() -> u64 {
 /// Raises the limit of open files to the hard limit, so that thousands of connections need no `ulimit`. Returns the
 /// limit in force.
 pub fn raise_open_files() -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: getrlimit writes one rlimit.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let mut limit = open_files()?;
     let before = limit.rlim_cur;
     limit.rlim_cur = limit.rlim_max;
     // SAFETY: setrlimit reads one rlimit.
@@ -381,6 +377,58 @@ pub fn disk_free(path: &Path) -> io::Result<u64> {
         return Err(io::Error::last_os_error());
     }
     Ok((stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64))
+}
+
+/// What the kernel knows of the clock's quality: adjtimex(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockState {
+    /// Something (chrony, ntpd, systemd-timesyncd, the hypervisor) keeps it in step.
+    pub is_synchronised: bool,
+    /// By how many microseconds it may be wrong at most.
+    pub error_max_us: u64,
+}
+
+/// How well the clock is kept. Changes nothing.
+///
+/// # Errors
+/// What the kernel says; some sandboxes forbid the call.
+pub fn clock_state() -> io::Result<ClockState> {
+    // SAFETY: timex is plain data for which all zeroes is a valid value: no mode, nothing to change.
+    let mut state = unsafe { mem::zeroed::<libc::timex>() };
+    // SAFETY: reads and writes one timex.
+    if unsafe { libc::adjtimex(&raw mut state) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(ClockState {
+        is_synchronised: state.status & libc::STA_UNSYNC == 0,
+        error_max_us: u64::try_from(state.maxerror).unwrap_or(u64::MAX),
+    })
+}
+
+/// The hard limit of open files, which [`raise_open_files`] goes up to.
+///
+/// # Errors
+/// What the kernel says; it has no reason to.
+pub fn open_files_max() -> io::Result<u64> {
+    Ok(open_files()?.rlim_max)
+}
+
+fn open_files() -> io::Result<libc::rlimit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: getrlimit writes one rlimit.
+    let done = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    if done != 0 { Err(io::Error::last_os_error()) } else { Ok(limit) }
+}
+
+/// Whether this process may write to what is at `path`: `faccessat(2)` with its effective user.
+///
+/// # Errors
+/// Why not.
+pub fn may_write(path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: reads a string that ends with NUL.
+    let done = unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::W_OK, libc::AT_EACCESS) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod message;
 pub mod oddity;
 pub mod parse;
 pub mod pri;
+pub mod property;
 pub mod timestamp;
 
 pub use frame::{Decoder, Frame, Framing};
@@ -14,4 +15,5 @@ pub use message::{Fields, Message, Protocol, Span};
 pub use oddity::{Oddity, oddities};
 pub use parse::{escapes, parse, sanitize};
 pub use pri::{Facility, Pri, Severity};
+pub use property::Property;
 pub use timestamp::{Clock, Timestamp};

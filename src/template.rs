@@ -7,7 +7,7 @@ use std::hash::{Hash, Hasher};
 
 use jiff::tz::TimeZone;
 
-use crate::syslog::{Clock, Message};
+use crate::syslog::{Clock, Message, Property};
 
 mod compile;
 mod date;
@@ -23,7 +23,6 @@ mod tests;
 
 use date::{DateFormat, ZoneCache};
 pub use mask::masked;
-use property::Property;
 use shape::Shape;
 use stage::Stage;
 

@@ -13,7 +13,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use forebay::config::{self, Config, Source};
@@ -21,58 +20,10 @@ use forebay::metrics::{self, Kind};
 use forebay::relay::Relay;
 use regex::Regex;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+#[path = "support/documents.rs"]
+mod documents;
 
-fn read(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// Every Markdown file of the repository.
-fn documents() -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![root().to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-            if path.is_dir() && !name.starts_with('.') && name != "target" {
-                folders.push(path);
-            } else if name.ends_with(".md") {
-                found.push(path);
-            }
-        }
-    }
-    assert!(found.len() >= 6, "looked at {found:?} only");
-    found.sort();
-    found
-}
-
-/// A fenced block.
-struct Block {
-    language: String,
-    /// Line of its opening fence, from 1.
-    line: usize,
-    text: String,
-}
-
-/// A document's fenced blocks, and the text without them.
-fn blocks(text: &str) -> (Vec<Block>, String) {
-    let (mut blocks, mut prose, mut open) = (Vec::new(), String::new(), None);
-    for (index, line) in text.lines().enumerate() {
-        match (line.trim_start().strip_prefix("```"), &mut open) {
-            (Some(language), None) => {
-                open = Some(Block { language: language.trim().to_owned(), line: index + 1, text: String::new() });
-            }
-            (Some(_), Some(_)) => blocks.extend(open.take()),
-            (None, Some(block)) => block.text.extend([line, "\n"]),
-            (None, None) => prose.extend([line, "\n"]),
-        }
-    }
-    assert!(open.is_none(), "a block is not closed");
-    (blocks, prose)
-}
+use documents::{blocks, documents, read, root};
 
 fn load(name: &str, text: &str) -> Config {
     let source = Source::Text { name: name.to_owned(), text: text.to_owned() };

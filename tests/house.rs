@@ -68,10 +68,11 @@ const BORDERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("probe", &["config", "forward", "names", "relay", "road", "route", "syslog", "template", "time", "tls"]),
+    ("host", &["config", "receive", "sys", "time"]),
     (
         "cli",
         &[
-            "admin", "batch", "config", "forward", "metrics", "pipeline", "probe", "receive", "relay", "route",
+            "admin", "batch", "config", "forward", "host", "metrics", "pipeline", "probe", "receive", "relay", "route",
             "spool", "sys", "syslog", "systemd", "template", "tls",
         ],
     ),

@@ -45,6 +45,7 @@ pub(super) fn render(admin: &Admin) -> String {
         "unmatched_programs": unmatched,
         "left_out": admin.left_out,
         "configuration": configuration_status(admin),
+        "resolver_restarts": admin.common.names.restarts(),
     });
     format!("{status:#}\n")
 }

@@ -17,9 +17,9 @@ use jiff::Timestamp;
 
 use crate::config::{self, Config, Loaded, Source};
 
+use super::end::End;
 use super::paint::Paint;
-use super::run::EXIT_RUNTIME;
-use super::{Configuration, EXIT_USAGE, base64, say, show, times};
+use super::{Configuration, base64, say, show, times};
 
 use cut::Cut;
 use reading::Explainer;
@@ -114,43 +114,11 @@ fn peer(text: &str) -> Result<Peer, String> {
     text.parse().map(Peer::Address).map_err(|_| "expected an address such as 10.1.0.7, or unix".to_owned())
 }
 
-/// Why nothing is explained.
-enum End {
-    Usage(String),
-    Config(ExitCode),
-    Wrong(anyhow::Error),
-    /// Whoever reads what we write has seen enough.
-    Closed,
-}
-
-impl From<anyhow::Error> for End {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Wrong(error)
-    }
-}
-
-impl From<std::io::Error> for End {
-    fn from(error: std::io::Error) -> Self {
-        match error.kind() {
-            std::io::ErrorKind::BrokenPipe => Self::Closed,
-            _ => Self::Wrong(anyhow::Error::new(error).context("cannot write")),
-        }
-    }
-}
-
 /// Explains what the options name.
 pub(super) fn explain(options: &Explain) -> ExitCode {
     match run(options) {
-        Ok(()) | Err(End::Closed) => ExitCode::SUCCESS,
-        Err(End::Usage(mistake)) => {
-            say(&format!("{mistake}\n"));
-            ExitCode::from(EXIT_USAGE)
-        }
-        Err(End::Config(code)) => code,
-        Err(End::Wrong(error)) => {
-            say(&format!("{error:#}\n"));
-            ExitCode::from(EXIT_RUNTIME)
-        }
+        Ok(()) => ExitCode::SUCCESS,
+        Err(end) => end.told(),
     }
 }
 

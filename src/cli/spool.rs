@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Configuration, EXIT_CONFIG, EXIT_USAGE, base64, print, progress, run::EXIT_RUNTIME, say, show};
+use super::end::End;
+use super::{Configuration, EXIT_CONFIG, base64, print, progress, run::EXIT_RUNTIME, say, show};
 
 mod blocks;
 mod change;
@@ -221,35 +222,6 @@ enum Framing {
     Lf,
 }
 
-/// Why a command ends early.
-#[derive(Debug)]
-enum End {
-    /// Something is wrong that is said to the operator.
-    Wrong(anyhow::Error),
-    /// The command line is.
-    Usage(String),
-    /// The configuration is; it has been reported.
-    Config(ExitCode),
-    /// Whoever reads what we write has seen enough.
-    Closed,
-}
-
-impl From<anyhow::Error> for End {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Wrong(error)
-    }
-}
-
-/// Of what is written to standard output or a file: all else says more than the bare error.
-impl From<std::io::Error> for End {
-    fn from(error: std::io::Error) -> Self {
-        match error.kind() {
-            std::io::ErrorKind::BrokenPipe => Self::Closed,
-            _ => Self::Wrong(anyhow::Error::new(error).context("cannot write")),
-        }
-    }
-}
-
 /// Runs one of the commands.
 pub(super) fn spool(command: &Spool) -> ExitCode {
     let ended = match command {
@@ -262,17 +234,5 @@ pub(super) fn spool(command: &Spool) -> ExitCode {
         Spool::Drop(options) => change::drop(options),
         Spool::Import(options) => import::import(options),
     };
-    match ended {
-        Ok(code) => code,
-        Err(End::Wrong(error)) => {
-            say(&format!("{error:#}\n"));
-            ExitCode::from(EXIT_RUNTIME)
-        }
-        Err(End::Usage(mistake)) => {
-            say(&format!("{mistake}\n"));
-            ExitCode::from(EXIT_USAGE)
-        }
-        Err(End::Config(code)) => code,
-        Err(End::Closed) => ExitCode::SUCCESS,
-    }
+    ended.unwrap_or_else(End::told)
 }

@@ -2,9 +2,12 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::thread;
 
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::client::{Answer, AskError, encode};
 use crate::admin::missed_in_words;
@@ -97,8 +100,40 @@ impl From<io::Error> for End {
     }
 }
 
+/// Has Ctrl-C (and SIGTERM) end the process with 0, between two whole lines; a second one ends it wherever it is.
+fn end_on_interrupt() -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let (mut interrupt, mut terminate) = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    let wait = move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            // Whoever writes has the lock, and gives it back behind a line; it may never where nobody reads.
+            thread::spawn(|| {
+                let _written = io::stdout().lock();
+                std::process::exit(0);
+            });
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            std::process::exit(i32::from(EXIT_RUNTIME))
+        })
+    };
+    thread::Builder::new().name("signals".into()).spawn(wait).map(drop)
+}
+
 /// Shows until it ends.
 pub(super) fn tap(options: &Tap) -> ExitCode {
+    if let Err(error) = end_on_interrupt() {
+        say(&format!("cannot wait for Ctrl-C: {error}\n"));
+        return ExitCode::from(EXIT_RUNTIME);
+    }
     let client = match options.which.client() {
         Ok(client) => client,
         Err(code) => return code,

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::limits;
+
 /// Octets of each unit; the larger ones first, because what is shown uses the largest that fits.
 const SIZES: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
@@ -68,6 +70,17 @@ pub fn show_size(octets: u64) -> String {
         }
     }
     octets.to_string()
+}
+
+/// About so many octets, for people: one decimal.
+pub fn about_size(octets: u64) -> String {
+    let (unit, name) = match octets {
+        limits::GIB.. => (limits::GIB, "GiB"),
+        limits::MIB.. => (limits::MIB, "MiB"),
+        limits::KIB.. => (limits::KIB, "KiB"),
+        _ => return format!("{octets} B"),
+    };
+    format!("{:.1} {name}", octets as f64 / unit as f64)
 }
 
 /// A duration as a reader would write it: the largest unit that divides it.

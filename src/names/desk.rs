@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,32 +17,31 @@ use super::known::Known;
 use super::query::{Asker, LIBRARY_MAX, Means};
 use super::{FAILURE_TTL, Found, LookupError, NAMES_MAX, Reply, Request, YOUNG, file};
 
-/// Runs until the last handle is gone.
-pub(super) fn run(questions: mpsc::Receiver<Request>, known: Arc<Known>, means: Means, path: Option<PathBuf>) {
-    // Blocking threads: the C library's calls, and one to write the file.
-    let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(LIBRARY_MAX + 1).build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            error!("names cannot be resolved: {error}");
+/// Runs until the last handle is gone. A panic costs the answers and the questions of the moment, and no more: the desk is set
+/// up again, with what is known.
+pub(super) fn run(mut questions: mpsc::Receiver<Request>, known: &Arc<Known>, means: &Means, path: Option<&Path>) {
+    loop {
+        // Blocking threads: the C library's calls, and one to write the file.
+        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(LIBRARY_MAX + 1).build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                error!("names cannot be resolved: {error}");
+                return;
+            }
+        };
+        let desk = Desk::new(known, means, path);
+        // What a panic leaves half done is thrown away with the desk; what is known is whole at any time.
+        let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(desk.serve(&mut questions))));
+        // Neither the C library nor a disk that hangs must hold up the stop, or the next desk.
+        runtime.shutdown_background();
+        if ended.is_ok() {
             return;
         }
-    };
-    let desk = Desk {
-        asker: Asker::new(means),
-        known,
-        path,
-        waiting: HashMap::new(),
-        answers: HashMap::new(),
-        serial: 0,
-        asked: JoinSet::new(),
-        writing: JoinSet::new(),
-        is_unwritten: false,
-        has_failed: false,
-    };
-    runtime.block_on(desk.serve(questions));
-    // Neither the C library nor a disk that hangs must hold the stop up.
-    runtime.shutdown_background();
+        // One question at least was taken: this goes no faster than names are asked for.
+        let restarts = known.restarted();
+        error!(restarts, "the resolver has failed, which is a bug, and begins anew: names are asked for again");
+    }
 }
 
 /// A question that has ended.
@@ -73,7 +73,24 @@ struct Desk {
 }
 
 impl Desk {
-    async fn serve(mut self, mut questions: mpsc::Receiver<Request>) {
+    fn new(known: &Arc<Known>, means: &Means, path: Option<&Path>) -> Self {
+        Self {
+            asker: Asker::new(means.clone()),
+            known: Arc::clone(known),
+            path: path.map(Path::to_owned),
+            waiting: HashMap::new(),
+            answers: HashMap::new(),
+            // No answer has the serial of one from before.
+            serial: known.restarts() << 32,
+            asked: JoinSet::new(),
+            writing: JoinSet::new(),
+            // What was learned last may not have been written before a restart.
+            is_unwritten: known.restarts() > 0,
+            has_failed: false,
+        }
+    }
+
+    async fn serve(mut self, questions: &mut mpsc::Receiver<Request>) {
         loop {
             tokio::select! {
                 question = questions.recv() => match question {
@@ -96,6 +113,8 @@ impl Desk {
     }
 
     fn take(&mut self, Request { host, is_doubted, answer }: Request) {
+        #[cfg(test)]
+        super::tests::panics_over(&host);
         if self.asker.refresh() {
             self.answers.clear();
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::{info, warn};
@@ -14,7 +15,10 @@ pub(super) type LastGood = BTreeMap<String, Vec<IpAddr>>;
 
 /// Shared by the thread, which writes, and who asks. Locked for moments only, and for connects only.
 #[derive(Debug, Default)]
-pub(super) struct Known(Mutex<State>);
+pub(super) struct Known {
+    state: Mutex<State>,
+    restarts: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -27,12 +31,22 @@ impl Known {
     /// With what an earlier run left in the file at `path`.
     pub(super) fn new(path: Option<&Path>) -> Self {
         let last_good = path.map(file::read).unwrap_or_default();
-        Self(Mutex::new(State { last_good, said: BTreeMap::new() }))
+        Self { state: Mutex::new(State { last_good, said: BTreeMap::new() }), restarts: AtomicU64::new(0) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Each change is one insertion: what a panic left is whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often the thread has begun anew, after a panic.
+    pub(super) fn restarts(&self) -> u64 {
+        self.restarts.load(Relaxed)
+    }
+
+    /// Counts another one; all of them.
+    pub(super) fn restarted(&self) -> u64 {
+        self.restarts.fetch_add(1, Relaxed) + 1
     }
 
     /// The addresses of the last good answer; none where there was none.

@@ -104,6 +104,50 @@ async fn lookup(names: &Names, host: &str) -> Result<Answer, LookupError> {
     names.lookup(question(host)).await
 }
 
+/// A question for this name is a bug of the resolver's.
+const BUG: &str = "bug.example";
+
+/// Called by the desk with each name that it is asked for.
+pub(super) fn panics_over(host: &str) {
+    assert!(host != BUG, "a panic that the test wants");
+}
+
+#[tokio::test]
+async fn a_panic_of_the_resolver_costs_one_question_and_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(60);
+    server.set("a.example", &["192.0.2.1"]);
+    let names = server.names_in(Some(folder.path().to_owned()));
+    assert_eq!(lookup(&names, "a.example").await.unwrap().addresses, sockets(&["192.0.2.1:514"]));
+    for restarts in 1..=3 {
+        let error = lookup(&names, BUG).await.unwrap_err();
+        assert!(error.to_string().contains("the resolver has failed"), "{error}");
+        // Names are resolved as before, by another question: what was cached is gone.
+        let asked = server.questions.load(SeqCst);
+        let answer = lookup(&names, "a.example").await.unwrap();
+        assert_eq!((answer.addresses, answer.source), (sockets(&["192.0.2.1:514"]), Source::Dns));
+        assert!(server.questions.load(SeqCst) > asked);
+        assert_eq!(names.restarts(), restarts);
+    }
+    // A question that waits while the resolver fails is not left waiting.
+    server.be_silent();
+    let (waiting, bug) = tokio::join!(lookup(&names, "b.example"), async {
+        // Behind the other in the queue: it has been taken by then.
+        lookup(&names, BUG).await
+    });
+    assert!(bug.is_err());
+    assert!(waiting.unwrap_err().to_string().contains("the resolver has failed"));
+    // The last good addresses are those from before.
+    let fallback = names.lookup(Question { limit: Duration::from_millis(50), ..question("a.example") }).await.unwrap();
+    assert_eq!((fallback.addresses, fallback.source), (sockets(&["192.0.2.1:514"]), Source::LastGood));
+    let restarted = async {
+        while names.restarts() < 4 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENT, restarted).await.expect("the fourth restart is counted");
+}
+
 #[tokio::test]
 async fn both_families_are_found_and_kept_for_their_ttl() {
     let server = Server::start(60);

@@ -19,10 +19,10 @@ use super::impstats::Impstats;
 
 /// Kernel receive buffer that datagram sockets ask for: at 200,000 small datagrams a second (about 800 bytes each in
 /// the kernel's own accounting) it holds 100 ms.
-pub(super) const DATAGRAM_BUFFER_BYTES: usize = 16 * 1024 * 1024;
+pub const DATAGRAM_BUFFER_BYTES: usize = 16 * 1024 * 1024;
 
 /// Connections that may wait to be accepted, a listener.
-const BACKLOG: i32 = 1024;
+pub const BACKLOG: i32 = 1024;
 
 /// Anyone on the machine may log, as with every syslog daemon's `/dev/log`.
 const UNIX_SOCKET_MODE: u32 = 0o666;

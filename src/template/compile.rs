@@ -6,10 +6,11 @@
 use super::date::DateFormat;
 use super::escape::{self, Unescaped};
 use super::posix::Posix;
-use super::property::{self, Property};
+use super::property;
 use super::shape::{Controls, Extract, Format, NoMatch, SecPath, Shape};
 use super::{Segment, TemplateError};
 use crate::posix::Dialect;
+use crate::syslog::Property;
 
 /// A name is close enough to be suggested from here on (Jaro-Winkler).
 const SIMILARITY_MIN: f64 = 0.8;
@@ -190,8 +191,7 @@ fn resolve(cursor: &Cursor<'_>, at: usize, name: &str) -> Result<Property, Templ
             format!("\"{name}\" is a variable; there are no variables here, only properties")
         }
         lower => {
-            let known = property::NAMES.iter().map(|(known, _)| *known);
-            format!("unknown property \"{name}\"{}", suggestion(lower, known))
+            format!("unknown property \"{name}\"{}", suggestion(lower, property::names()))
         }
     };
     Err(cursor.error(at, message))

@@ -1,4 +1,4 @@
-//! rsyslog's properties: their names, and their plain values.
+//! rsyslog's properties as templates print them: their plain values.
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
@@ -6,117 +6,23 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::Context;
 use super::date::{self, DateFormat, ZoneCache};
 use super::element;
-use crate::syslog::{Message, Protocol, Span, Timestamp};
+use crate::syslog::property::{self, NowPart};
+use crate::syslog::{Message, Property, Protocol, Span, Timestamp};
+
+/// Ours, among rsyslog's.
+const INTAKE_KEY: &str = "intake_key";
 
 /// Where a message came from when it came through a unix socket, as rsyslog says it.
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// A property, without its options.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Property {
-    Msg,
-    RawMsg,
-    RawMsgAfterPri,
-    Hostname,
-    FromHost,
-    SyslogTag,
-    ProgramName,
-    Pri,
-    PriText,
-    Iut,
-    Facility,
-    FacilityText,
-    Severity,
-    SeverityText,
-    TimeGenerated,
-    TimeReported,
-    ProtocolVersion,
-    StructuredData,
-    AppName,
-    Procid,
-    Msgid,
-    InputName,
-    ParseSuccess,
-    /// `$now` and its parts, of the local clock or (`true`) UTC.
-    Now(NowPart, bool),
-    MyHostname,
-    Bom,
-    IntakeKey,
+/// All names that a template may print: rsyslog's, and the route's key.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    property::NAMES.iter().map(|(name, _)| *name).chain([INTAKE_KEY])
 }
-
-/// What `$now` and its relatives print of the time of reception.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NowPart {
-    Date,
-    Year,
-    Month,
-    Day,
-    Hour,
-    Minute,
-    HalfHour,
-    QuarterHour,
-    Weekday,
-    Unix,
-}
-
-/// All names, in rsyslog's spelling (compared without regard to case).
-pub(super) const NAMES: &[(&str, Property)] = &[
-    ("msg", Property::Msg),
-    ("rawmsg", Property::RawMsg),
-    ("rawmsg-after-pri", Property::RawMsgAfterPri),
-    ("hostname", Property::Hostname),
-    ("source", Property::Hostname),
-    ("fromhost", Property::FromHost),
-    ("fromhost-ip", Property::FromHost),
-    ("syslogtag", Property::SyslogTag),
-    ("programname", Property::ProgramName),
-    ("pri", Property::Pri),
-    ("pri-text", Property::PriText),
-    ("iut", Property::Iut),
-    ("syslogfacility", Property::Facility),
-    ("syslogfacility-text", Property::FacilityText),
-    ("syslogseverity", Property::Severity),
-    ("syslogpriority", Property::Severity),
-    ("syslogseverity-text", Property::SeverityText),
-    ("syslogpriority-text", Property::SeverityText),
-    ("timegenerated", Property::TimeGenerated),
-    ("timereceived", Property::TimeGenerated),
-    ("timereported", Property::TimeReported),
-    ("timestamp", Property::TimeReported),
-    ("protocol-version", Property::ProtocolVersion),
-    ("structured-data", Property::StructuredData),
-    ("app-name", Property::AppName),
-    ("procid", Property::Procid),
-    ("msgid", Property::Msgid),
-    ("inputname", Property::InputName),
-    ("parsesuccess", Property::ParseSuccess),
-    ("$now", Property::Now(NowPart::Date, false)),
-    ("$year", Property::Now(NowPart::Year, false)),
-    ("$month", Property::Now(NowPart::Month, false)),
-    ("$day", Property::Now(NowPart::Day, false)),
-    ("$hour", Property::Now(NowPart::Hour, false)),
-    ("$minute", Property::Now(NowPart::Minute, false)),
-    ("$hhour", Property::Now(NowPart::HalfHour, false)),
-    ("$qhour", Property::Now(NowPart::QuarterHour, false)),
-    ("$wday", Property::Now(NowPart::Weekday, false)),
-    ("$now-utc", Property::Now(NowPart::Date, true)),
-    ("$year-utc", Property::Now(NowPart::Year, true)),
-    ("$month-utc", Property::Now(NowPart::Month, true)),
-    ("$day-utc", Property::Now(NowPart::Day, true)),
-    ("$hour-utc", Property::Now(NowPart::Hour, true)),
-    ("$minute-utc", Property::Now(NowPart::Minute, true)),
-    ("$hhour-utc", Property::Now(NowPart::HalfHour, true)),
-    ("$qhour-utc", Property::Now(NowPart::QuarterHour, true)),
-    ("$wday-utc", Property::Now(NowPart::Weekday, true)),
-    ("$now-unixtimestamp", Property::Now(NowPart::Unix, true)),
-    ("$myhostname", Property::MyHostname),
-    ("$bom", Property::Bom),
-    ("intake_key", Property::IntakeKey),
-];
 
 /// The property of that name, whatever its case.
 pub(super) fn by_name(name: &str) -> Option<Property> {
-    NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, property)| *property)
+    if name.eq_ignore_ascii_case(INTAKE_KEY) { Some(Property::IntakeKey) } else { Property::by_name(name) }
 }
 
 impl Property {

@@ -3,9 +3,8 @@
 
 use super::date::{self, DateFormat, ZoneCache};
 use super::posix::{Found, Posix};
-use super::property::Property;
 use super::{Context, Segment};
-use crate::syslog::Message;
+use crate::syslog::{Message, Property};
 
 /// rsyslog's "to the end" (`$`), and its largest position: no value is longer.
 pub(super) const POSITION_MAX: u32 = 9_999_999;

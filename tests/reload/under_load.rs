@@ -24,10 +24,10 @@ const APART: u64 = 10_000_000;
 fn configuration(turn: usize, one: &Collector, other: &Collector) -> String {
     let (one, other) = (one.address, other.address);
     let keepalive = ["30s", "40s"][turn % 2];
-    let mut outputs = format!("outputs:\n  sink: {{to: 'tcp://{one}', keepalive: {keepalive}}}\n");
+    let mut outputs = format!("outputs:\n  sink: {{to: 'tcp://{one}', keepalive: {keepalive}, replay_quiet: 200ms}}\n");
     let mut routes = "routes:\n".to_owned();
     if turn % 4 < 2 {
-        outputs.push_str(&format!("  more: {{to: 'tcp://{other}'}}\n"));
+        outputs.push_str(&format!("  more: {{to: 'tcp://{other}', replay_quiet: 200ms}}\n"));
         routes.push_str("  - {name: even, program: p0, template: '<1>%msg%\\n', output: more}\n");
     }
     if turn % 3 == 0 {

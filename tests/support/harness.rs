@@ -8,6 +8,7 @@ pub mod collector;
 pub mod disk;
 pub mod intake;
 pub mod load;
+pub mod machine;
 pub mod records;
 pub mod relay;
 pub mod relp;

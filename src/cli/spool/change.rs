@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
+use crate::config::units;
 use crate::spool::control::{Answer, Block, DROPS_MAX, Dropped, Op, Select};
 
 use super::blocks;
-use super::place::{Spool, size};
+use super::place::Spool;
 use super::progress::{Progress, Unit};
 use super::{Drop, End, Repair, print, say, show};
 
@@ -75,7 +76,7 @@ fn is_meant(spool: &mut Spool, select: &Select) -> anyhow::Result<bool> {
         "{} messages in {} blocks ({}) will be lost. Drop them? [y/N] ",
         total.records,
         total.blocks,
-        size(total.bytes)
+        units::about_size(total.bytes)
     ));
     let mut answer = String::new();
     stdin().lock().read_line(&mut answer)?;
@@ -100,7 +101,10 @@ pub(super) fn repair(options: &Repair) -> Result<ExitCode, End> {
         print("the relay makes its index again, and goes on meanwhile: forebay spool stat says when it is whole\n");
     } else {
         let records: u64 = stat.lanes.iter().map(|lane| lane.records).sum();
-        print(&format!("the index is whole: {records} messages, {} quarantined\n", size(stat.quarantine_bytes)));
+        print(&format!(
+            "the index is whole: {records} messages, {} quarantined\n",
+            units::about_size(stat.quarantine_bytes)
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
 
-use crate::config::{self, Action, Compression, Config, Durability, SpoolFull, SpoolKey, SpoolSync, limits};
+use crate::config::{self, Action, Compression, Config, Durability, SpoolFull, SpoolKey, SpoolSync};
 use crate::spool::block::Coder;
 use crate::spool::control::{self, Answer, Op, Stat};
 use crate::spool::store::{Event, OpenError, Options, Store};
@@ -264,15 +264,4 @@ fn told(event: &Event) -> String {
         Event::Rebuilt { blocks } => format!("the index is made again, of {blocks} blocks"),
         Event::SyncBehind => "the index is synced behind its library".to_owned(),
     }
-}
-
-/// Octets, in the limits' units.
-pub(super) fn size(octets: u64) -> String {
-    let (unit, name) = match octets {
-        limits::GIB.. => (limits::GIB, "GiB"),
-        limits::MIB.. => (limits::MIB, "MiB"),
-        limits::KIB.. => (limits::KIB, "KiB"),
-        _ => return format!("{octets} B"),
-    };
-    format!("{:.1} {name}", octets as f64 / unit as f64)
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::config::{limits, units};
 use crate::spool::control::Stat;
 
-use super::place::{Place, Spool, size};
+use super::place::{Place, Spool};
 use super::{End, Stat as Options, print, select, show};
 
 /// All lanes of a route.
@@ -96,15 +96,15 @@ fn table(place: &Place, stat: &Stat, holder: Option<&str>, routes: &BTreeMap<&st
     let mut text = format!(
         "{}: {state}\n{}{limit} on the disk in {} segments; {} free\n",
         place.dir().display(),
-        size(stat.bytes),
+        units::about_size(stat.bytes),
         stat.segments,
-        size(stat.disk_free)
+        units::about_size(stat.disk_free)
     );
     // The folder itself takes a page.
     if stat.quarantine_bytes > 4 * limits::KIB {
         text.push_str(&format!(
             "{} of it are files that were set aside, in quarantine/\n",
-            size(stat.quarantine_bytes)
+            units::about_size(stat.quarantine_bytes)
         ));
     }
     if routes.is_empty() {
@@ -126,7 +126,7 @@ fn table(place: &Place, stat: &Stat, holder: Option<&str>, routes: &BTreeMap<&st
             show::safe(name.as_bytes()),
             route.blocks,
             route.records,
-            size(route.bytes),
+            units::about_size(route.bytes),
             age(now, route.oldest_us),
             age(now, route.newest_us),
             if is_orphan { "  orphan" } else { "" }

@@ -13,12 +13,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use memchr::memmem;
 
+use crate::config::units;
 use crate::spool::block::{BlockFault, Coder, HEADER_MAX, Header, HeaderFault, MAGIC};
 use crate::spool::control;
 use crate::sys;
 
 use super::blocks::{self, Opening};
-use super::place::size;
 use super::progress::{Progress, Unit};
 
 use super::{EXIT_RUNTIME, End, Verify, print, say, show};
@@ -79,10 +79,10 @@ pub(super) fn verify(options: &Verify) -> Result<ExitCode, End> {
         found.segments,
         found.blocks,
         found.records,
-        size(found.bytes),
+        units::about_size(found.bytes),
         found.dropped,
         found.damaged,
-        size(found.damaged_bytes)
+        units::about_size(found.damaged_bytes)
     ));
     if found.locked > 0 {
         say(&format!(

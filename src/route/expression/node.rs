@@ -7,9 +7,8 @@ use memchr::memmem;
 use regex::bytes::Regex;
 
 use super::priorities::Priorities;
-use super::property::Property;
 use crate::route::view::View;
-use crate::syslog::Pri;
+use crate::syslog::{Pri, Property};
 
 /// An expression or a part of one.
 #[derive(Clone, Debug)]

@@ -6,11 +6,11 @@ use memchr::memmem;
 use super::lexer::{self, Kind as Symbol, Token};
 use super::node::{Comparison, Kind, Node, Operator, Right};
 use super::priorities::{self, Priorities};
-use super::property::{self, Property};
+use super::property;
 use super::suggest::did_you_mean;
 use super::{DEPTH_MAX, ExpressionError, REGEX_SIZE_MAX, Warning};
 use crate::posix::{self, Case, Dialect};
-use crate::syslog::{Facility, Severity};
+use crate::syslog::{Facility, Property, Severity};
 
 /// Functions of an expression, with what their parentheses hold.
 const FUNCTIONS: &[(&str, Function)] = &[
@@ -320,7 +320,7 @@ impl<'t> Parser<'t> {
                 let message = "a condition is what stands between rsyslog's `if` and `then`";
                 ExpressionError::at(token.start, message)
             }
-            Symbol::Word(word) if Property::by_name(word).is_some() => {
+            Symbol::Word(word) if property::by_name(word).is_some() => {
                 ExpressionError::at(token.start, format!("`{word}` has no `$`: expected ${word}"))
             }
             Symbol::Word(word) => {
@@ -342,13 +342,13 @@ impl<'t> Parser<'t> {
             self.warnings.push(Warning { at, message });
             return Ok(Kind::Missing);
         }
-        if let Some(property) = Property::by_name(name) {
+        if let Some(property) = property::by_name(name) {
             return Ok(Kind::Property(property));
         }
         let message = match property::unsupported(name) {
             Some(why) => format!("${name} is not supported in conditions: {why}"),
             None => {
-                let near = did_you_mean(name, property::NAMES.iter().map(|(name, _)| *name)).replace('"', "");
+                let near = did_you_mean(name, property::names()).replace('"', "");
                 let near = near.replace("mean ", "mean $");
                 format!("no property ${name}{near}: expected one such as $programname or $msg")
             }

@@ -1,95 +1,44 @@
-//! rsyslog's properties as conditions see them: their names, and their values without a copy where there is something to
+//! rsyslog's properties as conditions see them: which of them, and their values without a copy where there is something to
 //! point at.
 
 use crate::route::view::View;
-use crate::syslog::{Protocol, Span};
+use crate::syslog::property::NAMES;
+use crate::syslog::{Property, Protocol, Span};
 
-/// A property of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Property {
-    Msg,
-    RawMsg,
-    RawMsgAfterPri,
-    Hostname,
-    FromHost,
-    SyslogTag,
-    ProgramName,
-    Pri,
-    PriText,
-    Iut,
-    Facility,
-    FacilityText,
-    Severity,
-    SeverityText,
-    ProtocolVersion,
-    StructuredData,
-    AppName,
-    Procid,
-    Msgid,
-    InputName,
-    ParseSuccess,
-}
-
-/// All names, in rsyslog's spelling (compared without regard to case).
-pub(super) const NAMES: &[(&str, Property)] = &[
-    ("msg", Property::Msg),
-    ("rawmsg", Property::RawMsg),
-    ("rawmsg-after-pri", Property::RawMsgAfterPri),
-    ("hostname", Property::Hostname),
-    ("source", Property::Hostname),
-    ("fromhost", Property::FromHost),
-    ("fromhost-ip", Property::FromHost),
-    ("syslogtag", Property::SyslogTag),
-    ("programname", Property::ProgramName),
-    ("pri", Property::Pri),
-    ("pri-text", Property::PriText),
-    ("iut", Property::Iut),
-    ("syslogfacility", Property::Facility),
-    ("syslogfacility-text", Property::FacilityText),
-    ("syslogseverity", Property::Severity),
-    ("syslogpriority", Property::Severity),
-    ("syslogseverity-text", Property::SeverityText),
-    ("syslogpriority-text", Property::SeverityText),
-    ("protocol-version", Property::ProtocolVersion),
-    ("structured-data", Property::StructuredData),
-    ("app-name", Property::AppName),
-    ("procid", Property::Procid),
-    ("msgid", Property::Msgid),
-    ("inputname", Property::InputName),
-    ("parsesuccess", Property::ParseSuccess),
-];
-
-/// Properties of rsyslog's that a condition cannot ask for here, and why.
-pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
-    ("timegenerated", TIMES),
-    ("timereceived", TIMES),
-    ("timereported", TIMES),
-    ("timestamp", TIMES),
+/// Properties of rsyslog's that there are not here at all, and why.
+const ABSENT: &[(&str, &str)] = &[
     ("fromhost-port", "the sender's port is not kept"),
     ("jsonmesg", "messages have no JSON here"),
     ("uuid", "messages have no UUID here"),
-    ("$myhostname", "this machine's name is no part of a message"),
-    ("$bom", "it is the same for every message"),
     ("$uptime", "it is no part of a message"),
 ];
 
-const TIMES: &str = "times are not compared";
+/// The property of that name that a condition may ask for.
+pub(super) fn by_name(name: &str) -> Option<Property> {
+    Property::by_name(name).filter(|property| property.refused().is_none())
+}
 
-/// `$now` and its relatives are many.
-pub(super) const NOW: &[&str] =
-    &["$now", "$year", "$month", "$day", "$hour", "$minute", "$hhour", "$qhour", "$wday", "$now-unixtimestamp"];
+/// All names that [`by_name`] knows.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().filter(|(_, property)| property.refused().is_none()).map(|(name, _)| *name)
+}
 
 /// Why a property of rsyslog's is not supported; `None` where there is none of that name.
 pub(super) fn unsupported(name: &str) -> Option<&'static str> {
-    let name = name.to_ascii_lowercase();
-    let of_now = NOW.contains(&name.strip_suffix("-utc").unwrap_or(&name)).then_some(TIMES);
-    UNSUPPORTED.iter().find(|(known, _)| *known == name).map(|(_, why)| *why).or(of_now)
+    let absent = || ABSENT.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, why)| *why);
+    Property::by_name(name).and_then(Property::refused).or_else(absent)
 }
 
 impl Property {
-    /// The property of that name, whatever its case.
-    pub(super) fn by_name(name: &str) -> Option<Self> {
-        NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, property)| *property)
+    /// Why a condition cannot ask for it.
+    const fn refused(self) -> Option<&'static str> {
+        match self {
+            Self::TimeGenerated | Self::TimeReported | Self::Now(..) => Some("times are not compared"),
+            Self::MyHostname => Some("this machine's name is no part of a message"),
+            Self::Bom => Some("it is the same for every message"),
+            Self::IntakeKey => Some("keys are not compared"),
+            _ => None,
+        }
     }
 
     /// The value.
@@ -123,6 +72,13 @@ impl Property {
             Self::InputName => message.input.as_bytes(),
             // What rsyslog says as long as no normalizing module ran.
             Self::ParseSuccess => b"FAIL",
+            // Refused when conditions are compiled.
+            Self::TimeGenerated
+            | Self::TimeReported
+            | Self::Now(..)
+            | Self::MyHostname
+            | Self::Bom
+            | Self::IntakeKey => b"",
         }
     }
 }
