@@ -113,11 +113,10 @@ pub fn described() -> impl Iterator<Item = Described> {
         .chain(RouteMeters::METRICS)
         .chain(OutputMeters::METRICS)
         .chain(HttpMeters::METRICS)
-        .chain(SpoolMeters::METRICS)
-        .chain(ReloadMeters::METRICS);
+        .chain(SpoolMeters::METRICS);
     let mut seen: Vec<&'static str> = Vec::new();
     let mut listed = Vec::new();
-    for metric in all.copied().chain(single) {
+    for metric in all.copied().chain(single).chain(ReloadMeters::METRICS.iter().copied()) {
         // A metric with a `reason` label is declared once a reason.
         if !seen.contains(&metric.name) {
             seen.push(metric.name);

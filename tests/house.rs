@@ -22,6 +22,7 @@ const LINES_MAX: usize = 600;
 /// Which of our modules each may name. What is further down is above: dependencies point up this list.
 const BORDERS: &[(&str, &[&str])] = &[
     ("stop", &[]),
+    ("slots", &[]),
     ("time", &[]),
     ("sys", &[]),
     ("systemd", &["sys"]),
@@ -34,13 +35,13 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("receipts", &["batch"]),
     ("lane", &["batch", "receipts", "syslog"]),
     ("config", &["route", "syslog", "template"]),
-    ("metrics", &["config", "time"]),
+    ("metrics", &["config", "slots", "time"]),
     ("tls", &["config", "metrics", "time"]),
     ("names", &[]),
     ("road", &["config", "metrics", "names", "sys", "tls"]),
     ("spool", &["batch", "config", "metrics", "sys", "syslog", "time"]),
     ("tap", &["batch", "route", "syslog"]),
-    ("pipeline", &["batch", "config", "lane", "metrics", "receipts", "route", "spool", "syslog", "tap"]),
+    ("pipeline", &["batch", "config", "lane", "metrics", "receipts", "route", "slots", "spool", "syslog", "tap"]),
     (
         "receive",
         &["config", "metrics", "pipeline", "receipts", "relp", "stop", "sys", "syslog", "systemd", "time", "tls"],
@@ -48,8 +49,8 @@ const BORDERS: &[(&str, &[&str])] = &[
     (
         "forward",
         &[
-            "batch", "config", "metrics", "names", "pipeline", "relp", "road", "stop", "sys", "syslog", "template",
-            "time", "tls",
+            "batch", "config", "metrics", "names", "pipeline", "relp", "road", "slots", "stop", "sys", "syslog",
+            "template", "time", "tls",
         ],
     ),
     (
