@@ -14,11 +14,13 @@ use tokio::sync::Notify;
 use crate::batch::{BATCH_BYTES, Seq};
 use crate::config::{self, Durability};
 use crate::lane::Lane;
-use crate::spool::{Command, Port, Roster};
+use crate::spool::{Command, Port};
 
 use super::{Pipeline, Queue, Shelf};
+use layout::ByLane;
 
 mod answers;
+mod layout;
 mod moves;
 mod stopping;
 #[cfg(test)]
@@ -164,35 +166,6 @@ impl Spooling {
         }
     }
 
-    /// There are `count` lanes now. What is stored always once goes on to be: some of it may be on its way.
-    pub(super) fn lay_out(&self, count: usize, lives: &[(usize, usize)], durability: impl Fn(usize) -> Durability) {
-        let mut places = self.places.borrow_mut();
-        let mut durabilities = self.durabilities.borrow_mut();
-        let is_live = |lane: usize| lives.iter().any(|(live, _)| *live == lane);
-        for lane in places.lanes.len()..count {
-            places.lanes.push((!is_live(lane)).then(Place::new));
-            durabilities.push(Durability::Overflow);
-        }
-        for (lane, known) in durabilities.iter_mut().enumerate() {
-            // Where new messages go first they go past the disk.
-            let goes_past = is_live(lane) || lives.iter().any(|(_, own)| *own == lane);
-            if *known != Durability::Always && !goes_past {
-                *known = durability(lane);
-            }
-        }
-        self.lives.replace(lives.to_vec());
-    }
-
-    /// Whether a connection would bring something of the lane from the disk.
-    pub(super) fn has_backlog(&self, lane: usize) -> bool {
-        self.places.borrow().lanes.get(lane).is_some_and(Place::has_backlog)
-    }
-
-    /// Whether nothing of the lane is on the disk alone, or on its way there.
-    pub(super) fn is_clear(&self, lane: usize) -> bool {
-        self.places.borrow().lanes.get(lane).is_none_or(Place::is_clear)
-    }
-
     /// A lane of new messages, with the one that what it has no room for goes to.
     fn live_pair(&self, live: usize) -> Option<(usize, usize)> {
         self.lives.borrow().iter().find(|pair| pair.0 == live).copied()
@@ -263,36 +236,6 @@ impl Place {
     }
 }
 
-/// The places of lanes; a lane that the spool does not know has none.
-#[derive(Debug, Default)]
-struct ByLane(Vec<Option<Place>>);
-
-impl ByLane {
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn get(&self, lane: usize) -> Option<&Place> {
-        self.0.get(lane)?.as_ref()
-    }
-
-    fn get_mut(&mut self, lane: usize) -> Option<&mut Place> {
-        self.0.get_mut(lane)?.as_mut()
-    }
-
-    fn push(&mut self, place: Option<Place>) {
-        self.0.push(place);
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &Place> {
-        self.0.iter().flatten()
-    }
-
-    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Place> {
-        self.0.iter_mut().flatten()
-    }
-}
-
 /// The lanes and their places, while something is done to them.
 pub(super) struct Work<'a> {
     pipeline: &'a Pipeline,
@@ -311,31 +254,6 @@ impl Pipeline {
         let spooling = self.spooling.as_ref()?;
         let mut inner = self.inner.borrow_mut();
         Some(what(&mut self.work(spooling, &mut inner.shelf)))
-    }
-
-    /// Lanes have come, from this one on: they begin behind what earlier runs left. `roster` tells the spool of them, where it
-    /// does not know them yet.
-    pub(super) fn lanes_were_added(&self, from: usize, roster: Option<Roster>) {
-        self.with_spool(|work| {
-            if let Some(roster) = roster {
-                work.tell(Command::Roster(Box::new(roster)));
-            }
-            for lane in from..work.places.lanes.len() {
-                work.on(lane, Work::go_behind);
-                // Most often nothing is there, and what comes meanwhile need not go there either.
-                if let Some(place) = work.places.lanes.get_mut(lane) {
-                    place.is_catching_up = true;
-                }
-            }
-            // Those that are stored always from now on.
-            for lane in 0..from {
-                let is_direct = work.places.lanes.get(lane).is_some_and(|place| place.mode == Mode::Direct);
-                let is_on_detour = work.shelf.lanes.get(lane).is_some_and(Lane::is_on_detour);
-                if is_direct && !is_on_detour && work.spooling.is_always(lane) {
-                    work.on(lane, Work::go_direct);
-                }
-            }
-        });
     }
 
     /// Completes when the spool may have answered: call [`Self::spool_answers`] then. Never without a spool. Cancel-safe;
