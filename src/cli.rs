@@ -124,7 +124,7 @@ enum Command {
     Man(shell::Manual),
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 struct Configuration {
     /// Configuration: a YAML file, or a directory whose *.yaml files are merged in name order.
     #[arg(short, long, value_name = "FILE", env = "FOREBAY_CONFIG")]
@@ -142,7 +142,7 @@ struct Configuration {
     strict: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 struct Run {
     #[command(flatten)]
     configuration: Configuration,

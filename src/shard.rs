@@ -124,13 +124,13 @@ pub fn shares(config: &Config) -> Shares {
     let spool = if config.spool.is_some() { MEMORY_OF_THE_SPOOL } else { 0 };
     let fixed = MEMORY_OF_THE_PROGRAM + spool + config.cores * MEMORY_OF_A_SHARD;
     let each = (config.memory_max.saturating_sub(fixed) / config.cores.max(1)).max(SHARE_MIN);
-    let connections: usize = config.outputs.iter().map(|output| output.connections_per_shard.max(1)).sum();
+    let outputs = || config.outputs.iter().filter(|output| !output.retired);
+    let connections: usize = outputs().map(|output| output.connections_per_shard.max(1)).sum();
     let wanted = |max: usize| -> usize {
-        let windows =
-            config.outputs.iter().map(|output| output.replay_window.min(max) * output.connections_per_shard.max(1));
+        let windows = outputs().map(|output| output.replay_window.min(max) * output.connections_per_shard.max(1));
         WINDOW_MEMORY * windows.sum::<usize>()
     };
-    let widest = config.outputs.iter().map(|output| output.replay_window).max().unwrap_or(0);
+    let widest = outputs().map(|output| output.replay_window).max().unwrap_or(0);
     // What queues do not hold goes to the disk, where there is a spool.
     let for_windows = if config.spool.is_some() { each / 5 * 4 } else { each / 2 };
     let fits = wanted(widest) <= for_windows;

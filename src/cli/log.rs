@@ -11,13 +11,12 @@ use crate::config::{Log, LogFormat};
 /// Lines that may wait to be written, about 200 octets each: 1.6 MB.
 const LINES_MAX: usize = 8_192;
 
-/// A log that has started. Lines are written as long as it lives.
-pub(super) struct Started {
-    set: Box<dyn Fn(EnvFilter) -> Result<(), String>>,
-    _guard: WorkerGuard,
+/// Changes what is logged.
+pub(super) struct Level {
+    set: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send>,
 }
 
-impl Started {
+impl Level {
     /// Logs as `level` says from now on. `Err` says why it cannot be used.
     pub(super) fn set_level(&self, level: &str) -> Result<(), String> {
         (self.set)(filter(level)?)
@@ -34,12 +33,12 @@ pub(super) fn filter(level: &str) -> Result<EnvFilter, String> {
 ///
 /// Control characters in what a peer sent are escaped by the formatter, so that they never reach a
 /// terminal. `Err` says why the level cannot be used.
-pub(super) fn start(log: &Log) -> Result<Started, String> {
+pub(super) fn start(log: &Log) -> Result<(WorkerGuard, Level), String> {
     let filter = filter(&log.level)?;
     let writer = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX);
     let (writer, guard) = writer.thread_name("log").finish(std::io::stderr());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    let set: Box<dyn Fn(EnvFilter) -> Result<(), String>> = match log.format {
+    let set: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send> = match log.format {
         LogFormat::Text => {
             let builder = builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).with_filter_reloading();
             let handle = builder.reload_handle();
@@ -58,5 +57,5 @@ pub(super) fn start(log: &Log) -> Result<Started, String> {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(%place, "a task panicked: this is a bug in forebay, please report it");
     }));
-    Ok(Started { set, _guard: guard })
+    Ok((guard, Level { set }))
 }

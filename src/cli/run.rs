@@ -1,6 +1,7 @@
 //! `forebay run`: start, wait for a signal, stop in the order of the flow.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ pub(super) fn run(options: &Run) -> ExitCode {
     };
     options.override_log(&mut loaded);
     // Lives until the end: dropping it writes what is still to be written.
-    let log = match log::start(&loaded.config.log) {
+    let (_log, level) = match log::start(&loaded.config.log) {
         Ok(guard) => guard,
         Err(mistake) => {
             say(&format!("{mistake}\n"));
@@ -50,7 +51,7 @@ pub(super) fn run(options: &Run) -> ExitCode {
         Ok(files) => debug!(files, "open files"),
         Err(error) => warn!("cannot raise the limit of open files: {error}"),
     }
-    let mut again = Again::new(options, log, &loaded);
+    let again = Again::new(options, level, &loaded);
     // Before the first socket: a signal during the start must not be lost.
     let signals = match signals(true) {
         Ok(signals) => signals,
@@ -76,7 +77,15 @@ pub(super) fn run(options: &Run) -> ExitCode {
         warn!("NOTIFY_SOCKET cannot be used, and the service manager is told nothing: {error}");
         Manager::default()
     });
-    watch(&relay, &signals, &manager, &mut again)
+    let (relay, manager) = (Arc::new(relay), Arc::new(manager));
+    manager.ready(&state(&relay));
+    match again.start(&relay, &manager) {
+        Ok(hangups) => watch(&relay, &signals, &manager, hangups),
+        Err(error) => {
+            error!("cannot start a thread: {error}");
+            ExitCode::from(EXIT_RUNTIME)
+        }
+    }
 }
 
 /// What is odd about a configuration.
@@ -99,28 +108,19 @@ fn watch(
     relay: &Relay,
     signals: &channel::Receiver<&'static str>,
     manager: &Manager,
-    again: &mut Again<'_>,
+    hangups: channel::Sender<()>,
 ) -> ExitCode {
-    manager.ready(&state(relay));
     let looks = manager.interval(STATUS_EVERY).map_or_else(channel::never, channel::tick);
-    let reloads = relay.reloads().serve();
-    let files = channel::tick(Again::LOOK_EVERY);
     let timeout = || relay.config().shutdown_timeout;
     loop {
         channel::select! {
             recv(signals) -> name => match name {
-                Ok(HANGUP) => drop(again.reload(relay, manager, HANGUP)),
+                // Where one waits already, this one asks for nothing more.
+                Ok(HANGUP) => drop(hangups.try_send(())),
                 name => {
                     info!(signal = name.unwrap_or("?"), timeout = ?timeout(), "stopping; a second signal ends it at once");
                     break;
                 }
-            },
-            recv(reloads) -> request => if let Ok(request) = request {
-                // Who asked may have gone.
-                drop(request.reply.send(again.reload(relay, manager, "POST /reload")));
-            },
-            recv(files) -> _ => if relay.config().watch && again.has_changed() {
-                drop(again.reload(relay, manager, "a changed file"));
             },
             recv(relay.ended()) -> ended => {
                 // A relay with a core missing would lose that core's share in silence: whoever supervises us restarts us.
@@ -134,7 +134,7 @@ fn watch(
             recv(looks) -> _ => tell(relay, manager),
         }
     }
-    drop(reloads);
+    drop(hangups);
     let timeout = timeout();
     manager.stopping(stop_takes(timeout));
     relay.stop(timeout);

@@ -1,7 +1,10 @@
 //! The configuration, read again while the relay runs: when somebody asks, or when a file has changed.
 
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
+use crossbeam_channel as channel;
 use tracing::{error, info};
 
 use crate::admin::Verdict;
@@ -13,31 +16,50 @@ use super::super::{Run, log};
 use super::watched::Watched;
 
 /// How the configuration is read, and what of it is not the relay's.
-pub(super) struct Again<'a> {
-    options: &'a Run,
-    log: log::Started,
+pub(super) struct Again {
+    options: Run,
+    log: log::Level,
     level: String,
     watched: Watched,
 }
 
-impl<'a> Again<'a> {
+impl Again {
     /// How often files are looked at.
-    pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
+    const LOOK_EVERY: Duration = Duration::from_secs(1);
 
     /// `loaded` is what the relay starts with.
-    pub(super) fn new(options: &'a Run, log: log::Started, loaded: &Loaded) -> Self {
+    pub(super) fn new(options: &Run, log: log::Level, loaded: &Loaded) -> Self {
         let level = loaded.config.log.level.clone();
-        Self { options, log, level, watched: Watched::of(loaded.files.clone()) }
+        Self { options: options.clone(), log, level, watched: Watched::of(loaded.files.clone()) }
     }
 
-    /// Whether a file that the configuration was read from is another than it was, and has been the same for a look: it is not
-    /// being written.
-    pub(super) fn has_changed(&mut self) -> bool {
-        self.watched.has_changed()
+    /// Starts a thread that reloads when somebody sends, when the admin server is asked, and when a file has changed; it ends
+    /// when the sender is dropped. Files may lie on a mount that hangs: neither signals nor a watchdog wait for them.
+    pub(super) fn start(mut self, relay: &Arc<Relay>, manager: &Arc<Manager>) -> std::io::Result<channel::Sender<()>> {
+        let (hangups_tx, hangups) = channel::bounded(1);
+        let (relay, manager) = (Arc::clone(relay), Arc::clone(manager));
+        let requests = relay.reloads().serve();
+        let serve = move || loop {
+            channel::select! {
+                recv(hangups) -> hangup => match hangup {
+                    Ok(()) => drop(self.reload(&relay, &manager, "SIGHUP")),
+                    Err(_) => return,
+                },
+                recv(requests) -> request => if let Ok(request) = request {
+                    // Who asked may have gone.
+                    drop(request.reply.send(self.reload(&relay, &manager, "POST /reload")));
+                },
+                default(Self::LOOK_EVERY) => if relay.config().watch && self.watched.has_changed() {
+                    drop(self.reload(&relay, &manager, "a changed file"));
+                },
+            }
+        };
+        thread::Builder::new().name("reload".into()).spawn(serve)?;
+        Ok(hangups_tx)
     }
 
     /// Reads the configuration and gives it to the relay; says what came of it.
-    pub(super) fn reload(&mut self, relay: &Relay, manager: &Manager, why: &str) -> Verdict {
+    fn reload(&mut self, relay: &Relay, manager: &Manager, why: &str) -> Verdict {
         info!("reading the configuration again: {why}");
         manager.reloading();
         // What is written from here on is another change.
