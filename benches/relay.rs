@@ -38,6 +38,8 @@ mod relays;
 mod report;
 #[path = "relay/run.rs"]
 mod run;
+#[path = "relay/scaled.rs"]
+mod scaled;
 #[path = "relay/sink.rs"]
 mod sink;
 #[path = "relay/system.rs"]
@@ -92,6 +94,9 @@ struct Arguments {
     /// take up to four times as much disk.
     #[arg(long, default_value = "340MB", value_parser = outage::parse_bytes)]
     backlog: u64,
+    /// Percent of a processor that each relay of the scaled scenario may use.
+    #[arg(long, default_value_t = 5)]
+    share: u64,
     /// Ends with 1 where a target is missed or a run of ours failed.
     #[arg(long)]
     check: bool,
@@ -138,12 +143,24 @@ fn compare(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut lines = Vec::new();
     let mut durable = Vec::new();
     let mut tapped = Vec::new();
+    let mut scaled = Vec::new();
     let mut failed = false;
     for &scenario in &arguments.scenario {
         for relay in relays.iter().filter(|relay| relay.takes(scenario)) {
             if scenario == Scenario::Tapped {
                 match tapped::compare(relay, &load(arguments), arguments.runs, &identity, home.path()) {
                     Ok(comparison) => tapped.push(comparison),
+                    Err(error) => {
+                        failed = true;
+                        eprintln!("{}, {}: {error:#}", scenario.name(), relay.name);
+                    }
+                }
+                continue;
+            }
+            if scenario == Scenario::Scaled {
+                match scaled::compare(relay, &load(arguments), arguments.runs, arguments.share, &identity, home.path())
+                {
+                    Ok(comparison) => scaled.push(comparison),
                     Err(error) => {
                         failed = true;
                         eprintln!("{}, {}: {error:#}", scenario.name(), relay.name);
@@ -170,7 +187,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    let missed = print(&lines, &durable, &tapped)?;
+    let missed = print(&lines, &durable, &tapped, &scaled)?;
     let bad = arguments.check && (failed || missed);
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -222,6 +239,7 @@ fn repeat(
         | Scenario::Outage
         | Scenario::Durable
         | Scenario::Tapped
+        | Scenario::Scaled
         | Scenario::Idle => None,
     };
     Ok(report::Line { scenario, relay: relay.clone(), outcome: report::summarize(&outcomes), rate })
@@ -232,6 +250,7 @@ fn print(
     lines: &[report::Line],
     durable: &[durable::Comparison],
     tapped: &[tapped::Comparison],
+    scaled: &[scaled::Comparison],
 ) -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
     if !lines.is_empty() {
@@ -243,13 +262,17 @@ fn print(
     for comparison in tapped {
         writeln!(out, "\n{}", comparison.table())?;
     }
+    for comparison in scaled {
+        writeln!(out, "\n{}", comparison.table())?;
+    }
     for doubt in report::doubts(lines) {
         writeln!(out, "DOUBT {doubt}")?;
     }
     let mut missed = false;
     let of_durable = durable.iter().flat_map(durable::Comparison::verdicts);
     let of_tapped = tapped.iter().flat_map(tapped::Comparison::verdicts);
-    for verdict in report::verdicts(lines).into_iter().chain(of_durable).chain(of_tapped) {
+    let of_scaled = scaled.iter().flat_map(scaled::Comparison::verdicts);
+    for verdict in report::verdicts(lines).into_iter().chain(of_durable).chain(of_tapped).chain(of_scaled) {
         missed |= !verdict.met;
         writeln!(out, "{} {}", if verdict.met { "PASS" } else { "FAIL" }, verdict.text)?;
     }

@@ -133,6 +133,8 @@ pub struct Config {
     pub memory_max: usize,
     /// How long an orderly stop may take.
     pub shutdown_timeout: Duration,
+    /// How long the relay goes on as before once the stop is ordered, not ready any more: `shutdown_timeout` begins after it.
+    pub shutdown_delay: Duration,
     /// Where the admin server listens; empty: nowhere, it is off.
     pub admin: Vec<AdminListen>,
     /// Shards: one thread each. At least 1.
@@ -175,6 +177,8 @@ pub struct Input {
     pub timezone: TimeZone,
     /// Peers that may send; empty allows all.
     pub allow: Vec<IpNet>,
+    /// Load balancers: connections from these begin with a header of the PROXY protocol, whose sender is the peer.
+    pub proxy_protocol: Vec<IpNet>,
     /// Open connections, over all listeners of this input.
     pub max_connections: usize,
     /// Open connections from one address.

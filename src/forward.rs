@@ -226,13 +226,13 @@ impl Forwarder {
             let place = Place { number, target, peer: established.peer(), connector: &connector };
             let end = match established {
                 Established::Syslog(connection) => {
-                    syslog::run(&self, queue, connection, &place, &mut flight, outage.ramp(began)).await
+                    syslog::run(self, queue, connection, &place, &mut flight, outage.ramp(began)).await
                 }
                 Established::Udp(_, socket) => {
-                    udp::run(&self, queue, socket, &place, &mut flight, outage.ramp(began)).await
+                    udp::run(self, queue, socket, &place, &mut flight, outage.ramp(began)).await
                 }
                 Established::Relp(opened) => {
-                    relp::run(&self, queue, opened, &place, &mut flight, outage.ramp(began)).await
+                    relp::run(self, queue, opened, &place, &mut flight, outage.ramp(began)).await
                 }
             };
             pipeline.set_flowing(queue, false);

@@ -4,7 +4,6 @@ use std::cell::{Cell, Ref, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -31,6 +30,7 @@ mod gate;
 mod impstats;
 mod inherit;
 mod kept;
+pub mod proxied;
 mod relp;
 mod stream;
 
@@ -38,8 +38,9 @@ mod stream;
 /// the core's cache together with what is made of it.
 const STREAM_BUFFER_BYTES: usize = 64 * 1024;
 
-/// How long receivers go on taking what has arrived once the stop is ordered, at most.
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+/// For how much of a stop receivers go on taking what arrives, at most: one of so many parts. The rest belongs to the far
+/// end. A sender behind a balancer needs some milliseconds to hear that it should close, and to do so.
+const DRAIN_PART: u32 = 3;
 
 /// What is spoken on a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -182,11 +183,11 @@ impl Shared {
         (BLOCKED_BYTES_MAX / self.blocked.get().max(1)).max(READ_BYTES_MIN).min(whole)
     }
 
-    /// Until when receivers go on taking what has arrived, where all must have ended by `deadline`: no longer than a
-    /// third of what is left when the first of them asks. The rest belongs to the far end.
+    /// Until when receivers go on taking what arrives, where all must have ended by `deadline`: no longer than a third of
+    /// what is left when the first of them asks.
     fn drain_until(&self, deadline: Instant) -> Instant {
         let now = Instant::now();
-        let until = now + (deadline.saturating_duration_since(now) / 3).min(DRAIN_TIME_MAX);
+        let until = now + deadline.saturating_duration_since(now) / DRAIN_PART;
         let until = self.drain_until.get().filter(|known| known.0 == deadline).map_or(until, |known| known.1);
         self.drain_until.set(Some((deadline, until)));
         until
@@ -301,6 +302,8 @@ impl Receivers {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -322,7 +325,7 @@ mod tests {
     #[test]
     fn all_receivers_of_one_stop_drain_until_the_same_moment_within_a_third_of_it() {
         let now = Instant::now();
-        for (rest, drain) in [(30_000, 1_000), (900, 300), (0, 0)] {
+        for (rest, drain) in [(30_000, 10_000), (900, 300), (0, 0)] {
             let shared = Shared::default();
             let until = shared.drain_until(now + Duration::from_millis(rest));
             assert!(until <= Instant::now() + Duration::from_millis(drain), "{rest} ms");

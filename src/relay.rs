@@ -223,12 +223,16 @@ impl Relay {
         Arc::clone(&self.common().config)
     }
 
+    /// Says that it is not ready, and goes on as before: load balancers are to look elsewhere before [`Self::stop`].
+    pub fn retire(&self) {
+        self.common().meters.ready.store(false, Relaxed);
+    }
+
     /// Orders the stop: receivers end, what waits is forwarded, connections are closed, all within `timeout`.
     /// [`Self::wait`] says when it is done.
     pub fn stop(&self, timeout: Duration) {
-        let common = self.common();
-        common.meters.ready.store(false, Relaxed);
-        common.taps.close();
+        self.retire();
+        self.common().taps.close();
         self.stopper.stop(Instant::now() + timeout);
     }
 

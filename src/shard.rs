@@ -98,11 +98,11 @@ const SHARE_MIN: usize = 1024 * 1024;
 /// Of a shard's queues, a request over HTTPS takes a part at most: one of so many.
 const REQUEST_PARTS: usize = 4;
 
-/// How long receivers may go on reading what has arrived, of all the time for the stop: half of it, and no longer
-/// than their own drain time (1 s) and a moment. Most of the stop belongs to the far end.
+/// How long receivers may go on reading what arrives, of all the time for the stop: half of it, where they take a third and
+/// a moment. Most of the stop belongs to the far end.
 fn receivers_deadline(deadline: Instant) -> Instant {
     let now = Instant::now();
-    now + (deadline.saturating_duration_since(now) / 2).min(Duration::from_secs(2))
+    now + deadline.saturating_duration_since(now) / 2
 }
 
 /// How long a stop waits at its end until the last acknowledgements are with their senders' kernels.

@@ -128,6 +128,16 @@ impl Template {
             .is_some_and(|wanted| self.segments.iter().any(|segment| segment.property() == Some(wanted)))
     }
 
+    /// Whether its text holds an LF that is not the last it prints: whoever reads lines takes what it renders for several.
+    pub fn breaks_lines(&self) -> bool {
+        let last = self.segments.len().saturating_sub(1);
+        self.segments.iter().enumerate().any(|(at, segment)| {
+            let text = segment.literal().unwrap_or_default();
+            let inner = if at == last { text.strip_suffix(b"\n").unwrap_or(text) } else { text };
+            inner.contains(&b'\n')
+        })
+    }
+
     /// Whether it leaves a `SEKOIA@53288` element of the sender out, because it prints one of its own.
     pub fn removes_element(&self, structured_data: &[u8]) -> bool {
         self.own_element && element::has_ours(structured_data)

@@ -9,6 +9,7 @@
     clippy::print_stdout,
     clippy::string_slice,
     clippy::unwrap_used,
+    unreachable_pub,
     reason = "a test may panic, and says what it skips"
 )]
 
@@ -18,14 +19,11 @@ mod corpus;
 mod random;
 #[path = "conditions/rsyslogd.rs"]
 mod rsyslogd;
-#[path = "support/waiting.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared by tests that use all of it")]
-mod waiting;
+#[path = "support/harness.rs"]
+mod support;
 
 use forebay::route::Expression;
 use forebay::syslog::{self, Clock, Message};
-
-use rsyslogd::Rsyslogd;
 
 /// What the rows of the table and of the corpus were seen with.
 const FRAME: &[u8] = b"<34>Oct 11 22:14:15 mymachine su[231]: Hello World 42";
@@ -67,8 +65,7 @@ fn the_table_says_what_holds_here() {
 fn the_table_says_what_holds_for_rsyslogd() {
     let rows: Vec<_> = table().into_iter().filter(|(both, _, _)| *both).collect();
     let filters: Vec<String> = rows.iter().map(|(_, _, text)| format!("if {text} then")).collect();
-    let Some(rsyslogd) = Rsyslogd::start(&filters) else { return };
-    let found = rsyslogd.ask(&[FRAME.to_vec()]);
+    let Some(found) = rsyslogd::ask(&filters, &[FRAME.to_vec()]) else { return };
     for (index, (_, expected, text)) in rows.iter().enumerate() {
         assert_eq!(found[0].contains(&index), *expected, "{text}");
     }
@@ -80,8 +77,7 @@ fn expressions_at_random_hold_where_they_do_for_rsyslogd() {
     for seed in 1..=rounds {
         let (texts, frames) = random::round(seed);
         let filters: Vec<String> = texts.iter().map(|text| format!("if {text} then")).collect();
-        let Some(rsyslogd) = Rsyslogd::start(&filters) else { return };
-        let found = rsyslogd.ask(&frames);
+        let Some(found) = rsyslogd::ask(&filters, &frames) else { return };
         let mut held = 0;
         for (index, text) in texts.iter().enumerate() {
             let expression = parse(text);
@@ -123,8 +119,7 @@ fn a_property_filter_has_a_condition_that_holds_where_it_does() {
         (":pri-text, isequal, \"auth.crit\"", "$pri-text isequal 'auth.crit'"),
     ];
     let filters: Vec<String> = rows.iter().map(|(filter, _)| (*filter).to_owned()).collect();
-    let Some(rsyslogd) = Rsyslogd::start(&filters) else { return };
-    let found = rsyslogd.ask(&[FRAME.to_vec()]);
+    let Some(found) = rsyslogd::ask(&filters, &[FRAME.to_vec()]) else { return };
     for (index, (filter, text)) in rows.iter().enumerate() {
         assert_eq!(holds(&parse(text), FRAME), found[0].contains(&index), "{filter}: {text}");
     }

@@ -308,6 +308,12 @@ impl World {
         let filled =
             self.command(&format!("forebay spool import -c {0}/old.yaml {0}/old.jsonl", self.folder.path().display()));
         self.ends(filled, &[0]);
+        // And what a relay has left that is gone.
+        self.write("gone.yaml", &away.replace("/var/spool/forebay'", "/var/spool/relay-2'"));
+        self.write("gone.jsonl", &lines[0]);
+        Relay::spawn(self.command(&format!("exec forebay run -c {root}/gone.yaml"))).stop();
+        let filled = self.command(&format!("forebay spool import -c {root}/gone.yaml {root}/gone.jsonl"));
+        self.ends(filled, &[0]);
     }
 
     /// A command of a document with the names of this place.

@@ -24,6 +24,7 @@ use serde_json::Value;
 
 use support::certificates::Certificates;
 use support::collector::Collector;
+use support::intake::{Answer, Intake};
 use support::relay::{Relay, Status, count, remove_own_variables};
 use support::senders::*;
 use support::waiting::{PATIENCE, eventually};
@@ -642,6 +643,39 @@ fn a_route_that_left_keeps_its_backlog_on_the_disk_until_it_is_dropped_also_afte
     let status = relay.status_when("all of it to be counted", Status::is_balanced);
     assert_eq!(count(status.route("web"), "recovered"), 2);
     relay.status_when("no orphans", |status| orphans(status).as_array().unwrap().is_empty());
+}
+
+#[test]
+fn a_route_over_https_that_is_parked_goes_on_with_its_mended_key_and_others_come_beside_it() {
+    let certificates = Certificates::new();
+    let intake = Intake::start(&certificates, |asked| match asked.key.as_str() {
+        "wrongkey11111111" => Answer::status(422),
+        _ => Answer::Take,
+    });
+    let of = |key: &str, more: &str| {
+        format!(
+            "{INPUT}outputs: {{web: {{{}}}}}\nhttp: {{requests_per_second: 100}}\nroutes:\n{more}  \
+             - {{name: all, intake_key: {key}}}\n",
+            intake.output(&certificates, "")
+        )
+    };
+    let mut relay = Relay::start(&of("wrongkey11111111", ""));
+    let lan = relay.address("lan", "tcp");
+    send_tcp(lan, &line("a", "1"));
+    relay.status_when("the route to be parked", |status| !status.route("all")["parked"].is_null());
+    // Minutes before it would have been tried again.
+    let more = "  - {name: new, program: new, intake_key: newkey3333333333}\n";
+    let words = reload(&relay, &of("goodkey222222222", more));
+    assert_eq!(words, "configuration 2 runs\nroute new added\nroute all changed: intake key\n");
+    assert_eq!(intake.wait_for("goodkey222222222", 1), [" 1"]);
+    send_tcp(lan, &line("new", "2"));
+    assert_eq!(intake.wait_for("newkey3333333333", 1), [" 2"]);
+    reload(&relay, &of("goodkey222222222", ""));
+    send_tcp(lan, &line("new", "3"));
+    assert_eq!(intake.wait_for("goodkey222222222", 2), [" 1", " 3"]);
+    let status = relay.status_when("all to be released", |status| count(status.route("all"), "released") == 2);
+    status.assert_balanced();
+    relay.stop_clean();
 }
 
 /// Reads what a tap shows, until `part` is in it.

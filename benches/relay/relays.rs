@@ -105,7 +105,9 @@ impl Relay {
     /// Whether it can do such a thing at all, and there is a reason to ask.
     pub fn takes(&self, scenario: Scenario) -> bool {
         match self.kind {
-            _ if matches!(scenario, Scenario::Durable | Scenario::Tapped) => matches!(self.kind, Kind::Forebay(_)),
+            _ if matches!(scenario, Scenario::Durable | Scenario::Tapped | Scenario::Scaled) => {
+                matches!(self.kind, Kind::Forebay(_))
+            }
             Kind::Floor => !matches!(scenario, Scenario::Udp | Scenario::Crowd | Scenario::Outage | Scenario::Relp),
             // Its accept queue is short: opening thousands of connections takes it minutes. And while its action queues
             // go to disk it takes so little that the generator gives up.
@@ -177,7 +179,7 @@ impl Relay {
 }
 
 /// `$variable`, or `name` on the path or where daemons live.
-fn on_path(variable: &str, name: &str) -> Option<PathBuf> {
+pub fn on_path(variable: &str, name: &str) -> Option<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Some(path.into());
     }

@@ -218,7 +218,7 @@ pub fn verdicts(lines: &[Line]) -> Vec<Verdict> {
                     judge(&format!("CPU as a share of {whose}"), outcome.cpu_us / base, OUTAGE_OF_OTHERS_MAX);
                 }
             }
-            Scenario::Crowd | Scenario::Durable | Scenario::Tapped | Scenario::Idle => {}
+            Scenario::Crowd | Scenario::Durable | Scenario::Tapped | Scenario::Scaled | Scenario::Idle => {}
         }
     }
     all

@@ -49,12 +49,14 @@ pub enum Scenario {
     Durable,
     /// Tcp with somebody who taps, beside tcp without.
     Tapped,
+    /// One, two and three relays behind HAProxy, each with a part of a processor. Takes root, and is run where it is named only.
+    Scaled,
     /// Started, nothing sent.
     Idle,
 }
 
 impl Scenario {
-    /// All, in the order of the table.
+    /// All that need nothing but a relay, in the order of the table.
     pub const ALL: [Self; 9] = [
         Self::Tcp,
         Self::Relp,
@@ -78,6 +80,7 @@ impl Scenario {
             Self::Outage => "outage",
             Self::Durable => "durable",
             Self::Tapped => "tapped",
+            Self::Scaled => "scaled",
             Self::Idle => "idle",
         }
     }
@@ -341,7 +344,7 @@ pub fn free_port(udp: bool) -> anyhow::Result<u16> {
 }
 
 /// Asks the kernel, not the relay: a probing connection would be one that it has to serve.
-fn wait_until_listening(relay: &mut Running, udp: bool, port: u16) -> anyhow::Result<()> {
+pub fn wait_until_listening(relay: &mut Running, udp: bool, port: u16) -> anyhow::Result<()> {
     // `sl local_address rem_address st`: LISTEN is 0A; a datagram socket is as good as it gets at 07.
     let (tables, state) =
         if udp { (["/proc/net/udp", "/proc/net/udp6"], "07") } else { (["/proc/net/tcp", "/proc/net/tcp6"], "0A") };

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, error, info, warn};
 
 use crate::config::{Loaded, Reading};
-use crate::relay::{Relay, StartError};
+use crate::relay::{Ended, Relay, StartError};
 use crate::sys;
 use crate::systemd::{self, Manager};
 
@@ -29,7 +29,7 @@ const HANGUP: &str = "SIGHUP";
 /// How often the state in words is told to a service manager, at most.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 
-/// Runs until the first SIGTERM or SIGINT, then stops within `shutdown_timeout`.
+/// Runs until the first SIGTERM or SIGINT, then stops within `shutdown_timeout`, after `shutdown_delay`.
 pub(super) fn run(options: &Run) -> ExitCode {
     // Before any file is opened.
     let inherited = systemd::inherited();
@@ -122,21 +122,26 @@ fn watch(
                     break;
                 }
             },
-            recv(relay.ended()) -> ended => {
-                // A relay with a core missing would lose that core's share in silence: whoever supervises us restarts us.
-                error!(shard = ?ended.map(|ended| ended.shard).ok(), "a shard ended by itself: stopping");
-                let timeout = timeout();
-                manager.stopping(stop_takes(timeout));
-                relay.stop(timeout);
-                relay.wait(timeout);
-                return ExitCode::from(EXIT_RUNTIME);
-            }
+            recv(relay.ended()) -> ended => return shard_ended(relay, manager, timeout(), ended.ok()),
             recv(looks) -> _ => tell(relay, manager),
         }
     }
+    // Nothing is reloaded any more.
     drop(hangups);
-    let timeout = timeout();
-    manager.stopping(stop_takes(timeout));
+    let (timeout, delay) = (timeout(), relay.config().shutdown_delay);
+    manager.stopping(delay + stop_takes(timeout));
+    relay.retire();
+    if !delay.is_zero() {
+        info!(?delay, "not ready any more; goes on receiving until load balancers have seen it");
+        let over = channel::after(delay);
+        loop {
+            channel::select! {
+                recv(over) -> _ => break,
+                recv(signals) -> name => if name != Ok(HANGUP) { second_signal() },
+                recv(relay.ended()) -> ended => return shard_ended(relay, manager, timeout, ended.ok()),
+            }
+        }
+    }
     relay.stop(timeout);
     let (done_tx, done_rx) = channel::bounded(1);
     thread::scope(|scope| {
@@ -144,13 +149,24 @@ fn watch(
         loop {
             channel::select! {
                 recv(done_rx) -> left => break finished(left.ok().flatten(), relay.spooled()),
-                recv(signals) -> name => if name != Ok(HANGUP) {
-                    warn!("second signal: ending at once; what was not delivered is lost");
-                    std::process::exit(i32::from(EXIT_RUNTIME));
-                },
+                recv(signals) -> name => if name != Ok(HANGUP) { second_signal() },
             }
         }
     })
+}
+
+fn second_signal() -> ! {
+    warn!("second signal: ending at once; what was not delivered is lost");
+    std::process::exit(i32::from(EXIT_RUNTIME));
+}
+
+/// A relay with a core missing would lose that core's share in silence: whoever supervises us restarts us.
+fn shard_ended(relay: &Relay, manager: &Manager, timeout: Duration, ended: Option<Ended>) -> ExitCode {
+    error!(shard = ?ended.map(|ended| ended.shard), "a shard ended by itself: stopping");
+    manager.stopping(stop_takes(timeout));
+    relay.stop(timeout);
+    relay.wait(timeout);
+    ExitCode::from(EXIT_RUNTIME)
 }
 
 /// What a stop may take altogether: beyond `timeout`, threads end and the spool's disk answers.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::end::End;
-use super::{Configuration, EXIT_CONFIG, base64, print, progress, run::EXIT_RUNTIME, say, show};
+use super::{Configuration, EXIT_CONFIG, base64, log, print, progress, run, run::EXIT_RUNTIME, say, show};
 
 mod blocks;
 mod change;
@@ -16,6 +16,7 @@ mod list;
 mod place;
 mod record;
 mod select;
+mod send;
 mod stat;
 mod verify;
 
@@ -89,6 +90,16 @@ pub(super) enum Spool {
         forebay spool import --dir /var/lib/forebay --route web old-web.jsonl\n  \
         forebay spool import --dir /var/lib/forebay --route web --format rfc5424 messages.log")]
     Import(Import),
+    /// Sends what waits in a spool that no relay holds, and ends: the spool of a relay that is gone.
+    ///
+    /// Outputs, routes and keys are those of the configuration; nothing listens. Each route's messages go out in their order,
+    /// leave the spool as they are released, and are sent again only where a connection breaks. A signal ends it in order: what
+    /// is left stays in the spool. Exits with 1 where something is left, for whatever reason.
+    #[command(after_help = "Examples:\n  \
+        forebay spool send -c /etc/forebay/forebay.yaml --dir /var/spool/relay-2\n  \
+        forebay spool send -c /etc/forebay/forebay.yaml\n\n\
+        The running relay of this machine goes on beside it. File outputs are locked by whoever writes them.")]
+    Send(Send),
 }
 
 /// Where the spool is.
@@ -204,6 +215,12 @@ pub(super) struct Import {
     file: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct Send {
+    #[command(flatten)]
+    place: Where,
+}
+
 /// What messages are exported as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Form {
@@ -233,6 +250,7 @@ pub(super) fn spool(command: &Spool) -> ExitCode {
         Spool::Repair(options) => change::repair(options),
         Spool::Drop(options) => change::drop(options),
         Spool::Import(options) => import::import(options),
+        Spool::Send(options) => send::send(options),
     };
     ended.unwrap_or_else(End::told)
 }

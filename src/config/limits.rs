@@ -160,6 +160,8 @@ pub const SPILL_AFTER_MAX_MS: u64 = HOUR_MS;
 
 /// Container runtimes kill ten seconds after SIGTERM (Docker) or thirty (Kubernetes): the shorter one.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Who has no load balancer waits for nothing.
+pub const SHUTDOWN_DELAY: Duration = Duration::ZERO;
 /// Threads; the largest machines have fewer.
 pub const CORES_MAX: u64 = 1_024;
 /// Loopback: the admin server asks nobody for a password.

@@ -32,6 +32,7 @@ pub(crate) type MemoryMax = Size<{ limits::MEMORY_MAX_MIN }, { limits::MEMORY_MA
 pub(crate) type Cores = Or<Auto, Count<1, { limits::CORES_MAX }>>;
 pub(crate) type OptionalTimeout = Or<Off, Timeout>;
 pub(crate) type ShutdownTimeout = Span<{ limits::TIMEOUT_MIN_MS }, { limits::TIMEOUT_MAX_MS }>;
+pub(crate) type ShutdownDelay = Span<0, { limits::TIMEOUT_MAX_MS }>;
 pub(crate) type SpoolSize = Size<{ limits::SPOOL_SIZE_MIN }, { limits::SPOOL_SIZE_MAX }>;
 pub(crate) type MinFree = Size<0, { limits::SPOOL_SIZE_MAX }>;
 pub(crate) type SyncInterval = Span<{ limits::SPOOL_SYNC_MIN_MS }, { limits::SPOOL_SYNC_MAX_MS }>;
@@ -57,6 +58,7 @@ pub(crate) struct File {
     pub(crate) spool: Option<Spool>,
     pub(crate) memory: Memory,
     pub(crate) shutdown_timeout: Option<Is<ShutdownTimeout>>,
+    pub(crate) shutdown_delay: Option<Is<ShutdownDelay>>,
     pub(crate) admin: Admin,
     pub(crate) watch: Option<Is<bool>>,
     pub(crate) cores: Option<Is<Cores>>,
@@ -74,6 +76,7 @@ pub(crate) struct Input {
     pub(crate) oversize: Option<Is<Oversize>>,
     pub(crate) timezone: Option<Is<TimeZone>>,
     pub(crate) allow: Vec<Is<IpNet>>,
+    pub(crate) proxy_protocol: Vec<Is<IpNet>>,
     pub(crate) max_connections: Option<Is<Connections>>,
     pub(crate) max_connections_per_peer: Option<Is<Connections>>,
     pub(crate) idle_timeout: Option<Is<Idle>>,

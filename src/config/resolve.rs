@@ -111,6 +111,7 @@ impl Resolver<'_> {
             spool,
             memory_max: raw.memory.max.map_or(limits::MEMORY_MAX, |max| max.0.0),
             shutdown_timeout: raw.shutdown_timeout.map_or(limits::SHUTDOWN_TIMEOUT, |timeout| timeout.0.0),
+            shutdown_delay: raw.shutdown_delay.map_or(limits::SHUTDOWN_DELAY, |delay| delay.0.0),
             admin,
             cores,
             watch: raw.watch.is_some_and(|watch| watch.0),

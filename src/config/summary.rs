@@ -49,6 +49,9 @@ impl Config {
             show_size(self.memory_max as u64),
             show_duration(self.shutdown_timeout)
         )?;
+        if !self.shutdown_delay.is_zero() {
+            writeln!(out, "  {} between the order to stop and the stop", show_duration(self.shutdown_delay))?;
+        }
         if self.outputs.iter().any(|output| matches!(output.protocol, Protocol::Https(_))) {
             writeln!(
                 out,
@@ -148,6 +151,10 @@ fn write_input(out: &mut String, input: &Input) -> fmt::Result {
     if !input.allow.is_empty() {
         let networks: Vec<String> = input.allow.iter().map(ToString::to_string).collect();
         write!(out, "; only from {}", networks.join(", "))?;
+    }
+    if !input.proxy_protocol.is_empty() {
+        let networks: Vec<String> = input.proxy_protocol.iter().map(ToString::to_string).collect();
+        write!(out, "; PROXY protocol from {}", networks.join(", "))?;
     }
     if input.listen.iter().any(|listen| matches!(listen, Listen::Relp(_) | Listen::RelpTls(_))) {
         out.push_str(match input.acknowledge {

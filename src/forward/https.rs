@@ -148,28 +148,10 @@ pub(super) async fn run(forwarder: &Forwarder, http: &Http) -> Option<u64> {
         // Whatever ended it: what was not settled is sent again.
         line.taken.settle(&pipeline);
         line.tell_of(&end);
-        let is_well = match end {
-            End::Parked => true,
-            End::Orderly => line.has_spoken || established.elapsed() > Backoff::PROVEN_AFTER,
-            End::Broken(_) => established.elapsed() > Backoff::PROVEN_AFTER,
-            End::Refused(_) => false,
-            End::Deadline => break,
-        };
-        match (end, is_well) {
-            (End::Refused(wait), _) => {
-                forwarder.targets.failed(target, Instant::now());
-                // Another target need not wait for this one.
-                line.not_before = (!forwarder.has_choice()).then(|| Instant::now() + wait);
-            }
-            (_, true) => {
-                forwarder.targets.works(target);
-                backoff = Backoff::default();
-            }
-            (_, false) => {
-                forwarder.targets.failed(target, Instant::now());
-                backoff.failed();
-            }
+        if matches!(end, End::Deadline) {
+            break;
         }
+        line.learn_from(&end, target, established, &mut backoff);
     }
     Some(forwarder.finish(&mut Flight::new(0, Duration::ZERO)))
 }
@@ -223,6 +205,33 @@ impl<'a> Line<'a> {
             has_spoken: false,
             used_at: Instant::now(),
         })
+    }
+
+    /// What the end of a connection to `target`, made then, says of it.
+    fn learn_from(&mut self, end: &End, target: usize, established: Instant, backoff: &mut Backoff) {
+        let targets = &self.forwarder.targets;
+        let has_lasted = established.elapsed() > Backoff::PROVEN_AFTER;
+        let is_well = match end {
+            End::Parked => true,
+            End::Orderly => self.has_spoken || has_lasted,
+            End::Broken(_) => has_lasted,
+            End::Refused(_) | End::Deadline => false,
+        };
+        match (end, is_well) {
+            (End::Refused(wait), _) => {
+                targets.failed(target, Instant::now());
+                // Another target need not wait for this one.
+                self.not_before = (!self.forwarder.has_choice()).then(|| Instant::now() + *wait);
+            }
+            (_, true) => {
+                targets.works(target);
+                *backoff = Backoff::default();
+            }
+            (_, false) => {
+                targets.failed(target, Instant::now());
+                backoff.failed();
+            }
+        }
     }
 
     fn pipeline(&self) -> &'a Pipeline {

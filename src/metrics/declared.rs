@@ -112,6 +112,7 @@ meters! {
         refused_peer: Count, "refused_connections_total" [("reason", "peer_not_allowed")], Count, "Connections closed at once, by reason.";
         refused_handshake: Count, "refused_connections_total" [("reason", "tls_handshake")], Count, "Connections closed at once, by reason.";
         refused_protocol: Count, "refused_connections_total" [("reason", "tls_on_plain_port")], Count, "Connections closed at once, by reason.";
+        refused_header: Count, "refused_connections_total" [("reason", "proxy_header")], Count, "Connections closed at once, by reason.";
         idle_closed: Count, "idle_closed_connections_total" [], Count, "Connections closed after idle_timeout.";
         partial_closed: Count, "partial_closed_connections_total" [], Count, "Connections closed because the unfinished messages of all connections took too much memory; what came of theirs is forwarded.";
         relp_errors: Count, "relp_errors_total" [], Count, "RELP connections closed because the sender does not keep to the protocol.";
@@ -154,14 +155,9 @@ meters! {
 impl InputMeters {
     /// Connections closed at once, for any reason.
     pub fn refused(&self) -> u64 {
-        let reasons = [
-            &self.refused_limit,
-            &self.refused_peer_limit,
-            &self.refused_peer,
-            &self.refused_handshake,
-            &self.refused_protocol,
-        ];
-        reasons.iter().map(|reason| reason.value()).sum()
+        let by_gate = [&self.refused_limit, &self.refused_peer_limit, &self.refused_peer];
+        let by_octets = [&self.refused_handshake, &self.refused_protocol, &self.refused_header];
+        by_gate.iter().chain(&by_octets).map(|reason| reason.value()).sum()
     }
 }
 

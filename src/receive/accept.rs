@@ -15,11 +15,17 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
-use super::gate::Place;
+use crate::metrics::{Count, InputMeters};
+
+use super::gate::{Place, Refusal, is_balancer};
+use super::proxied::introduction;
 use super::{Current, Manner, Receivers, Spoken, relp, stream};
 
 /// A client that has not finished its TLS handshake by then is let go.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a stop waits for such a client, at most.
+const BEGINNING_AT_STOP: Duration = Duration::from_secs(1);
 
 /// How long to leave a listener alone whose accept fails (open files or memory exhausted).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -39,7 +45,10 @@ pub(super) fn spawn_tcp(current: Current, listener: StdTcpListener, tasks: &mut 
                 let receivers = &*now;
                 let Manner { spoken, over_tls } = receivers.manner;
                 let peer = prepare(receivers, &tcp, peer, spoken);
-                if over_tls {
+                if is_balancer(&receivers.input, peer) {
+                    // The gate is asked again once the header says who is behind it.
+                    admit(receivers, None, |receivers, place| proxied(receivers, place, peer, tcp, spoken, over_tls));
+                } else if over_tls {
                     admit(receivers, Some(peer), |receivers, place| handshake(receivers, place, peer, tcp, spoken));
                 } else {
                     admit(receivers, Some(peer), |receivers, place| serve(receivers, place, Some(peer), tcp, spoken));
@@ -140,37 +149,83 @@ fn admit<F: Future<Output = ()> + 'static>(
             receivers.meters(|meters| meters.accepted.add(1));
             spawn_local(task(receivers.clone(), place));
         }
-        Err(refusal) => {
-            let mut refused = 0;
-            receivers.meters(|meters| {
-                refusal.counter(meters).add(1);
-                refused = refusal.counter(meters).value();
-            });
-            if refused.is_power_of_two() {
-                warn!(input = %receivers.input.name, ?peer, refused, "connection refused: {refusal}");
-            }
+        Err(refusal) => refuse(receivers, peer, refusal),
+    }
+}
+
+fn refuse(receivers: &Receivers, peer: Option<IpAddr>, refusal: Refusal) {
+    let refused = count(receivers, |meters| refusal.counter(meters));
+    if refused.is_power_of_two() {
+        warn!(input = %receivers.input.name, ?peer, refused, "connection refused: {refusal}");
+    }
+}
+
+/// Counts one; returns how many there have been.
+fn count(receivers: &Receivers, of: impl Fn(&InputMeters) -> &Count) -> u64 {
+    let mut all = 0;
+    receivers.meters(|meters| {
+        of(meters).add(1);
+        all = of(meters).value();
+    });
+    all
+}
+
+/// What `beginning` comes to in time; `None` where the relay stops before.
+async fn begun<T>(receivers: &Receivers, beginning: impl Future<Output = io::Result<T>>) -> Option<io::Result<T>> {
+    let mut stop = receivers.stop.clone();
+    tokio::select! {
+        begun = timeout(HANDSHAKE_TIMEOUT, beginning) => {
+            Some(begun.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut))))
         }
+        // Who has connected just before the stop has sent its messages along with the beginning's last octets.
+        () = async {
+            let until = receivers.shared.drain_until(stop.ordered().await);
+            sleep_until(until.min(Instant::now() + BEGINNING_AT_STOP)).await;
+        } => None,
+    }
+}
+
+/// A load balancer's connection: its header first, then the connection of the sender that it names.
+async fn proxied(
+    receivers: Receivers,
+    mut place: Place,
+    balancer: IpAddr,
+    mut tcp: TcpStream,
+    spoken: Spoken,
+    secured: bool,
+) {
+    let header = match begun(&receivers, introduction(&mut tcp)).await {
+        Some(Ok(Some(header))) => header,
+        // It has only looked whether we listen, or we stop.
+        Some(Ok(None)) | None => return,
+        Some(Err(error)) if is_reset(&error) => return,
+        Some(Err(error)) => {
+            let refused = count(&receivers, |meters| &meters.refused_header);
+            if refused.is_power_of_two() {
+                let input = &receivers.input.name;
+                warn!(%input, peer = %balancer, refused, "connection of a balancer (proxy_protocol) refused: {error}");
+            }
+            return;
+        }
+    };
+    let peer = header.sender.unwrap_or(balancer);
+    if let Err(refusal) = place.take_for(&receivers.input, peer) {
+        refuse(&receivers, Some(peer), refusal);
+    } else if secured {
+        handshake(receivers, place, peer, tcp, spoken).await;
+    } else {
+        serve(receivers, place, Some(peer), tcp, spoken).await;
     }
 }
 
 async fn handshake(receivers: Receivers, place: Place, peer: IpAddr, tcp: TcpStream, spoken: Spoken) {
     let Some(server) = receivers.tls.clone() else { return };
     let acceptor = TlsAcceptor::from(server.config());
-    let mut stop = receivers.stop.clone();
-    let accepted = tokio::select! {
-        accepted = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)) => accepted,
-        // Who has connected just before the stop has sent its messages along with the handshake's last record.
-        () = async { sleep_until(receivers.shared.drain_until(stop.ordered().await)).await } => return,
-    };
-    let accepted = accepted.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)));
-    match accepted {
-        Ok(stream) => serve(receivers, place, Some(peer), stream, spoken).await,
-        Err(error) => {
-            let mut failed = 0;
-            receivers.meters(|meters| {
-                meters.refused_handshake.add(1);
-                failed = meters.refused_handshake.value();
-            });
+    match begun(&receivers, acceptor.accept(tcp)).await {
+        None => {}
+        Some(Ok(stream)) => serve(receivers, place, Some(peer), stream, spoken).await,
+        Some(Err(error)) => {
+            let failed = count(&receivers, |meters| &meters.refused_handshake);
             if failed.is_power_of_two() {
                 warn!(input = %receivers.input.name, %peer, failed, "TLS handshake failed: {}", server.explain(&error));
             }
@@ -196,11 +251,7 @@ async fn serve(
 }
 
 async fn failed(receivers: &Receivers, error: &io::Error) {
-    let mut errors = 0;
-    receivers.meters(|meters| {
-        meters.accept_errors.add(1);
-        errors = meters.accept_errors.value();
-    });
+    let errors = count(receivers, |meters| &meters.accept_errors);
     if errors.is_power_of_two() {
         warn!(input = %receivers.input.name, errors, "cannot accept a connection: {error}; trying again");
     }

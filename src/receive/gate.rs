@@ -52,6 +52,11 @@ pub fn is_allowed(input: &Input, peer: Option<IpAddr>) -> bool {
     input.allow.is_empty() || peer.is_none_or(|peer| input.allow.iter().any(|net| net.contains(&peer)))
 }
 
+/// Whether connections from `peer` begin with a header of the PROXY protocol.
+pub(super) fn is_balancer(input: &Input, peer: IpAddr) -> bool {
+    input.proxy_protocol.iter().any(|net| net.contains(&peer))
+}
+
 /// What stands for `peer` where connections of one peer are counted: its address, or the network of 2⁶⁴ addresses that an
 /// IPv6 host has for itself.
 fn counted_as(peer: IpAddr) -> IpAddr {
@@ -73,18 +78,32 @@ impl Gate {
         }
         // From here on dropping the place gives it back, whatever follows.
         let mut place = Place { gate: Arc::clone(self), peer: None };
-        if let Some(peer) = peer.map(counted_as)
-            && let Ok(mut by_peer) = self.by_peer.lock()
-        {
-            let open = by_peer.entry(peer).or_default();
-            if *open >= input.max_connections_per_peer {
-                drop(by_peer);
-                return Err(Refusal::PeerFull);
-            }
-            *open += 1;
-            place.peer = Some(peer);
+        if let Some(peer) = peer {
+            place.count_for(input, peer)?;
         }
         Ok(place)
+    }
+}
+
+impl Place {
+    /// A load balancer has said who is behind the connection, which had a place for nobody in particular.
+    pub(super) fn take_for(&mut self, input: &Input, peer: IpAddr) -> Result<(), Refusal> {
+        if !is_allowed(input, Some(peer)) {
+            return Err(Refusal::PeerNotAllowed);
+        }
+        self.count_for(input, peer)
+    }
+
+    fn count_for(&mut self, input: &Input, peer: IpAddr) -> Result<(), Refusal> {
+        let peer = counted_as(peer);
+        let Ok(mut by_peer) = self.gate.by_peer.lock() else { return Ok(()) };
+        let open = by_peer.entry(peer).or_default();
+        if *open >= input.max_connections_per_peer {
+            return Err(Refusal::PeerFull);
+        }
+        *open += 1;
+        self.peer = Some(peer);
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::task::yield_now;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tracing::debug;
 
 use crate::pipeline::{Offer, WhenFull};
@@ -22,6 +22,10 @@ use super::Receivers;
 
 /// A peer that does not take the few octets of our close by then is left without.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Of the time in which a stopping relay goes on reading, a sender that is silent for one of so many parts has no more to
+/// say, or does not hear that it should close.
+const QUIET_PART: u32 = 8;
 
 /// What one turn found.
 enum Step {
@@ -47,7 +51,7 @@ struct Connection<S> {
     /// Bytes of memory that the decoder and `held` took when last looked at.
     owned: usize,
     held: Option<Held>,
-    /// [`WhenFull::Take`] once the relay stops: what was read must not be lost, and nothing more is read.
+    /// [`WhenFull::Take`] once a stop has no more time: what was read must not be lost, and nothing more is read.
     when_full: WhenFull,
     started: bool,
 }
@@ -76,7 +80,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(receivers: Receiver
     drop(timeout(CLOSE_TIMEOUT, connection.stream.shutdown()).await);
 }
 
-impl<S: AsyncRead + Unpin> Connection<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn run(&mut self) -> io::Result<()> {
         let mut stop = self.receivers.stop.clone();
         let mut stopping = pin!(stop.ordered());
@@ -177,12 +181,16 @@ impl<S: AsyncRead + Unpin> Connection<S> {
         // What is kept meanwhile is on the account, and may be: the sender is not asked for more.
         self.account();
         let mut stop = receivers.stop.clone();
+        let mut too_late = pin!(async {
+            let deadline = stop.ordered().await;
+            sleep_until(receivers.shared.drain_until(deadline)).await;
+        });
         loop {
             let room = receivers.pipeline.room_in(lane);
             tokio::select! {
                 biased;
                 () = room => {}
-                _ = stop.ordered() => self.when_full = WhenFull::Take,
+                () = &mut too_late, if self.when_full == WhenFull::Wait => self.when_full = WhenFull::Take,
             }
             match self.resume() {
                 Step::Full(still) => lane = still,
@@ -191,23 +199,29 @@ impl<S: AsyncRead + Unpin> Connection<S> {
         }
     }
 
-    /// The stop: takes what has arrived already, no longer than `until`, and as long as there is room.
+    /// The stop: asks the sender to close, and takes what it has sent until it does, until nothing has come for a while,
+    /// and no longer than `until`.
+    ///
+    /// Our side is closed first: a connection that is closed while its sender writes takes with it what is on the way, in
+    /// our kernel and in every balancer between. Senders look for our close before they write, most of them.
     async fn drain(&mut self, until: Instant) -> io::Result<()> {
-        let mut looked_again = false;
-        while self.when_full == WhenFull::Wait && Instant::now() < until {
-            let turn = poll_fn(|cx| Poll::Ready(self.poll_turn(cx)));
-            match turn.await {
-                Poll::Ready(Ok(Step::Taken)) => looked_again = false,
-                Poll::Ready(Ok(Step::Full(lane))) => {
-                    looked_again = false;
-                    self.wait_for_room(lane).await;
-                }
-                Poll::Ready(Ok(Step::End)) => return Ok(()),
-                Poll::Ready(Err(error)) => return Err(error),
-                // That nothing is known to have arrived is no proof: the reactor has to look first, which it does in
-                // the yield below.
-                Poll::Pending if looked_again => return Ok(()),
-                Poll::Pending => looked_again = true,
+        // Whether it hears us shows in what it does.
+        drop(timeout_at(until, self.stream.shutdown()).await);
+        let quiet = until.saturating_duration_since(Instant::now()) / QUIET_PART;
+        while self.when_full == WhenFull::Wait {
+            let give_up = until.min(Instant::now() + quiet);
+            let step = tokio::select! {
+                biased;
+                step = poll_fn(|cx| self.poll_turn(cx)) => step?,
+                () = sleep_until(give_up) => return Ok(()),
+            };
+            match step {
+                Step::Taken => self.receivers.pipeline.pace().await,
+                Step::Full(lane) => self.wait_for_room(lane).await,
+                Step::End => return Ok(()),
+            }
+            if Instant::now() >= until || !self.may_own_more() {
+                return Ok(());
             }
             yield_now().await;
         }

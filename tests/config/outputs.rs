@@ -216,6 +216,32 @@ http: {{requests_per_second: 100}}
 }
 
 #[test]
+fn a_template_that_breaks_lines_is_warned_of_where_lines_are_sent() {
+    let rows = [
+        (r"%msg%\n", "lf", false),
+        ("%msg%", "lf", false),
+        (r"%pri%\n%msg%", "lf", true),
+        (r"\n%msg%", "lf", true),
+        (r"%msg%\n\n", "lf", true),
+        (r"%msg%\n%procid%", "lf", true),
+        (r"%pri%\n%msg%", "octet", false),
+        // Of which only the LF that the reader typed is one.
+        (r"%msg% \\n %procid%", "lf", false),
+    ];
+    for (template, framing, is_warned) in rows {
+        let text = format!(
+            "inputs: {{lan: {{listen: 'udp://127.0.0.1:0'}}}}\noutputs: {{a: {{to: 'tcp://127.0.0.1:9', framing: {framing}}}}}\n\
+             routes: [{{name: all, template: '{template}'}}]\n"
+        );
+        let loaded = load_with(&text, &[]).unwrap_or_else(|report| panic!("{report}"));
+        let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+        let expected = "forebay.yaml:3:32: routes[0].template: prints an LF before its end, and its output has \"framing: lf\": \
+                        each message becomes several";
+        assert_eq!(warnings, if is_warned { vec![expected] } else { Vec::new() }, "{template}");
+    }
+}
+
+#[test]
 fn the_environment_may_name_any_destination() {
     let urls = ["tls://a.example:1", "relp+tls://a.example:1", "https://a.example", "http://a.example", "file:///a"];
     for (url, name) in urls.into_iter().zip(["syslog", "relp", "https", "https", "file"]) {

@@ -1,6 +1,7 @@
 //! A real rsyslogd, as a sender to the relay and as its collector.
 
-use std::os::unix::net::UnixDatagram;
+use std::io::Write as _;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -93,6 +94,40 @@ impl Rsyslogd {
         for message in messages {
             socket.send(message.as_bytes()).unwrap();
         }
+    }
+
+    /// Starts one that gives `frames`, which it takes as input `name` over a unix stream, to `rules`, and ends it once all of them
+    /// have been through: what it wrote is in its directory then, and its errors are in the file `errors`. Its zone is UTC.
+    pub fn through(executable: &Path, global: &str, name: &str, rules: &str, frames: &[&[u8]]) -> Self {
+        let mut command = Command::new(executable);
+        command.env("TZ", "UTC");
+        let configuration = format!(
+            "{global}module(load=\"imptcp\")\ninput(type=\"imptcp\" path=\"DIRECTORY/in\" name=\"{name}\")\n{rules}\
+             template(name=\"end\" type=\"string\" string=\".\\n\")\n\
+             action(type=\"omfile\" file=\"DIRECTORY/end\" template=\"end\" asyncWriting=\"off\")\n"
+        );
+        let mut rsyslogd = Self::run(command, &configuration);
+        let mut stream = rsyslogd.eventually("it to listen", |one| UnixStream::connect(one.path("in")).ok());
+        for frame in frames {
+            write!(stream, "{} ", frame.len()).unwrap();
+            stream.write_all(frame).unwrap();
+        }
+        drop(stream);
+        rsyslogd.eventually("all messages to be through", |one| (one.lines("end").len() >= frames.len()).then_some(()));
+        // It writes what is left when it is told to end.
+        rsyslogd.terminate();
+        rsyslogd.ended();
+        rsyslogd
+    }
+
+    /// Waits until `look` finds something; fails at once where rsyslogd has ended.
+    #[track_caller]
+    fn eventually<T>(&mut self, what: &str, look: impl Fn(&Self) -> Option<T>) -> T {
+        eventually(what, || {
+            let ended = self.process.try_wait().unwrap();
+            assert!(ended.is_none(), "rsyslogd ended: {ended:?}");
+            look(self).ok_or_else(|| self.lines("errors").join("\n"))
+        })
     }
 
     /// A file of its directory.

@@ -12,6 +12,8 @@
 
 mod corpus;
 mod rsyslogd;
+#[path = "../support/harness.rs"]
+mod support;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -21,7 +23,6 @@ use jiff::tz::TimeZone;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
-use rsyslogd::Rsyslogd;
 
 /// Messages of every shape, among them control characters (rsyslogd is told not to escape them on reception).
 const MESSAGES: &[&[u8]] = &[
@@ -70,8 +71,7 @@ fn render(template: &Template, frame: &[u8]) -> Vec<u8> {
 
 /// Renders with both; what differs, as text.
 fn differences(templates: &[String], frames: &[&[u8]]) -> Option<Vec<String>> {
-    let rsyslogd = Rsyslogd::start(templates)?;
-    let theirs = rsyslogd.render(templates.len(), frames);
+    let theirs = rsyslogd::render(templates, frames)?;
     let mut found = Vec::new();
     for (source, theirs) in templates.iter().zip(theirs) {
         // rsyslogd starts with a bad expression, and prints so; we refuse it.

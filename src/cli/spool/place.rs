@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
 
-use crate::config::{self, Action, Compression, Config, Durability, SpoolFull, SpoolKey, SpoolSync};
+use crate::config::{self, Action, Compression, Config, Durability, Share, SpoolFull, SpoolKey, SpoolSync};
 use crate::spool::block::Coder;
 use crate::spool::control::{self, Answer, Op, Stat};
 use crate::spool::store::{Event, OpenError, Options, Store};
@@ -20,7 +20,24 @@ use super::{EXIT_CONFIG, End, Where, say, show};
 /// Where the spool is, and what is known of it.
 pub(super) struct Place {
     spool: config::Spool,
-    config: Option<Config>,
+    /// The configuration's routes, where there is one.
+    routes: Option<Vec<Route>>,
+}
+
+/// What is known of a route.
+struct Route {
+    name: String,
+    share: Share,
+    forwards: bool,
+}
+
+fn routes(config: &Config) -> Vec<Route> {
+    let route = |route: &config::Route| Route {
+        name: route.name.clone(),
+        share: route.spool,
+        forwards: matches!(route.action, Action::Forward { .. }),
+    };
+    config.routes.iter().map(route).collect()
 }
 
 /// A spool that answers.
@@ -41,19 +58,37 @@ impl Where {
     pub(super) fn find(&self) -> Result<Place, End> {
         if let Some(dir) = &self.dir {
             let encryption_key = self.encryption_key_file.as_deref().map(key).transpose()?;
-            return Ok(Place { spool: alone(dir, encryption_key), config: None });
+            return Ok(Place { spool: alone(dir, encryption_key), routes: None });
         }
         let loaded = self.configuration.load().map_err(|code| {
             say("the spool's folder is all that is needed: name it with --dir DIR, and no configuration is read\n");
             End::Config(code)
         })?;
         match loaded.config.spool.clone() {
-            Some(spool) => Ok(Place { spool, config: Some(loaded.config) }),
+            Some(spool) => Ok(Place { spool, routes: Some(routes(&loaded.config)) }),
             None => {
                 say("the configuration has no spool: add spool: {dir: …} to it, or name a folder with --dir DIR\n");
                 Err(End::Config(ExitCode::from(EXIT_CONFIG)))
             }
         }
+    }
+
+    /// Finds the folder where a configuration is needed besides: `--dir` in place of the one that it names. What it says of
+    /// its own spool holds for that one too.
+    pub(super) fn with(&self, config: &Config) -> Result<Place, End> {
+        let mut spool = match (&self.dir, config.spool.clone()) {
+            (None, None) => {
+                say("the configuration has no spool: name a folder with --dir DIR\n");
+                return Err(End::Config(ExitCode::from(EXIT_CONFIG)));
+            }
+            (None, Some(spool)) => spool,
+            (Some(dir), Some(spool)) => config::Spool { dir: dir.clone(), ..spool },
+            (Some(dir), None) => alone(dir, None),
+        };
+        if let Some(file) = &self.encryption_key_file {
+            spool.encryption_key = Some(key(file)?);
+        }
+        Ok(Place { spool, routes: Some(routes(config)) })
     }
 }
 
@@ -85,14 +120,18 @@ impl Place {
 
     /// Routes of the configuration that forward; `None` where there is no configuration.
     pub(super) fn forwarding(&self) -> Option<BTreeSet<&str>> {
-        let routes = self.config.as_ref()?.routes.iter();
-        let forwarding = routes.filter(|route| matches!(route.action, Action::Forward { .. }));
+        let forwarding = self.routes.as_ref()?.iter().filter(|route| route.forwards);
         Some(forwarding.map(|route| route.name.as_str()).collect())
     }
 
     /// Bytes that the spool may take; `None` where there is no configuration.
     pub(super) fn max_size(&self) -> Option<u64> {
-        self.config.as_ref().map(|_| self.spool.max_size)
+        self.routes.as_ref().map(|_| self.spool.max_size)
+    }
+
+    /// What the configuration says of the spool, or of one like it.
+    pub(super) fn spool(&self) -> &config::Spool {
+        &self.spool
     }
 
     /// Opens blocks.
@@ -127,8 +166,8 @@ impl Place {
     pub(super) fn open(&self) -> anyhow::Result<Spool> {
         let dir = self.dir();
         self.is_ours()?;
-        let routes = self.config.iter().flat_map(|config| &config.routes);
-        let shares = routes.map(|route| (route.name.clone(), route.spool)).collect();
+        let routes = self.routes.iter().flatten();
+        let shares = routes.map(|route| (route.name.clone(), route.share)).collect();
         match Store::open(Options::new(&self.spool, shares)) {
             Ok(store) => {
                 let mut store = Box::new(store);

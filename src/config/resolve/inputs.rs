@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::*;
 use crate::config::{Acknowledge, AdminListen, InputTls, Oversize};
 
@@ -17,6 +19,7 @@ impl Resolver<'_> {
         }
         let tls = self.input_tls_for(raw.tls, &listen, &path.key("tls"));
         let acknowledge = self.acknowledge(raw.acknowledge, &listen, may_spool, &path.key("acknowledge"));
+        let proxy_protocol = self.proxy_protocol(raw.proxy_protocol, &listen, &path.key("proxy_protocol"));
         Input {
             name: name.to_owned(),
             listen,
@@ -25,6 +28,7 @@ impl Resolver<'_> {
             oversize: raw.oversize.map_or(Oversize::Truncate, |oversize| oversize.0),
             timezone: raw.timezone.map_or_else(TimeZone::system, |zone| zone.0),
             allow: raw.allow.into_iter().map(|Is(network)| network).collect(),
+            proxy_protocol,
             max_connections: raw.max_connections.map_or(limits::CONNECTIONS, |count| count.0.0),
             max_connections_per_peer: raw
                 .max_connections_per_peer
@@ -68,6 +72,15 @@ impl Resolver<'_> {
             }
             (None, None) => None,
         }
+    }
+
+    /// Datagrams and unix sockets have no such header.
+    fn proxy_protocol(&mut self, given: Vec<Is<IpNet>>, listen: &[Listen], path: &Path) -> Vec<IpNet> {
+        let is_tcp = |listen: &Listen| !matches!(listen, Listen::Udp(_) | Listen::Unix(_) | Listen::UnixDatagram(_));
+        if !given.is_empty() && !listen.is_empty() && !listen.iter().any(is_tcp) {
+            self.mistake(path, "given, but none of \"listen\" is a tcp://, tls://, relp+tcp:// or relp+tls:// URL");
+        }
+        given.into_iter().map(|Is(network)| network).collect()
     }
 
     fn acknowledge(

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::*;
 use crate::config::leaf::{Contains, Pattern, Text};
 use crate::config::report::did_you_mean;
-use crate::config::{Action, IntakeKey, Protocol, Route, Spool};
+use crate::config::{Action, IntakeKey, OutputFraming, Protocol, Route, Spool};
 use crate::route::{Conditions, Expression, Rule, shadowed};
 use crate::template::Template;
 
@@ -178,9 +178,8 @@ impl Resolver<'_> {
         };
         // The defaults compile: a test of the templates says so.
         let Some(template) = template else { return Action::Discard };
-        if by_https && template.uses_intake_key() {
-            let message = "prints %intake_key%, which HTTPS carries in a header: it would stand in each event";
-            self.warning(&template_path, message);
+        if let Some(output) = given {
+            self.odd_template(&template, output, &template_path);
         }
         match (by_https || template.uses_intake_key(), key_given) {
             // What was meant is not known.
@@ -199,6 +198,20 @@ impl Resolver<'_> {
         let intake_key = intake_key.filter(|_| by_https || template.uses_intake_key());
         // Without an output, a mistake was reported.
         Action::Forward { output: output.unwrap_or_default(), template, intake_key }
+    }
+
+    /// Warns of a template that does not fit how its output sends.
+    fn odd_template(&mut self, template: &Template, output: &Output, path: &Path) {
+        let message = match output.protocol {
+            Protocol::Https(_) if template.uses_intake_key() => {
+                "prints %intake_key%, which HTTPS carries in a header: it would stand in each event"
+            }
+            Protocol::Syslog(OutputFraming::Lf) if template.breaks_lines() => {
+                "prints an LF before its end, and its output has \"framing: lf\": each message becomes several"
+            }
+            _ => return,
+        };
+        self.warning(path, message);
     }
 
     /// Each way of sending has its own template.

@@ -85,9 +85,13 @@ fn order_of(config: &Config, route: &Route) -> Option<bool> {
 /// What is another now, in words.
 pub(super) fn changes(before: &Config, now: &Config) -> Vec<String> {
     let mut changes = Vec::new();
-    let inputs = |config: &Config| config.inputs.iter().map(|input| (input.name.clone(), input.retired)).collect();
-    let outputs = |config: &Config| config.outputs.iter().map(|output| (output.name.clone(), output.retired)).collect();
-    let routes = |config: &Config| config.routes.iter().map(|route| (route.name.clone(), route.retired)).collect();
+    let inputs =
+        |config: &Config| -> Vec<_> { config.inputs.iter().map(|input| (input.name.clone(), input.retired)).collect() };
+    let outputs = |config: &Config| -> Vec<_> {
+        config.outputs.iter().map(|output| (output.name.clone(), output.retired)).collect()
+    };
+    let routes =
+        |config: &Config| -> Vec<_> { config.routes.iter().map(|route| (route.name.clone(), route.retired)).collect() };
     of_names("input", &inputs(before), &inputs(now), &mut changes);
     of_names("output", &outputs(before), &outputs(now), &mut changes);
     of_names("route", &routes(before), &routes(now), &mut changes);
@@ -154,7 +158,7 @@ fn parts_of_route((before, known): (&Config, &Route), (now, route): (&Config, &R
 }
 
 /// Names that came, left, or came back.
-fn of_names(kind: &str, before: &Vec<(String, bool)>, now: &[(String, bool)], changes: &mut Vec<String>) {
+fn of_names(kind: &str, before: &[(String, bool)], now: &[(String, bool)], changes: &mut Vec<String>) {
     for (index, (name, retired)) in now.iter().enumerate() {
         let was_there = before.get(index).is_some_and(|(_, retired)| !retired);
         match (was_there, retired) {
