@@ -30,14 +30,14 @@ fn configuration(turn: usize, one: &Collector, other: &Collector) -> String {
         outputs.push_str(&format!("  more: {{to: 'tcp://{other}', replay_quiet: 200ms}}\n"));
         routes.push_str("  - {name: even, program: p0, template: '<1>%msg%\\n', output: more}\n");
     }
-    if turn % 3 == 0 {
+    if turn.is_multiple_of(3) {
         routes.push_str("  - {name: third, program: [p1, p2], template: '<1>third%msg%\\n', output: sink}\n");
     }
     routes.push_str(&format!("  - {{name: all, intake_key: keyofturn{:07}, output: sink}}\n", turn));
-    let idle = if turn % 2 == 0 { "" } else { ", idle_timeout: 10m" };
+    let idle = if turn.is_multiple_of(2) { "" } else { ", idle_timeout: 10m" };
     let mut inputs =
         format!("inputs:\n  lan: {{listen: 'tcp://127.0.0.1:0'{idle}}}\n  edge: {{listen: 'udp://127.0.0.1:0'}}\n");
-    if turn % 5 == 0 {
+    if turn.is_multiple_of(5) {
         inputs.push_str("  guest: {listen: 'tcp://127.0.0.1:0'}\n");
     }
     format!("{outputs}{inputs}{routes}")
