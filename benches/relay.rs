@@ -36,6 +36,8 @@ mod outage;
 mod relays;
 #[path = "relay/report.rs"]
 mod report;
+#[path = "relay/rounds.rs"]
+mod rounds;
 #[path = "relay/run.rs"]
 mod run;
 #[path = "relay/scaled.rs"]

@@ -6,8 +6,7 @@
 #   FOREBAY_STATIC=PATH deploy/package.sh    of a binary that is built already
 #   RELEASE=2 deploy/package.sh              the second package of this version
 #   KINDS=deb deploy/package.sh              the .deb alone
-#
-# What follows are options of `cargo deb`.
+#   FAST=yes deploy/package.sh               hardly compressed, for a test
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,10 +17,12 @@ out=${CARGO_TARGET_DIR:-target}/package
 staged=$out/staged
 mkdir -p "$staged/release"
 install -m 755 "$binary" "$staged/release/forebay"
+deb=() rpm=()
+if [ "${FAST:-}" = yes ]; then deb=(--fast) rpm=(--payload-compress gzip); fi
 for kind in ${KINDS:-deb rpm}; do
     case $kind in
-    deb) CARGO_TARGET_DIR=$staged cargo deb --no-build --no-strip --deb-revision "$release" --output "$out" "$@" ;;
-    rpm) cargo generate-rpm --target-dir "$staged" --set-metadata "release = \"$release\"" --output "$out" ;;
+    deb) CARGO_TARGET_DIR=$staged cargo deb --no-build --no-strip --deb-revision "$release" --output "$out" "${deb[@]}" ;;
+    rpm) cargo generate-rpm --target-dir "$staged" --set-metadata "release = \"$release\"" --output "$out" "${rpm[@]}" ;;
     *) echo "KINDS: found $kind, expected deb or rpm" >&2; exit 64 ;;
     esac
 done

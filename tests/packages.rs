@@ -38,7 +38,7 @@ impl Packages {
         for release in ["1", "2"] {
             let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/package.sh");
             let mut command = Command::new(script);
-            command.args((kind == "deb").then_some("--fast")).env("CARGO_TARGET_DIR", packages.folder.path());
+            command.env("CARGO_TARGET_DIR", packages.folder.path()).env("FAST", "yes");
             command.env("FOREBAY_STATIC", &stripped).env("RELEASE", release).env("KINDS", kind);
             let made = command.output().unwrap();
             assert!(made.status.success(), "{made:?}");

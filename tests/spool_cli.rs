@@ -486,6 +486,26 @@ fn a_configuration_that_does_not_load_or_has_no_spool_says_how_to_go_on() {
 }
 
 #[test]
+fn what_no_route_of_the_configuration_takes_is_not_sent_and_is_told_of() {
+    let spool = Spool::new();
+    let collector = support::collector::Collector::start_plain();
+    let config = spool.dir.path().join("send.yaml");
+    let text = format!(
+        "inputs: {{lan: {{listen: 'udp://127.0.0.1:0'}}}}\noutputs: {{o: {{to: 'tcp://{}'}}}}\ncores: 1\n\
+         routes: [{{name: web, intake_key: 0123456789abcdef}}]\n",
+        collector.address
+    );
+    fs::write(&config, text).expect("written");
+    let config = config.to_str().unwrap();
+    spool.run("send", &["-c", config]).ended(1, "firewall: 1 messages stay");
+    assert_eq!(collector.wait_for_messages(3), ["one", "three", "two"]);
+    let left = spool.run("stat", &["--json"]).well();
+    let left: Value = serde_json::from_str(&left.out).expect("JSON");
+    assert_eq!((&left["routes"][0]["name"], &left["routes"][0]["messages"]), (&"firewall".into(), &1.into()));
+    assert_eq!(left["routes"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
 fn whoever_has_read_enough_ends_it_without_a_complaint() {
     let spool = Spool::new();
     for command in [&["cat"][..], &["ls"], &["export", "--format", "json"]] {
@@ -511,7 +531,7 @@ fn every_example_in_the_help_is_a_command_that_is_understood() {
         .get_subcommands_mut()
         .map(|command| (command.get_name().to_owned(), command.render_long_help().to_string()))
         .collect();
-    assert_eq!(helps.len(), 8);
+    assert_eq!(helps.len(), 9);
     for (name, help) in helps {
         let examples: Vec<&str> =
             help.lines().map(str::trim).filter(|line| line.starts_with("forebay spool ")).collect();

@@ -15,6 +15,7 @@ use crate::message::now_us;
 use crate::outage::{SENDING_MAX_S, drain, rest};
 use crate::relays::{Relay, Setting};
 use crate::report::Verdict;
+use crate::rounds::{Rounds, median};
 use crate::run::{Generator, Load, Outcome, Running, add_arrivals, free_port, start};
 use crate::sink::{Expectation, Identity, Sink};
 use crate::system;
@@ -42,13 +43,18 @@ struct Case {
 }
 
 impl Case {
-    /// In the order of a round.
+    /// In the order of the table; see [`Case::place`].
     const ALL: [Self; 4] = [
         Self { up: false, always: false },
         Self { up: false, always: true },
         Self { up: true, always: false },
         Self { up: true, always: true },
     ];
+
+    /// Its place among all.
+    fn place(self) -> usize {
+        usize::from(self.up) * 2 + usize::from(self.always)
+    }
 
     fn far_end(self) -> &'static str {
         if self.up { "up" } else { "down" }
@@ -131,7 +137,7 @@ impl Meters {
 
 /// What one run came to.
 #[derive(Debug, Default)]
-struct Figures {
+pub struct Figures {
     /// Messages taken a second, from the first one's sending to the last one's reception.
     taken: f64,
     /// Microseconds of CPU for each: until the relay was at rest, or until all had arrived.
@@ -146,11 +152,8 @@ struct Figures {
     outcome: Outcome,
 }
 
-/// All runs of one relay.
-pub struct Comparison {
-    relay: String,
-    rounds: Vec<Vec<Figures>>,
-}
+/// All runs of one relay, by case.
+pub struct Comparison(Rounds<Figures>);
 
 /// Runs all cases in turn, so often.
 pub fn compare(
@@ -160,23 +163,19 @@ pub fn compare(
     identity: &Identity,
     home: &Path,
 ) -> anyhow::Result<Comparison> {
-    let mut rounds = Vec::new();
-    for count in 1..=runs.max(1) {
-        let mut round = Vec::new();
-        for case in Case::ALL {
-            let dir = tempfile::tempdir_in(home)?;
-            let (up, always) = (case.far_end(), case.durability());
-            let figures =
-                run(relay, case, load, identity, dir.path()).with_context(|| format!("far end {up}, {always}"))?;
-            println!(
-                "durable {} {count}: far end {up}, {always}: {:.0}/s, {:.3} µs/message, lost {}",
-                relay.name, figures.taken, figures.cpu_us, figures.outcome.lost
-            );
-            round.push(figures);
-        }
-        rounds.push(round);
-    }
-    Ok(Comparison { relay: relay.name.clone(), rounds })
+    let rounds = Rounds::run(relay, Case::ALL.len(), runs, |case, count| {
+        let case = Case::ALL[case];
+        let dir = tempfile::tempdir_in(home)?;
+        let (up, always) = (case.far_end(), case.durability());
+        let figures =
+            run(relay, case, load, identity, dir.path()).with_context(|| format!("far end {up}, {always}"))?;
+        println!(
+            "durable {} {count}: far end {up}, {always}: {:.0}/s, {:.3} µs/message, lost {}",
+            relay.name, figures.taken, figures.cpu_us, figures.outcome.lost
+        );
+        Ok(figures)
+    })?;
+    Ok(Comparison(rounds))
 }
 
 fn run(relay: &Relay, case: Case, load: &Load, identity: &Identity, dir: &Path) -> anyhow::Result<Figures> {
@@ -295,18 +294,17 @@ fn bare_syncs(dir: &Path, octets: u64) -> anyhow::Result<Vec<f64>> {
 
 impl Comparison {
     fn of(&self, case: Case) -> impl Iterator<Item = &Figures> {
-        let at = Case::ALL.iter().position(|other| *other == case);
-        self.rounds.iter().filter_map(move |round| round.get(at?))
+        self.0.of(case.place())
     }
 
     fn median(&self, case: Case, figure: fn(&Figures) -> f64) -> f64 {
-        median(self.of(case).map(figure).collect())
+        self.0.median(case.place(), figure)
     }
 
     /// What `always` does a second of what `overflow` does: the median of the rounds' shares.
     fn share(&self, up: bool, figure: fn(&Figures) -> f64) -> f64 {
-        let (always, overflow) = (self.of(Case { up, always: true }), self.of(Case { up, always: false }));
-        median(always.zip(overflow).map(|(always, overflow)| figure(always) / figure(overflow)).collect())
+        let [always, overflow] = [true, false].map(|always| Case { up, always }.place());
+        median(self.0.ratios(always, overflow, figure))
     }
 
     /// The syncs of all rounds together.
@@ -330,7 +328,7 @@ impl Comparison {
             "| {}: far end | durability | messages/s | CPU µs/message | on disk / sent | KB a sync | syncs | mean ms \
              | p99 ms at most | bare file's mean ms | p99 ms | lost | repeated | out of order |\n\
              |---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
-            self.relay
+            self.0.relay
         );
         for case in Case::ALL {
             let syncs = self.syncs(case);
@@ -371,7 +369,7 @@ impl Comparison {
 
     /// Whether the targets are met.
     pub fn verdicts(&self) -> Vec<Verdict> {
-        let name = &self.relay;
+        let name = &self.0.relay;
         let share = self.share(false, |figures| figures.taken);
         let text = format!("durable, {name}: far end down, share of overflow {share:.2}, at least {SHARE_MIN:.2}");
         let mut all = vec![Verdict { met: share >= SHARE_MIN, text }];
@@ -399,12 +397,6 @@ impl Comparison {
 
 fn faults(outcome: &Outcome) -> u64 {
     outcome.lost + outcome.repeated + outcome.out_of_order + outcome.wrong
-}
-
-/// The middle one.
-fn median(mut all: Vec<f64>) -> f64 {
-    all.sort_by(f64::total_cmp);
-    all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// The shortest that `share` (0 to 1) of all do not exceed; they are in order.

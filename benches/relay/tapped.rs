@@ -12,6 +12,7 @@ use anyhow::{Context, ensure};
 
 use crate::relays::Relay;
 use crate::report::Verdict;
+use crate::rounds::{Rounds, median};
 use crate::run::{self, Load, Outcome, Scenario};
 use crate::sink::Identity;
 
@@ -62,10 +63,7 @@ impl Drop for Tapper {
 }
 
 /// All runs of one relay, by case.
-pub struct Comparison {
-    relay: String,
-    rounds: Vec<Vec<Outcome>>,
-}
+pub struct Comparison(Rounds<Outcome>);
 
 /// Runs all cases in turn, so often.
 pub fn compare(
@@ -75,31 +73,24 @@ pub fn compare(
     identity: &Identity,
     home: &Path,
 ) -> anyhow::Result<Comparison> {
-    let mut rounds = Vec::new();
-    for count in 1..=runs.max(1) {
-        let mut round = Vec::new();
-        // Each is first in its turn: what the machine does besides rises and falls.
-        for index in 0..CASES.len() {
-            let (name, tap) = CASES[(index + count) % CASES.len()];
-            let dir = tempfile::tempdir_in(home)?;
-            let load = Load { tap, ..load.clone() };
-            let outcome = run::run(relay, Scenario::Tapped, &load, identity, dir.path()).context(name)?;
-            println!(
-                "tapped {} {count}: {name}: {:.0}/s, {:.4} µs/message, lost {}, {} octets shown",
-                relay.name, outcome.delivered, outcome.cpu_us, outcome.lost, outcome.shown
-            );
-            round.push(((index + count) % CASES.len(), outcome));
-        }
-        round.sort_by_key(|(case, _)| *case);
-        rounds.push(round.into_iter().map(|(_, outcome)| outcome).collect());
-    }
-    Ok(Comparison { relay: relay.name.clone(), rounds })
+    let rounds = Rounds::run(relay, CASES.len(), runs, |case, count| {
+        let (name, tap) = CASES[case];
+        let dir = tempfile::tempdir_in(home)?;
+        let load = Load { tap, ..load.clone() };
+        let outcome = run::run(relay, Scenario::Tapped, &load, identity, dir.path()).context(name)?;
+        println!(
+            "tapped {} {count}: {name}: {:.0}/s, {:.4} µs/message, lost {}, {} octets shown",
+            relay.name, outcome.delivered, outcome.cpu_us, outcome.lost, outcome.shown
+        );
+        Ok(outcome)
+    })?;
+    Ok(Comparison(rounds))
 }
 
 impl Comparison {
-    /// CPU of a case beside nobody's in the same round: the median of all rounds.
-    fn ratio(&self, case: usize) -> f64 {
-        median(self.rounds.iter().map(|round| round[case].cpu_us / round[0].cpu_us))
+    /// CPU of a case beside nobody's in the same round, by round.
+    fn ratios(&self, case: usize) -> impl Iterator<Item = f64> + Clone {
+        self.0.ratios(case, 0, |outcome| outcome.cpu_us)
     }
 
     /// As a Markdown table.
@@ -109,17 +100,17 @@ impl Comparison {
              |---|--:|--:|--:|--:|--:|--:|--:|\n",
         );
         for (case, (name, _)) in CASES.iter().enumerate() {
-            let of = |figure: fn(&Outcome) -> f64| median(self.rounds.iter().map(|round| figure(&round[case])));
-            let ratios = self.rounds.iter().map(|round| round[case].cpu_us / round[0].cpu_us);
+            let of = |figure: fn(&Outcome) -> f64| self.0.median(case, figure);
+            let ratios = self.ratios(case);
             text.push_str(&format!(
                 "| {name} | {:.0} | {:.4} | {:.3} | {:.3} | {:.3} | {:.0} | {} |\n",
                 of(|outcome| outcome.delivered),
                 of(|outcome| outcome.cpu_us),
-                self.ratio(case),
+                median(ratios.clone()),
                 ratios.clone().fold(f64::INFINITY, f64::min),
                 ratios.fold(0.0, f64::max),
                 of(|outcome| outcome.shown as f64 / 1e3),
-                self.rounds.iter().map(|round| round[case].lost).sum::<u64>(),
+                self.0.of(case).map(|outcome| outcome.lost).sum::<u64>(),
             ));
         }
         text
@@ -128,19 +119,13 @@ impl Comparison {
     /// Whether looking costs no more than it may.
     pub fn verdicts(&self) -> Vec<Verdict> {
         let of_case = |case: usize| {
-            let ratio = self.ratio(case);
+            let ratio = median(self.ratios(case));
             let text = format!(
                 "tapped {}: {}: {ratio:.3} times the CPU of nobody looking (at most {OF_UNTAPPED_MAX})",
-                self.relay, CASES[case].0
+                self.0.relay, CASES[case].0
             );
             Verdict { met: ratio <= OF_UNTAPPED_MAX, text }
         };
         (1..CASES.len()).map(of_case).collect()
     }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

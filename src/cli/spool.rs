@@ -107,7 +107,7 @@ pub(super) enum Spool {
 struct Where {
     #[command(flatten)]
     configuration: Configuration,
-    /// The spool's folder, instead of the one that the configuration names; no configuration is needed then.
+    /// The spool's folder, instead of the one that the configuration names; no configuration is needed then, but by `send`.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Key of an encrypted spool, with --dir: the file that `encryption_key_file` names.

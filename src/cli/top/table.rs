@@ -47,6 +47,31 @@ pub(super) struct Table {
     pub(super) rows: Vec<Vec<Cell>>,
 }
 
+/// A table in the making: a row each of `items`, and each column with what stands in it.
+pub(super) struct Builder<'a, T> {
+    items: &'a [T],
+    table: Table,
+}
+
+impl<'a, T> Builder<'a, T> {
+    pub(super) fn new(title: impl Into<String>, items: &'a [T]) -> Self {
+        let table =
+            Table { title: title.into(), columns: Vec::new(), rows: items.iter().map(|_| Vec::new()).collect() };
+        Self { items, table }
+    }
+
+    /// One more, on the right.
+    pub(super) fn column(mut self, column: Column, cell: impl Fn(&'a T) -> Cell) -> Self {
+        self.table.columns.push(column);
+        self.table.rows.iter_mut().zip(self.items).for_each(|(row, item)| row.push(cell(item)));
+        self
+    }
+
+    pub(super) fn table(self) -> Table {
+        self.table
+    }
+}
+
 /// What a table is sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Sort {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::state::{State, View, received};
 use super::status::{Input, Output, Route, Sample, Sampled, Status};
-use super::table::{Cell, Mood, Table, duration, number, rate, short, text};
+use super::table::{Builder, Cell, Mood, Table, duration, number, rate, short, text};
 
 /// What waits for so long is worth a look.
 const OLD_SECONDS: u64 = 10;
@@ -49,40 +49,31 @@ fn rate_of<T>(
 }
 
 fn inputs(state: &State, now: &Status) -> Table {
-    let row = |input: &Input| {
-        let rate =
-            |count: fn(&Input) -> u64| rate_of(state, |status| &status.inputs, |other| other.name == input.name, count);
-        let lost = |input: &Input| input.rejected + input.kernel_dropped;
-        let losing = rate(|input| input.rejected + input.kernel_dropped).unwrap_or(0.0) > 0.0;
-        vec![
-            Cell::text(&input.name),
-            Cell::rate(rate(|input| input.received)),
-            Cell::rate(rate(|input| input.received_bytes)),
-            Cell::count(input.connections),
-            Cell::count(input.blocked_connections).when(input.blocked_connections > 0, Mood::Notice),
-            Cell::count(input.refused_connections),
-            Cell::rate(rate(|input| input.unmatched)),
-            Cell::rate(rate(|input| input.discarded)),
-            Cell::count(lost(input)).when(lost(input) > 0, Mood::Notice).when(losing, Mood::Alarm),
-            Cell::text(&input.listening.join(" ")),
-        ]
+    let rate = |input: &Input, count: fn(&Input) -> u64| {
+        rate_of(state, |status| &status.inputs, |other| other.name == input.name, count)
     };
-    Table {
-        title: "inputs".to_owned(),
-        columns: vec![
-            text("input", 14, 0),
-            number("msg/s", 7, 0),
-            number("B/s", 7, 3),
-            number("conns", 6, 1),
-            number("blocked", 7, 4),
-            number("refused", 7, 5),
-            number("unmat/s", 7, 4),
-            number("discard/s", 9, 5),
-            number("lost", 6, 1),
-            text("listens", 30, 6),
-        ],
-        rows: now.inputs.iter().map(row).collect(),
-    }
+    let lost_cell = |input: &Input| {
+        let is_losing = rate(input, lost_by).unwrap_or(0.0) > 0.0;
+        Cell::count(lost_by(input)).when(lost_by(input) > 0, Mood::Notice).when(is_losing, Mood::Alarm)
+    };
+    let blocked = |count: u64| Cell::count(count).when(count > 0, Mood::Notice);
+    Builder::new("inputs", &now.inputs)
+        .column(text("input", 14, 0), |input| Cell::text(&input.name))
+        .column(number("msg/s", 7, 0), |input| Cell::rate(rate(input, |input| input.received)))
+        .column(number("B/s", 7, 3), |input| Cell::rate(rate(input, |input| input.received_bytes)))
+        .column(number("conns", 6, 1), |input| Cell::count(input.connections))
+        .column(number("blocked", 7, 4), |input| blocked(input.blocked_connections))
+        .column(number("refused", 7, 5), |input| Cell::count(input.refused_connections))
+        .column(number("unmat/s", 7, 4), |input| Cell::rate(rate(input, |input| input.unmatched)))
+        .column(number("discard/s", 9, 5), |input| Cell::rate(rate(input, |input| input.discarded)))
+        .column(number("lost", 6, 1), lost_cell)
+        .column(text("listens", 30, 6), |input| Cell::text(&input.listening.join(" ")))
+        .table()
+}
+
+/// What an input has not taken.
+fn lost_by(input: &Input) -> u64 {
+    input.rejected + input.kernel_dropped
 }
 
 /// A rate of a route; of those that discard, of what they take.
@@ -107,110 +98,69 @@ fn dropped(state: &State, route: &Route) -> Cell {
     Cell::count(route.dropped).when(route.dropped > 0, Mood::Notice).when(losing, Mood::Alarm)
 }
 
-fn routes(state: &State, now: &Status) -> Table {
-    let row = |route: &Route| {
-        vec![
-            Cell::text(&route.name).when(route.parked.is_some(), Mood::Alarm),
-            Cell::rate(route_rate(state, route, taken)),
-            Cell::rate(route_rate(state, route, |route| route.released)),
-            Cell::count(route.waiting),
-            Cell::count(route.spooled),
-            oldest(route),
-            dropped(state, route),
-            Cell::text(to(route)),
-        ]
+fn name(route: &Route) -> Cell {
+    Cell::text(&route.name).when(route.parked.is_some(), Mood::Alarm)
+}
+
+/// Why a route drops messages, or sends none.
+fn note(route: &Route) -> Cell {
+    let reasons = route.dropped_by_reason.iter().filter(|(_, messages)| **messages > 0);
+    let reasons: Vec<String> =
+        reasons.map(|(reason, messages)| format!("{reason} {}", short(*messages as f64))).collect();
+    let note = match &route.parked {
+        Some(parked) => format!("parked: {}", parked.why),
+        None => reasons.join(", "),
     };
-    Table {
-        title: "routes".to_owned(),
-        columns: vec![
-            text("route", 14, 0),
-            number("in/s", 7, 0),
-            number("out/s", 7, 1),
-            number("waiting", 7, 2),
-            number("on disk", 7, 4),
-            number("oldest", 7, 3),
-            number("dropped", 7, 1),
-            text("to", 12, 5),
-        ],
-        rows: now.routes.iter().map(row).collect(),
-    }
+    Cell::text(&note).when(true, Mood::Notice)
+}
+
+fn routes(state: &State, now: &Status) -> Table {
+    Builder::new("routes", &now.routes)
+        .column(text("route", 14, 0), name)
+        .column(number("in/s", 7, 0), |route| Cell::rate(route_rate(state, route, taken)))
+        .column(number("out/s", 7, 1), |route| Cell::rate(route_rate(state, route, |route| route.released)))
+        .column(number("waiting", 7, 2), |route| Cell::count(route.waiting))
+        .column(number("on disk", 7, 4), |route| Cell::count(route.spooled))
+        .column(number("oldest", 7, 3), oldest)
+        .column(number("dropped", 7, 1), |route| dropped(state, route))
+        .column(text("to", 12, 5), |route| Cell::text(to(route)))
+        .table()
 }
 
 fn routes_in_full(state: &State, now: &Status) -> Table {
-    let row = |route: &Route| {
-        let reasons = route.dropped_by_reason.iter().filter(|(_, messages)| **messages > 0);
-        let reasons: Vec<String> =
-            reasons.map(|(reason, messages)| format!("{reason} {}", short(*messages as f64))).collect();
-        let note = match &route.parked {
-            Some(parked) => format!("parked: {}", parked.why),
-            None => reasons.join(", "),
-        };
-        vec![
-            Cell::text(&route.name).when(route.parked.is_some(), Mood::Alarm),
-            Cell::rate(route_rate(state, route, taken)),
-            Cell::rate(route_rate(state, route, |route| route.released)),
-            Cell::count(taken(route)),
-            Cell::count(route.released),
-            Cell::count(route.in_flight),
-            Cell::count(route.waiting),
-            Cell::count(route.spooled),
-            oldest(route),
-            Cell::count(route.resent),
-            dropped(state, route),
-            Cell::text(to(route)),
-            Cell::text(&note).when(true, Mood::Notice),
-        ]
-    };
-    Table {
-        title: "routes".to_owned(),
-        columns: vec![
-            text("route", 14, 0),
-            number("in/s", 7, 0),
-            number("out/s", 7, 1),
-            number("taken", 7, 5),
-            number("released", 8, 5),
-            number("flight", 7, 4),
-            number("waiting", 7, 2),
-            number("on disk", 7, 3),
-            number("oldest", 7, 2),
-            number("resent", 7, 6),
-            number("dropped", 7, 1),
-            text("to", 12, 7),
-            text("drops, and why", 24, 8),
-        ],
-        rows: now.routes.iter().map(row).collect(),
-    }
+    Builder::new("routes", &now.routes)
+        .column(text("route", 14, 0), name)
+        .column(number("in/s", 7, 0), |route| Cell::rate(route_rate(state, route, taken)))
+        .column(number("out/s", 7, 1), |route| Cell::rate(route_rate(state, route, |route| route.released)))
+        .column(number("taken", 7, 5), |route| Cell::count(taken(route)))
+        .column(number("released", 8, 5), |route| Cell::count(route.released))
+        .column(number("flight", 7, 4), |route| Cell::count(route.in_flight))
+        .column(number("waiting", 7, 2), |route| Cell::count(route.waiting))
+        .column(number("on disk", 7, 3), |route| Cell::count(route.spooled))
+        .column(number("oldest", 7, 2), oldest)
+        .column(number("resent", 7, 6), |route| Cell::count(route.resent))
+        .column(number("dropped", 7, 1), |route| dropped(state, route))
+        .column(text("to", 12, 7), |route| Cell::text(to(route)))
+        .column(text("drops, and why", 24, 8), note)
+        .table()
 }
 
 fn outputs(state: &State, now: &Status) -> Table {
-    let row = |output: &Output| {
-        let rate = |count: fn(&Output) -> u64| {
-            rate_of(state, |status| &status.outputs, |other| other.name == output.name, count)
-        };
-        let failing = rate(|output| output.failed_connects + output.broken_connections).unwrap_or(0.0) > 0.0;
-        vec![
-            Cell::text(&output.name),
-            Cell::rate(rate(|output| output.written_messages)),
-            Cell::rate(rate(|output| output.written_bytes)),
-            Cell::count(output.connections),
-            Cell::count(output.failed_connects).when(failing, Mood::Alarm),
-            Cell::count(output.broken_connections).when(failing, Mood::Alarm),
-            Cell::text(&output.to),
-        ]
+    let rate = |output: &Output, count: fn(&Output) -> u64| {
+        rate_of(state, |status| &status.outputs, |other| other.name == output.name, count)
     };
-    Table {
-        title: "outputs".to_owned(),
-        columns: vec![
-            text("output", 14, 0),
-            number("msg/s", 7, 0),
-            number("B/s", 7, 2),
-            number("conns", 6, 1),
-            number("failed", 7, 2),
-            number("broken", 7, 2),
-            text("to", 28, 3),
-        ],
-        rows: now.outputs.iter().map(row).collect(),
-    }
+    let failures = |output: &Output| output.failed_connects + output.broken_connections;
+    let failed =
+        |output: &Output, count: u64| Cell::count(count).when(rate(output, failures).unwrap_or(0.0) > 0.0, Mood::Alarm);
+    Builder::new("outputs", &now.outputs)
+        .column(text("output", 14, 0), |output| Cell::text(&output.name))
+        .column(number("msg/s", 7, 0), |output| Cell::rate(rate(output, |output| output.written_messages)))
+        .column(number("B/s", 7, 2), |output| Cell::rate(rate(output, |output| output.written_bytes)))
+        .column(number("conns", 6, 1), |output| Cell::count(output.connections))
+        .column(number("failed", 7, 2), |output| failed(output, output.failed_connects))
+        .column(number("broken", 7, 2), |output| failed(output, output.broken_connections))
+        .column(text("to", 28, 3), |output| Cell::text(&output.to))
+        .table()
 }
 
 /// Counts by name of all samples together, as rates of all that passed.
@@ -233,18 +183,14 @@ fn sampled(state: &State, kind: &'static str, names: fn(&Sample) -> &[Sampled]) 
     let mut rows: Vec<(&str, Sampled)> = sums.into_iter().collect();
     rows.sort_by(|left, right| right.1.messages.cmp(&left.1.messages).then_with(|| left.0.cmp(right.0)));
     let percent = |part: u64, of: u64| if of == 0 { 0.0 } else { part as f64 * 100.0 / of as f64 };
-    let row = |(name, sum): &(&str, Sampled)| {
-        let share = percent(sum.messages, looked_at);
+    let unmatched = |sum: &Sampled| {
         let unmatched = percent(sum.unmatched, sum.messages);
-        vec![
-            Cell::text(if name.is_empty() { "(none)" } else { name }),
-            Cell::rate(Some(sum.messages as f64 * factor)),
-            Cell { text: format!("{share:.1}%"), value: share, mood: Mood::Plain },
-            Cell::rate(Some(sum.bytes as f64 * factor)),
-            Cell::count(sum.bytes.checked_div(sum.messages).unwrap_or(0)),
-            Cell { text: format!("{unmatched:.0}%"), value: unmatched, mood: Mood::Quiet }
-                .when(unmatched > 0.0, Mood::Notice),
-        ]
+        Cell { text: format!("{unmatched:.0}%"), value: unmatched, mood: Mood::Quiet }
+            .when(unmatched > 0.0, Mood::Notice)
+    };
+    let share = |sum: &Sampled| {
+        let share = percent(sum.messages, looked_at);
+        Cell { text: format!("{share:.1}%"), value: share, mood: Mood::Plain }
     };
     let of = if passed == looked_at {
         format!("all {} messages", short(passed as f64))
@@ -256,36 +202,31 @@ fn sampled(state: &State, kind: &'static str, names: fn(&Sample) -> &[Sampled]) 
         (None, true) => format!("{kind}s: looking…"),
         (None, false) => format!("{kind}s, {of} that arrived in the last {}", duration(seconds.round() as u64)),
     };
-    Table {
-        title,
-        columns: vec![
-            text(kind, 20, 0),
-            number("~msg/s", 8, 0),
-            number("share", 7, 1),
-            number("~B/s", 8, 2),
-            number("B/msg", 6, 3),
-            number("unmatched", 9, 2),
-        ],
-        rows: rows.iter().map(row).collect(),
-    }
+    Builder::new(title, &rows)
+        .column(text(kind, 20, 0), |(name, _)| program(name))
+        .column(number("~msg/s", 8, 0), |(_, sum)| Cell::rate(Some(sum.messages as f64 * factor)))
+        .column(number("share", 7, 1), |(_, sum)| share(sum))
+        .column(number("~B/s", 8, 2), |(_, sum)| Cell::rate(Some(sum.bytes as f64 * factor)))
+        .column(number("B/msg", 6, 3), |(_, sum)| Cell::count(sum.bytes.checked_div(sum.messages).unwrap_or(0)))
+        .column(number("unmatched", 9, 2), |(_, sum)| unmatched(sum))
+        .table()
 }
 
 fn unmatched(state: &State, now: &Status) -> Table {
     let of = |status: &Status, name: &str| {
         status.unmatched_programs.iter().find(|other| other.program == name).map_or(0, |other| other.messages)
     };
-    let rows = now.unmatched_programs.iter().map(|unmatched| {
-        vec![
-            Cell::text(if unmatched.program.is_empty() { "(none)" } else { &unmatched.program }),
-            Cell::rate(state.rate_of(|status| of(status, &unmatched.program))),
-            Cell::count(unmatched.messages),
-        ]
-    });
-    Table {
-        title: "programs that no route takes, the hundred most frequent since the start".to_owned(),
-        columns: vec![text("program", 20, 0), number("msg/s", 8, 0), number("messages", 9, 0)],
-        rows: rows.collect(),
-    }
+    let title = "programs that no route takes, the hundred most frequent since the start";
+    Builder::new(title, &now.unmatched_programs)
+        .column(text("program", 20, 0), |unmatched| program(&unmatched.program))
+        .column(number("msg/s", 8, 0), |unmatched| Cell::rate(state.rate_of(|status| of(status, &unmatched.program))))
+        .column(number("messages", 9, 0), |unmatched| Cell::count(unmatched.messages))
+        .table()
+}
+
+/// A program's name, or a peer's; some messages have none.
+fn program(name: &str) -> Cell {
+    Cell::text(if name.is_empty() { "(none)" } else { name })
 }
 
 /// One line about everything.
@@ -312,7 +253,7 @@ pub(super) fn summary(state: &State, now: &Status) -> String {
 }
 
 fn lost(status: &Status) -> u64 {
-    let of_inputs: u64 = status.inputs.iter().map(|input| input.rejected + input.kernel_dropped).sum();
+    let of_inputs: u64 = status.inputs.iter().map(lost_by).sum();
     of_inputs + status.routes.iter().map(|route| route.dropped).sum::<u64>()
 }
 
@@ -337,8 +278,7 @@ pub(super) fn alarms(state: &State, now: &Status) -> Vec<String> {
         }
     }
     for input in &now.inputs {
-        let lost = |input: &Input| input.rejected + input.kernel_dropped;
-        let per_second = rate_of(state, |status| &status.inputs, |other| other.name == input.name, lost);
+        let per_second = rate_of(state, |status| &status.inputs, |other| other.name == input.name, lost_by);
         if per_second.is_some_and(|per_second| per_second > 0.0) {
             alarms.push(format!("input {} loses {}/s", input.name, rate(per_second.unwrap_or(0.0))));
         }
