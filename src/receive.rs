@@ -86,6 +86,11 @@ impl Current {
         self.receivers.borrow()
     }
 
+    /// For one more connection, which may bring messages as long as the listener itself may.
+    fn for_connection(&self, alive: Option<&mpsc::Sender<()>>) -> Receivers {
+        Receivers { alive: alive.cloned(), ..self.now().clone() }
+    }
+
     /// Changes them. Not to be called within a turn.
     pub fn change(&self, change: impl FnOnce(&mut Receivers)) {
         change(&mut self.receivers.borrow_mut());

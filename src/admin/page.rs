@@ -9,7 +9,7 @@ pub(super) const HTML: &str = include_str!("page.html");
 /// Its own script and its own style, by their SHA-256, and questions to this server: nothing else runs, is loaded or asked,
 /// whatever a peer's program is called. A test says what the hashes are to be when the page was changed.
 const POLICY: &str = "default-src 'none'; \
-     script-src 'sha256-AVeXUijirQf9qelhPFjE1h7lXeyQTWa4dHaRNYYPVe0='; \
+     script-src 'sha256-XASBI8AO1ErOA2eoGLX/cr5fTqfxEsYRUZJnfPo29r8='; \
      style-src 'sha256-tfI4TMovGip4HUGUXzVE9RITB+bOURt/Kd/ESNOwyKM='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

@@ -36,13 +36,13 @@ const KEEPALIVE: Duration = Duration::from_secs(120);
 /// Starts accepting TCP, plain or with TLS.
 pub(super) fn spawn_tcp(current: Current, listener: StdTcpListener, tasks: &mut JoinSet<()>) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
+    let alive = current.now().alive.clone();
     tasks.spawn_local(async move {
         accept_all(
             &current,
             |cx| listener.poll_accept(cx),
             |(tcp, peer)| {
-                let now = current.now();
-                let receivers = &*now;
+                let receivers = &current.for_connection(alive.as_ref());
                 let Manner { spoken, over_tls } = receivers.manner;
                 let peer = prepare(receivers, &tcp, peer, spoken);
                 if is_balancer(&receivers.input, peer) {
@@ -64,12 +64,15 @@ pub(super) fn spawn_tcp(current: Current, listener: StdTcpListener, tasks: &mut 
 pub(super) fn spawn_unix(current: Current, listener: StdUnixListener, tasks: &mut JoinSet<()>) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
+    let alive = current.now().alive.clone();
     tasks.spawn_local(async move {
         accept_all(
             &current,
             |cx| listener.poll_accept(cx),
             |(stream, _)| {
-                admit(&current.now(), None, |receivers, place| serve(receivers, place, None, stream, Spoken::Syslog));
+                admit(&current.for_connection(alive.as_ref()), None, |receivers, place| {
+                    serve(receivers, place, None, stream, Spoken::Syslog)
+                });
             },
         )
         .await;

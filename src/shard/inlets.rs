@@ -140,13 +140,18 @@ impl Inlets {
     /// All of them take what has arrived, and end by `deadline`.
     pub(super) fn stop(&mut self, deadline: Instant) {
         self.alive = None;
-        self.inlets.iter().for_each(|inlet| inlet.stop.stop(deadline));
+        for inlet in &self.inlets {
+            // The listener's task has its own, for as long as it takes something.
+            inlet.current.change(|receivers| receivers.alive = None);
+            inlet.stop.stop(deadline);
+        }
     }
 
     /// Nothing more will be settled.
     pub(super) fn close(&mut self, now: Instant) {
         self.settling = None;
-        self.inlets.iter().for_each(|inlet| inlet.close.stop(now));
+        // With what they hold: whoever waits for the last of them waits for connections only.
+        self.inlets.drain(..).for_each(|inlet| inlet.close.stop(now));
     }
 }
 
