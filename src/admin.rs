@@ -7,12 +7,13 @@
 //! * `GET /status` -- JSON: inputs, routes, outputs and their ledgers, programs that no route takes
 //! * `GET /tap` -- messages as they are sent or received, live
 //! * `GET /top` -- JSON: the programs and peers that send most, from a sample
+//! * `POST /reload` -- reads the configuration again: 200 where it is applied, 422 with the report where not
 //!
 //! `access` says who gets an answer.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use http_body_util::{Either, Full};
@@ -35,6 +36,7 @@ use access::{Peer, Refusal, Way};
 use listen::{Accepted, Listener};
 pub use listen::{Bound, bind};
 use patience::Patience;
+pub use reload::{Reloads, Request as ReloadRequest, Verdict};
 pub use tap::missed_in_words;
 
 mod access;
@@ -43,6 +45,7 @@ mod listen;
 mod page;
 mod patience;
 mod query;
+mod reload;
 mod status;
 mod tap;
 mod top;
@@ -72,6 +75,28 @@ pub struct Admin {
     pub standing: Arc<Standing>,
     /// When the relay was started.
     pub started: std::time::Instant,
+    /// What became of other configurations.
+    pub reloads: Arc<Reloads>,
+}
+
+/// What the server tells about now: a reload puts another in its place.
+pub struct Running(RwLock<Arc<Admin>>);
+
+impl Running {
+    /// This, to begin with.
+    pub fn new(admin: Admin) -> Self {
+        Self(RwLock::new(Arc::new(admin)))
+    }
+
+    /// What there is now.
+    pub fn now(&self) -> Arc<Admin> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Tells about this from now on.
+    pub fn replace(&self, admin: Admin) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(admin);
+    }
 }
 
 /// The server, not serving yet. Everything that can fail is done.
@@ -97,28 +122,28 @@ impl Server {
     }
 
     /// Serves until the process ends. Runs on the calling thread.
-    pub fn serve(self, admin: &Arc<Admin>) {
+    pub fn serve(self, running: &Arc<Running>) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         self.runtime.block_on(async {
             let mut accepting = tokio::task::JoinSet::new();
             for listener in self.listeners {
-                accepting.spawn(accept(listener, Arc::clone(admin), Arc::clone(&places)));
+                accepting.spawn(accept(listener, Arc::clone(running), Arc::clone(&places)));
             }
             while accepting.join_next().await.is_some() {}
         });
     }
 }
 
-async fn accept(listener: Listener, admin: Arc<Admin>, places: Arc<Semaphore>) {
+async fn accept(listener: Listener, running: Arc<Running>, places: Arc<Semaphore>) {
     let mut errors: u64 = 0;
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok(accepted) => {
-                let admin = Arc::clone(&admin);
+                let running = Arc::clone(&running);
                 #[expect(clippy::disallowed_methods, reason = "a thread of its own, which no stop waits for")]
                 tokio::spawn(async move {
-                    converse(accepted, admin).await;
+                    converse(accepted, running).await;
                     drop(place);
                 });
             }
@@ -133,9 +158,9 @@ async fn accept(listener: Listener, admin: Arc<Admin>, places: Arc<Semaphore>) {
     }
 }
 
-async fn converse(Accepted { stream, way }: Accepted, admin: Arc<Admin>) {
-    let tls = admin.tls.as_ref().filter(|_| way != Way::Unix);
-    let secured = match tokio::time::timeout(HEADER_TIMEOUT, listen::secure(stream, tls)).await {
+async fn converse(Accepted { stream, way }: Accepted, running: Arc<Running>) {
+    let tls = running.now().tls.clone().filter(|_| way != Way::Unix);
+    let secured = match tokio::time::timeout(HEADER_TIMEOUT, listen::secure(stream, tls.as_ref())).await {
         Ok(Ok(secured)) => secured,
         Ok(Err(error)) => return debug!("admin connection ended: {error}"),
         Err(_) => return debug!("admin connection ended: its handshake took too long"),
@@ -144,8 +169,8 @@ async fn converse(Accepted { stream, way }: Accepted, admin: Arc<Admin>) {
     let peer = Peer { way, is_certified };
     let patience = Patience::new();
     let service = service_fn(|request: Request<Incoming>| {
-        let (admin, patience) = (Arc::clone(&admin), patience.clone());
-        async move { Ok::<_, Infallible>(answer(&request, peer, &admin, &patience).await) }
+        let (running, patience) = (Arc::clone(&running), patience.clone());
+        async move { Ok::<_, Infallible>(answer(&request, peer, &running, &patience).await) }
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(BUFFER_BYTES);
@@ -159,9 +184,17 @@ async fn converse(Accepted { stream, way }: Accepted, admin: Arc<Admin>) {
     }
 }
 
-async fn answer(request: &Request<Incoming>, peer: Peer, admin: &Arc<Admin>, patience: &Patience) -> Answer {
+async fn answer(request: &Request<Incoming>, peer: Peer, running: &Arc<Running>, patience: &Patience) -> Answer {
+    let admin = &running.now();
     if let Err(refusal) = access::admit(request, peer, &admin.common.config.admin_access) {
         return refused(&refusal, admin);
+    }
+    if request.uri().path() == "/reload" {
+        if request.method() != Method::POST {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "POST reads the configuration again\n");
+        }
+        let (status, words) = admin.reloads.ask().await;
+        return text(status, &words);
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
@@ -178,10 +211,10 @@ async fn answer(request: &Request<Incoming>, peer: Peer, admin: &Arc<Admin>, pat
         }
         path @ ("/tap" | "/top") => {
             let query = request.uri().query().unwrap_or_default();
-            let answered = if path == "/tap" { tap(query, admin, patience) } else { top(query, admin).await };
+            let answered = if path == "/tap" { tap(query, running, patience) } else { top(query, admin).await };
             answered.unwrap_or_else(|(status, why)| text(status, &why))
         }
-        _ => text(StatusCode::NOT_FOUND, "here are /, /metrics, /livez, /readyz, /status, /tap and /top\n"),
+        _ => text(StatusCode::NOT_FOUND, "here are /, /metrics, /livez, /readyz, /status, /tap, /top and /reload\n"),
     }
 }
 
@@ -196,11 +229,11 @@ fn refused(refusal: &Refusal, admin: &Admin) -> Answer {
     response
 }
 
-fn tap(query: &str, admin: &Arc<Admin>, patience: &Patience) -> Result<Answer, (StatusCode, String)> {
-    let wish = tap::Wish::read(query, &admin.common.config);
+fn tap(query: &str, running: &Arc<Running>, patience: &Patience) -> Result<Answer, (StatusCode, String)> {
+    let wish = tap::Wish::read(query, &running.now().common.config);
     let wish = wish.map_err(|why| (StatusCode::BAD_REQUEST, format!("{why}\n")))?;
     let content_type = wish.content_type();
-    let mut response = Response::new(Either::Right(tap::Stream::open(wish, admin, patience)?));
+    let mut response = Response::new(Either::Right(tap::Stream::open(wish, running, patience)?));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -17,6 +17,7 @@ mod import;
 mod log;
 mod paint;
 mod progress;
+mod reload;
 mod run;
 mod send;
 mod shell;
@@ -102,6 +103,12 @@ enum Command {
     ///
     /// For a container's health check, where there is no curl: HEALTHCHECK CMD ["/forebay", "health"].
     Health(health::Health),
+    /// Lets a running relay read its configuration again, and prints what came of it: 0 where it is applied, 78 with the
+    /// report where it is refused.
+    ///
+    /// The new configuration is checked whole before anything of it is applied. SIGHUP and `systemctl reload` do the same, and
+    /// tell the log only.
+    Reload(reload::Reload),
     /// Looks into the spool, on a stopped or a running relay: what waits on the disk, and taking it out or putting it in.
     #[command(subcommand)]
     Spool(spool::Spool),
@@ -116,7 +123,7 @@ enum Command {
     Man(shell::Manual),
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 struct Configuration {
     /// Configuration: a YAML file, or a directory whose *.yaml files are merged in name order.
     #[arg(short, long, value_name = "FILE", env = "FOREBAY_CONFIG")]
@@ -137,7 +144,7 @@ struct Configuration {
     insecure_permissions: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 struct Run {
     #[command(flatten)]
     configuration: Configuration,
@@ -185,6 +192,7 @@ pub fn main() -> ExitCode {
         Command::Tap(options) => tap::tap(&options),
         Command::Top(options) => top::top(&options),
         Command::Health(options) => health::health(&options),
+        Command::Reload(options) => reload::reload(&options),
         Command::Spool(command) => spool::spool(&command),
         Command::Completions(options) => shell::completions(&options),
         Command::Man(options) => shell::manual(&options),
@@ -208,6 +216,14 @@ impl Configuration {
 
     /// The same; `environment` looks variables up that the file names.
     fn load_with(&self, environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, ExitCode> {
+        self.read(environment).map_err(|report| {
+            say(&format!("{report}\n"));
+            ExitCode::from(EXIT_CONFIG)
+        })
+    }
+
+    /// The same, with nothing printed: the report is returned.
+    fn read(&self, environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, String> {
         let intakes = |path: &Path| Source::Intakes { path: path.to_owned(), strict: self.strict };
         let of_forwarder = Path::new(config::INTAKES);
         let base = match (&self.config, &self.intakes) {
@@ -217,22 +233,33 @@ impl Configuration {
             (None, None) if std::env::var_os("FOREBAY_INTAKE_KEY").is_some() => Some(Source::Environment),
             (None, None) if of_forwarder.is_file() => Some(intakes(of_forwarder)),
             (None, None) => {
-                say(
-                    "no configuration: give one with -c FILE, rsyslog's with --rsyslog FILE, or Sekoia's with --intakes FILE; \
-                     or set FOREBAY_INTAKE_KEY to run as a sidecar\n",
-                );
-                return Err(ExitCode::from(EXIT_CONFIG));
+                let why = "no configuration: give one with -c FILE, rsyslog's with --rsyslog FILE, or Sekoia's with \
+                           --intakes FILE; or set FOREBAY_INTAKE_KEY to run as a sidecar";
+                return Err(why.to_owned());
             }
         };
         let source = match base {
             Some(intakes @ Source::Intakes { .. }) => intakes,
             base => Source::Rsyslog { base: base.map(Box::new), files: self.rsyslog.clone(), strict: self.strict },
         };
-        let key_files = if self.insecure_permissions { KeyFiles::Any } else { KeyFiles::Private };
-        config::load_with(&source, environment, key_files).map_err(|report| {
-            say(&format!("{report}\n"));
-            ExitCode::from(EXIT_CONFIG)
-        })
+        config::load_with(&source, environment, self.key_files()).map_err(|report| report.to_string())
+    }
+
+    /// What it takes a file that holds keys for.
+    fn key_files(&self) -> KeyFiles {
+        if self.insecure_permissions { KeyFiles::Any } else { KeyFiles::Private }
+    }
+}
+
+impl Run {
+    /// What the command line says of the log goes before what the configuration does.
+    fn override_log(&self, loaded: &mut Loaded) {
+        if let Some(format) = self.log_format {
+            loaded.config.log.format = format.into();
+        }
+        if let Some(level) = &self.log_level {
+            loaded.config.log.level.clone_from(level);
+        }
     }
 }
 

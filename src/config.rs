@@ -18,6 +18,7 @@ use crate::template::Template;
 pub use foreign::{Keys, Note, Reading, import_rsyslog};
 #[doc(hidden)]
 pub use fuzz::fuzz;
+pub use places::Places;
 pub use protect::{Account, AdminAccess, AdminOpen, Hardening, KeyFiles};
 pub use report::{Mistake, Position, Report};
 pub(crate) use resolve::read_spool_key;
@@ -34,6 +35,7 @@ mod intakes;
 mod leaf;
 pub mod limits;
 mod path;
+mod places;
 mod protect;
 mod raw;
 mod report;
@@ -42,6 +44,7 @@ mod rsyslog;
 mod schema;
 pub mod secret;
 mod source;
+mod succession;
 mod summary;
 mod tree;
 pub mod units;
@@ -58,6 +61,10 @@ pub struct Loaded {
     pub notes: Vec<Note>,
     /// Files that the configuration stands in, and those that it names: all that are read.
     pub files: Vec<PathBuf>,
+    /// The files and folders that a changed configuration is seen by: those above, but certificates, and folders of files.
+    pub read_again: Vec<PathBuf>,
+    /// Where its keys stand.
+    pub places: Places,
 }
 
 /// Reads, checks and resolves a configuration. `environment` looks variables up. Opens no socket and writes nothing;
@@ -125,18 +132,21 @@ fn load_tree(
         key_files,
     };
     let loaded = resolve::resolve(&tree, raw, refused, &folders, mistakes)?;
-    Ok(Loaded { notes, ..loaded })
+    Ok(Loaded { notes, places: Places::of(&tree), ..loaded })
 }
 
-/// A whole configuration. Indices (`Route::action`'s output) point into these vectors.
+/// A whole configuration. Indices (`Route::action`'s output) point into these vectors. An entry's index is its number for as
+/// long as the process runs: what a reload brings stands behind ([`Config::after`]), what it takes away is marked as retired.
 #[derive(Debug)]
 pub struct Config {
     /// Where messages come in, in the file's order.
     pub inputs: Vec<Input>,
     /// Where they go.
     pub outputs: Vec<Output>,
-    /// First match wins, unless a route continues.
+    /// By number.
     pub routes: Vec<Route>,
+    /// Routes that take messages, in the order in which they are asked: first match wins, unless a route continues.
+    pub order: Vec<usize>,
     /// The disk queue; `None`: messages wait in memory only.
     pub spool: Option<Spool>,
     /// Bytes that the whole process may hold resident, queues and replay windows included.
@@ -155,6 +165,8 @@ pub struct Config {
     pub hardening: Hardening,
     /// Shards: one thread each. At least 1.
     pub cores: usize,
+    /// A changed file is read again by itself.
+    pub watch: bool,
     /// Log level and format.
     pub log: Log,
     /// What all HTTPS outputs together keep to.
@@ -175,7 +187,7 @@ pub struct HttpLimits {
 }
 
 /// An `inputs:` entry.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
     /// Its key in the file; `%inputname%` and the metrics' `input` label.
     pub name: String,
@@ -208,6 +220,8 @@ pub struct Input {
     /// It takes nothing from outside: its messages are the relay's own counts, in the shape of rsyslog's impstats, once in
     /// so long. `listen` is empty then.
     pub impstats: Option<Duration>,
+    /// The configuration has it no more.
+    pub retired: bool,
 }
 
 /// `acknowledge`: what has become of a message when its RELP sender may forget it.
@@ -259,7 +273,7 @@ pub enum Oversize {
 }
 
 /// Certificates of a `tls://` or `relp+tls://` listener: PEM files.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputTls {
     /// Certificate chain, leaf first.
     pub cert: PathBuf,
@@ -270,7 +284,7 @@ pub struct InputTls {
 }
 
 /// An `outputs:` entry: a destination.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
     /// Its key in the file, the metrics' `output` label.
     pub name: String,
@@ -307,6 +321,8 @@ pub struct Output {
     pub replay_quiet: Duration,
     /// What goes first when there is a backlog.
     pub order: Order,
+    /// The configuration has it no more: what waits for it still goes there.
+    pub retired: bool,
 }
 
 impl Output {
@@ -455,7 +471,7 @@ pub enum Order {
 }
 
 /// How to trust and be trusted by a destination over TLS.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputTls {
     /// PEM file of trust anchors; `None`: the Mozilla roots.
     pub ca: Option<PathBuf>,
@@ -466,7 +482,7 @@ pub struct OutputTls {
 }
 
 /// A `routes:` entry.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Route {
     /// Unique; the metrics' `route` label.
     pub name: String,
@@ -478,10 +494,12 @@ pub struct Route {
     pub action: Action,
     /// Its part of the spool.
     pub spool: Share,
+    /// The configuration has it no more: it takes nothing, and what waits in it still goes out.
+    pub retired: bool,
 }
 
 /// What a route does.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Action {
     /// Counted as discarded, not forwarded.
     Discard,
@@ -497,7 +515,7 @@ pub enum Action {
 }
 
 /// `spool:`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spool {
     /// Its folder, which one process owns.
     pub dir: PathBuf,
@@ -560,7 +578,7 @@ pub enum Compression {
 }
 
 /// A route's part of the spool.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Share {
     /// Bytes on the disk; `None`: as much as there is.
     pub max_size: Option<u64>,
@@ -569,7 +587,7 @@ pub struct Share {
 }
 
 /// `log:`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     /// `error`, `warn`, `info`, `debug`, or a `tracing` filter.
     pub level: String,

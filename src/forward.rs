@@ -4,7 +4,7 @@
 //! forgets nothing: what was written stays in `flight` until the peer's kernel has acknowledged it *and* it has left
 //! the replay window; after any end of a connection that was not our own orderly close, all of that is sent again.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use jiff::tz::TimeZone;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
-use crate::config::{IntakeKey, Output, Protocol};
+use crate::config::{Config, IntakeKey, Output, Protocol};
 use crate::metrics::OutputMeters;
 use crate::names::Names;
 use crate::pipeline::{Pipeline, Queue};
@@ -32,6 +32,7 @@ pub use file::FileWriter;
 pub use flight::WINDOW_MEMORY;
 pub use greet::{Greeting, greet};
 pub use https::Web;
+pub use orders::{Orders, Settings};
 pub use preview::{Preview, Written, request_line};
 pub use render::Mask;
 
@@ -47,6 +48,7 @@ mod flight;
 mod greet;
 mod https;
 mod leave;
+mod orders;
 mod preview;
 mod ramp;
 mod relp;
@@ -61,6 +63,30 @@ pub struct Rendering {
     pub template: Template,
     /// Its key.
     pub intake_key: Option<IntakeKey>,
+}
+
+/// What the lanes of a shard are rendered with: a reload puts others in their place between two writes, so that what waits
+/// gets the template and the key that its route has when it is sent.
+#[derive(Debug, Default)]
+pub struct Renderings(RefCell<Vec<Rc<Rendering>>>);
+
+impl Renderings {
+    /// As `config` says from now on. A lane whose route forwards nothing any more keeps what it had.
+    pub fn take(&self, config: &Config, pipeline: &Pipeline) {
+        let mut renderings = self.0.borrow_mut();
+        for lane in 0..pipeline.lane_count() {
+            let Some(rendering) = Rendering::of_route(config, pipeline.route_of(lane)).map(Rc::new) else { continue };
+            match renderings.get_mut(lane) {
+                Some(known) => *known = rendering,
+                // Each lane was made for a route that forwards.
+                None => renderings.push(rendering),
+            }
+        }
+    }
+
+    fn get(&self, lane: usize) -> Option<Rc<Rendering>> {
+        self.0.borrow().get(lane).cloned()
+    }
 }
 
 /// What the log was told of an output, by all shards' forwarders together: one line for all of them.
@@ -111,7 +137,7 @@ pub struct Forwarder {
     /// The shard's pipeline.
     pub pipeline: Rc<Pipeline>,
     /// By lane.
-    pub renderings: Rc<Vec<Rendering>>,
+    pub renderings: Rc<Renderings>,
     /// TLS towards the destination, `None` for plain TCP.
     pub tls: Option<Arc<tls::Client>>,
     /// The process's resolver.
@@ -130,6 +156,8 @@ pub struct Forwarder {
     pub file: Option<FileWriter>,
     /// When to end.
     pub stop: Stop,
+    /// What a reload wants of it.
+    pub orders: Rc<Orders>,
     /// What the log was told of this output.
     pub said: Arc<Said>,
     /// The last close of ours was not answered by the peer's.
@@ -139,25 +167,36 @@ pub struct Forwarder {
 }
 
 impl Forwarder {
-    /// Runs until the stop; returns how many messages could not be delivered by its deadline. Never returns early:
-    /// whatever happens to the far end, it tries again.
-    pub async fn run(self) -> u64 {
-        match self.output.protocol.clone() {
-            Protocol::File(_) => file::run(self).await,
-            Protocol::Https(http) => https::run(self, &http).await,
-            _ => self.run_connections().await,
+    /// Runs until the stop; returns how many messages could not be delivered by its deadline, or `None` once it was retired and
+    /// nothing is left. Never returns early: whatever happens to the far end, it tries again.
+    pub async fn run(mut self) -> Option<u64> {
+        loop {
+            let left = match self.output.protocol.clone() {
+                Protocol::File(_) => file::run(&self).await,
+                Protocol::Https(http) => https::run(&self, &http).await,
+                _ => self.run_connections().await,
+            };
+            match self.orders.take() {
+                Some(settings) if left.is_none() => self.follow(settings),
+                _ => return left,
+            }
         }
     }
 
-    async fn run_connections(self) -> u64 {
+    /// `None`: there is an order to follow.
+    async fn run_connections(&self) -> Option<u64> {
         let pipeline = Rc::clone(&self.pipeline);
-        let Some(queue) = pipeline.queue(self.queue) else { return 0 };
+        let Some(queue) = pipeline.queue(self.queue) else { return Some(0) };
         let meters = pipeline.meters().outputs.get(self.output_index);
         let connector = Connector::new(&self.output, self.tls.clone(), &self.targets, &self.names, meters);
         let number = self.targets.enroll();
         let mut flight = Flight::new(self.replay_window, self.output.replay_quiet);
         let (mut backoff, mut outage) = (Backoff::default(), Outage::default());
         while self.wait_for_work(queue).await {
+            // Nothing is in flight here.
+            if self.has_orders() {
+                return None;
+            }
             // Another target that is well is tried at once.
             if let Some(delay) = backoff.delay().filter(|_| !self.has_choice())
                 && !self.pause(delay).await
@@ -168,6 +207,7 @@ impl Forwarder {
             let established = tokio::select! {
                 biased;
                 () = self.must_give_up(&backoff) => break,
+                () = self.ordered_idle() => continue,
                 established = self.establish(&connector, target) => established,
             };
             let established = match established {
@@ -186,13 +226,13 @@ impl Forwarder {
             let place = Place { number, target, peer: established.peer(), connector: &connector };
             let end = match established {
                 Established::Syslog(connection) => {
-                    syslog::run(&self, queue, connection, &place, &mut flight, outage.ramp(began)).await
+                    syslog::run(self, queue, connection, &place, &mut flight, outage.ramp(began)).await
                 }
                 Established::Udp(_, socket) => {
-                    udp::run(&self, queue, socket, &place, &mut flight, outage.ramp(began)).await
+                    udp::run(self, queue, socket, &place, &mut flight, outage.ramp(began)).await
                 }
                 Established::Relp(opened) => {
-                    relp::run(&self, queue, opened, &place, &mut flight, outage.ramp(began)).await
+                    relp::run(self, queue, opened, &place, &mut flight, outage.ramp(began)).await
                 }
             };
             pipeline.set_flowing(queue, false);
@@ -212,15 +252,16 @@ impl Forwarder {
                 outage.goes_on(began);
             }
         }
-        self.finish(&mut flight)
+        Some(self.finish(&mut flight))
     }
 
-    /// Waits until there is something to send: false when stopping and there is nothing.
+    /// Waits until there is something to send, or an order: false when stopping and there is nothing.
     async fn wait_for_work(&self, queue: &Queue) -> bool {
         let mut stop = self.stop.clone();
         tokio::select! {
             biased;
             _ = stop.ordered() => queue.waiting() > 0,
+            () = self.ordered_idle() => true,
             () = queue.work() => true,
         }
     }
@@ -235,8 +276,8 @@ impl Forwarder {
         sleep_until(deadline.min(soon)).await;
     }
 
-    /// Waits before the next attempt, during a stop no longer than before the first: false when the stop's deadline
-    /// passes meanwhile, or where the messages can go to the disk instead.
+    /// Waits before the next attempt, during a stop no longer than before the first, and until an order comes: false when the
+    /// stop's deadline passes meanwhile, or where the messages can go to the disk instead.
     async fn pause(&self, delay: Duration) -> bool {
         let mut stop = self.stop.clone();
         let delay = if stop.deadline().is_some() { delay.min(Backoff::FIRST) } else { delay };
@@ -246,6 +287,7 @@ impl Forwarder {
             biased;
             () = expired.expired() => false,
             _ = stop.ordered(), if gives_up || is_running => !gives_up,
+            () = self.ordered_idle() => true,
             () = tokio::time::sleep(delay) => true,
         }
     }

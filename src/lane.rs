@@ -29,6 +29,13 @@ impl Budget {
         Self { guaranteed: bytes / 2 / lanes.max(1), shared_free: (bytes / 2) as isize }
     }
 
+    /// Divides `bytes` anew, among `lanes` lanes: all of them together hold `held`.
+    pub fn divide(&mut self, bytes: usize, lanes: usize, held: impl Iterator<Item = usize>) {
+        self.guaranteed = bytes / 2 / lanes.max(1);
+        let taken: isize = held.map(|held| excess(held, self)).sum();
+        self.shared_free = (bytes / 2) as isize - taken;
+    }
+
     /// Bytes that no other lane can take from a lane.
     pub fn guaranteed(&self) -> usize {
         self.guaranteed
@@ -155,6 +162,11 @@ impl Lane {
     /// Bytes that a forwarder can be given now.
     pub fn sendable(&self) -> usize {
         if self.detour { self.front_bytes } else { self.front_bytes + self.open.charge() }
+    }
+
+    /// Bytes charged: waiting, and sent but not acknowledged.
+    pub fn held(&self) -> usize {
+        self.held
     }
 
     /// Bytes of batches in front.

@@ -21,6 +21,7 @@ pub mod relp;
 pub mod road;
 pub mod route;
 pub mod shard;
+pub mod slots;
 pub mod spool;
 pub mod stop;
 pub mod sys;

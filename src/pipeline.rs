@@ -5,20 +5,23 @@
 //! Everything runs on the shard's thread: no locks, and no borrow is held across an await.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
-use crate::config::{Acknowledge, Action, Config, Durability, Listen, Order, Oversize, Protocol, Route};
+use crate::config::{Config, Oversize};
 use crate::lane::{Budget, Lane};
 use crate::metrics::Meters;
-use crate::route::{Matcher, Rule};
+use crate::route::Matcher;
+use crate::slots::Slots;
 use crate::spool::Port;
 use crate::tap::{Side, Taps};
 
 use clocks::Clocks;
 pub use clocks::clock_at;
+use layout::Layout;
 pub use queue::Queue;
 pub use spooling::SPOOL_TICK;
 use spooling::Spooling;
@@ -26,6 +29,7 @@ pub use turn::Turn;
 use turn::{InputTally, Tally};
 
 mod clocks;
+mod layout;
 mod outward;
 mod queue;
 mod spooling;
@@ -63,28 +67,38 @@ const PACE_MAX: Duration = Duration::from_millis(20);
 pub struct Pipeline {
     inner: RefCell<Inner>,
     /// By lane.
-    rooms: Vec<Notify>,
-    /// By lane: route and queue.
-    lanes: Vec<(usize, usize)>,
-    queues: Vec<Queue>,
+    rooms: Slots<Notify>,
+    lanes: Slots<Way>,
+    queues: Slots<Queue>,
     /// What lies between the lanes and the disk; `None` without a spool.
     spooling: Option<Spooling>,
     /// The queue that the last turn gave plenty to.
     plenty: Cell<Option<usize>>,
-    oversize: Vec<Oversize>,
-    input_names: Vec<String>,
+    layout: RefCell<Layout>,
+    input_names: RefCell<Rc<[String]>>,
     meters: Arc<Meters>,
     taps: Arc<Taps>,
+}
+
+/// A lane's way out.
+#[derive(Debug)]
+struct Way {
+    route: usize,
+    queue: Cell<usize>,
 }
 
 struct Inner {
     matcher: Matcher,
     hits: Vec<u16>,
-    /// By route: its lane, or `None` where it discards.
+    /// By route: its lane, or `None` where it takes nothing, or discards it.
     lane_of: Vec<Option<usize>>,
     scratch: Vec<u8>,
     clocks: Clocks,
     shelf: Shelf,
+    /// By input.
+    oversize: Vec<Oversize>,
+    /// The same as the pipeline's.
+    input_names: Rc<[String]>,
     /// By route: messages discarded in this turn.
     discards: Vec<u64>,
     /// Program names that no route took in this turn.
@@ -108,70 +122,38 @@ impl Pipeline {
     /// configuration has one.
     pub fn new(config: &Config, budget_bytes: usize, meters: Arc<Meters>, port: Option<Port>) -> Self {
         let shard = port.as_ref().map_or(0, Port::shard);
-        let mut lanes = Vec::new();
-        let mut lane_of = Vec::new();
-        let mut queues: Vec<Queue> = Vec::new();
-        for output in &config.outputs {
-            // A request takes megabytes; there is no hurry to hold them in a core's cache.
-            let plenty = if matches!(output.protocol, Protocol::Https(_)) { usize::MAX } else { PLENTY_BYTES };
-            queues.extend((0..output.connections_per_shard.max(1)).map(|_| Queue::new(plenty)));
-        }
-        for (route_index, route) in config.routes.iter().enumerate() {
-            let Action::Forward { output, .. } = &route.action else {
-                lane_of.push(None);
-                continue;
-            };
-            lane_of.push(Some(lanes.len()));
-            let queue = queue_for(config, *output, route_index);
-            if let Some(queue) = queues.get_mut(queue) {
-                queue.lanes.push(lanes.len());
-            }
-            lanes.push((route_index, queue));
-        }
-        let of_spool = lanes.len();
-        let lives = live_lanes(config, &mut lanes, &mut lane_of, &mut queues);
-        let rules = config.routes.iter();
-        let rules: Vec<Rule> =
-            rules.map(|route| Rule { conditions: route.conditions.clone(), continues: route.continues }).collect();
         let spooling = config.spool.as_ref().zip(port);
-        let spooling = spooling.map(|(spool, port)| {
-            let durabilities = lanes.iter().take(of_spool).enumerate().map(|(own, (route, _))| {
-                // Where new messages go first they go past the disk.
-                let has_live = lives.iter().any(|pair| pair.1 == own);
-                if has_live { spool.durability } else { durability_of(config, *route, spool.durability) }
-            });
-            let durabilities = durabilities.collect();
-            Spooling::new(spool, port, durabilities, lives)
-        });
         let pipeline = Self {
             inner: RefCell::new(Inner {
-                matcher: Matcher::new(&rules),
+                matcher: Matcher::new(&[]),
                 hits: Vec::new(),
-                lane_of,
+                lane_of: Vec::new(),
                 scratch: Vec::new(),
-                clocks: Clocks::new(config.inputs.iter().map(|input| input.timezone.clone()).collect()),
+                clocks: Clocks::new(Vec::new()),
                 shelf: Shelf {
-                    lanes: lanes.iter().map(|_| Lane::new(shard)).collect(),
-                    budget: Budget::new(budget_bytes, lanes.len()),
-                    tallies: vec![Tally::default(); lanes.len()],
+                    lanes: Vec::new(),
+                    budget: Budget::new(budget_bytes, 1),
+                    tallies: Vec::new(),
                     touched: Vec::new(),
                     blocked: Vec::new(),
                     receipts_dead: 0,
                 },
-                discards: vec![0; config.routes.len()],
+                oversize: Vec::new(),
+                input_names: Rc::new([]),
+                discards: Vec::new(),
                 unmatched: Vec::new(),
             }),
-            rooms: lanes.iter().map(|_| Notify::new()).collect(),
-            lanes,
-            queues,
-            spooling,
+            rooms: Slots::default(),
+            lanes: Slots::default(),
+            queues: Slots::default(),
+            spooling: spooling.map(|(spool, port)| Spooling::new(spool, port)),
             plenty: Cell::new(None),
-            oversize: config.inputs.iter().map(|input| input.oversize).collect(),
-            input_names: config.inputs.iter().map(|input| input.name.clone()).collect(),
+            layout: RefCell::new(Layout::of_shard(shard)),
+            input_names: RefCell::new(Rc::new([])),
             meters,
             taps: Arc::default(),
         };
-        pipeline.start_behind();
+        pipeline.arrange(config, budget_bytes);
         pipeline
     }
 
@@ -187,8 +169,8 @@ impl Pipeline {
     }
 
     /// Names of the inputs, by index.
-    pub fn input_names(&self) -> &[String] {
-        &self.input_names
+    pub fn input_names(&self) -> Rc<[String]> {
+        Rc::clone(&self.input_names.borrow())
     }
 
     /// How many lanes there are.
@@ -198,7 +180,7 @@ impl Pipeline {
 
     /// The route of a lane.
     pub fn route_of(&self, lane: usize) -> usize {
-        self.lanes.get(lane).map(|(route, _)| *route).unwrap_or_default()
+        self.lanes.get(lane).map(|way| way.route).unwrap_or_default()
     }
 
     /// Opens a turn for `input`: what one read brought. Must be dropped before the next await.
@@ -225,63 +207,8 @@ impl Pipeline {
         }
     }
 
-    /// The queue with this index (in the outputs' order, each output's connections in a row).
+    /// The queue with this index.
     pub fn queue(&self, index: usize) -> Option<&Queue> {
         self.queues.get(index)
     }
-}
-
-/// With `order: newest_first` a route has two lanes: new messages go to one that the disk is behind of, and is sent first.
-/// Those that it has no room for go to the route's own, and by way of the disk. Returns pairs of both.
-fn live_lanes(
-    config: &Config,
-    lanes: &mut Vec<(usize, usize)>,
-    lane_of: &mut [Option<usize>],
-    queues: &mut [Queue],
-) -> Vec<(usize, usize)> {
-    let mut pairs = Vec::new();
-    for own in 0..lanes.len() {
-        let Some((route, index)) = lanes.get(own).copied() else { continue };
-        let Some(queue) = queues.get_mut(index) else { continue };
-        let order = match config.routes.get(route).map(|route| &route.action) {
-            Some(Action::Forward { output, .. }) => config.outputs.get(*output).map(|output| output.order),
-            _ => None,
-        };
-        let Some(Order::NewestFirst { backlog_share }) = order.filter(|_| config.spool.is_some()) else {
-            queue.first.lanes.push(own);
-            continue;
-        };
-        let live = lanes.len();
-        lanes.push((route, index));
-        if let Some(lane) = lane_of.get_mut(route) {
-            *lane = Some(live);
-        }
-        queue.lanes.push(live);
-        queue.first.lanes.push(live);
-        queue.second.lanes.push(own);
-        queue.second_share = usize::from(backlog_share);
-        pairs.push((live, own));
-    }
-    pairs
-}
-
-/// How a route's lane is stored: always, where it may have messages that are acknowledged when they are.
-fn durability_of(config: &Config, route: usize, usual: Durability) -> Durability {
-    let asks = config.inputs.iter().filter(|input| {
-        let is_relp = |listen: &Listen| matches!(listen, Listen::Relp(_) | Listen::RelpTls(_));
-        input.acknowledge == Acknowledge::Spooled && input.listen.iter().any(is_relp)
-    });
-    let only = config.routes.get(route).map(|route| route.conditions.input.as_slice()).unwrap_or_default();
-    let is_fed = asks.into_iter().any(|input| only.is_empty() || only.contains(&input.name));
-    if is_fed { Durability::Always } else { usual }
-}
-
-/// Which queue serves a route: a route stays on one connection, so that its order is kept. Those of one output take its
-/// queues in turn; with HTTPS there are as many queues as routes.
-fn queue_for(config: &Config, output: usize, route: usize) -> usize {
-    let per_shard = |output: &crate::config::Output| output.connections_per_shard.max(1);
-    let before: usize = config.outputs.iter().take(output).map(per_shard).sum();
-    let leads_there = |route: &&Route| matches!(route.action, Action::Forward { output: to, .. } if to == output);
-    let nth = config.routes.iter().take(route).filter(leads_there).count();
-    before + nth % config.outputs.get(output).map_or(1, per_shard)
 }

@@ -1,6 +1,6 @@
 //! In: sockets to frames. One set of receivers a shard; nothing is shared between shards but counts of connections.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,16 +10,18 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::config::Input;
+use crate::config::{Input, Listen};
 use crate::metrics::{Amount, InputMeters};
 use crate::pipeline::Pipeline;
 use crate::stop::Stop;
 use crate::sys::DatagramBatch;
 use crate::tls;
 
-pub use bind::{BACKLOG, BindError, Bound, DATAGRAM_BUFFER_BYTES, Socket, bind_all};
+pub use bind::{BACKLOG, BindError, Bound, DATAGRAM_BUFFER_BYTES, Socket, bind_all, bind_more};
 pub use gate::{Gate, is_allowed};
+pub use impstats::Impstats;
 pub use inherit::{Claims, claim};
+pub use kept::kept;
 
 mod accept;
 mod bind;
@@ -27,6 +29,7 @@ mod datagram;
 mod gate;
 mod impstats;
 mod inherit;
+mod kept;
 pub mod proxied;
 mod relp;
 mod stream;
@@ -40,12 +43,63 @@ const STREAM_BUFFER_BYTES: usize = 64 * 1024;
 const DRAIN_PART: u32 = 3;
 
 /// What is spoken on a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Spoken {
     /// Frames of syslog, and no answers.
+    #[default]
     Syslog,
     /// RELP.
     Relp,
+}
+
+/// What a listener's address says of its connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Manner {
+    spoken: Spoken,
+    over_tls: bool,
+}
+
+impl Manner {
+    /// Of connections to this address.
+    pub fn of(listen: &Listen) -> Self {
+        let spoken = if matches!(listen, Listen::Relp(_) | Listen::RelpTls(_)) { Spoken::Relp } else { Spoken::Syslog };
+        Self { spoken, over_tls: matches!(listen, Listen::Tls(_) | Listen::RelpTls(_)) }
+    }
+}
+
+/// A listener's receivers as the configuration has them now: connections that it accepts, and datagrams that it reads, are
+/// taken with these. Connections that are open keep what they began with.
+#[derive(Clone)]
+pub struct Current {
+    receivers: Rc<RefCell<Receivers>>,
+    /// Where it tells our own counts: those to go on with.
+    counts: Rc<RefCell<Option<Box<Impstats>>>>,
+}
+
+impl Current {
+    fn of(receivers: Receivers) -> Self {
+        Self { receivers: Rc::new(RefCell::new(receivers)), counts: Rc::default() }
+    }
+
+    /// To be dropped before the next await.
+    fn now(&self) -> Ref<'_, Receivers> {
+        self.receivers.borrow()
+    }
+
+    /// For one more connection, which may bring messages as long as the listener itself may.
+    fn for_connection(&self, alive: Option<&mpsc::Sender<()>>) -> Receivers {
+        Receivers { alive: alive.cloned(), ..self.now().clone() }
+    }
+
+    /// Changes them. Not to be called within a turn.
+    pub fn change(&self, change: impl FnOnce(&mut Receivers)) {
+        change(&mut self.receivers.borrow_mut());
+    }
+
+    /// Goes on with these counts.
+    pub fn count(&self, counts: Box<Impstats>) {
+        self.counts.replace(Some(counts));
+    }
 }
 
 /// What an input's receivers on one shard need.
@@ -61,6 +115,8 @@ pub struct Receivers {
     pub inherited: bool,
     /// TLS of its `tls://` listeners.
     pub tls: Option<Arc<tls::Server>>,
+    /// What the listener's address says.
+    pub manner: Manner,
     /// The shard's pipeline.
     pub pipeline: Rc<Pipeline>,
     /// What all receivers of the shard share.
@@ -101,8 +157,8 @@ pub struct Shared {
     unsettled: Cell<usize>,
     /// How many of the shard's streams wait for room.
     blocked: Cell<usize>,
-    /// Until when all of them drain, once the stop is ordered.
-    drain_until: Cell<Option<Instant>>,
+    /// Until when all drain that must have ended by the first, once a stop is ordered.
+    drain_until: Cell<Option<(Instant, Instant)>>,
 }
 
 impl Default for Shared {
@@ -137,8 +193,8 @@ impl Shared {
     fn drain_until(&self, deadline: Instant) -> Instant {
         let now = Instant::now();
         let until = now + deadline.saturating_duration_since(now) / DRAIN_PART;
-        let until = self.drain_until.get().unwrap_or(until);
-        self.drain_until.set(Some(until));
+        let until = self.drain_until.get().filter(|known| known.0 == deadline).map_or(until, |known| known.1);
+        self.drain_until.set(Some((deadline, until)));
         until
     }
 }
@@ -178,24 +234,23 @@ impl Drop for Counted {
 
 impl Receivers {
     /// Starts receiving on one bound socket, in a task of the current shard that joins `tasks`. It ends at the stop only;
-    /// each connection has a task of its own besides.
+    /// each connection has a task of its own besides. What is returned changes them.
     ///
     /// # Errors
     /// When it cannot be registered with the reactor: the kernel is out of memory or watches.
-    pub fn start(self, socket: Socket, tasks: &mut JoinSet<()>) -> std::io::Result<()> {
+    pub fn start(self, socket: Socket, tasks: &mut JoinSet<()>) -> std::io::Result<Current> {
+        let current = Current::of(self);
         match socket {
-            Socket::Udp(socket) => datagram::spawn(self, socket.into(), datagram::UDP, tasks),
-            Socket::UnixDatagram(socket) => datagram::spawn(self, socket.into(), datagram::UNIX, tasks),
-            Socket::Tcp(listener) => accept::spawn_tcp(self, listener, Spoken::Syslog, false, tasks),
-            Socket::Tls(listener) => accept::spawn_tcp(self, listener, Spoken::Syslog, true, tasks),
-            Socket::Relp(listener) => accept::spawn_tcp(self, listener, Spoken::Relp, false, tasks),
-            Socket::RelpTls(listener) => accept::spawn_tcp(self, listener, Spoken::Relp, true, tasks),
-            Socket::Unix(listener) => accept::spawn_unix(self, listener, tasks),
+            Socket::Udp(socket) => datagram::spawn(current.clone(), socket.into(), datagram::UDP, tasks),
+            Socket::UnixDatagram(socket) => datagram::spawn(current.clone(), socket.into(), datagram::UNIX, tasks),
+            Socket::Tcp(listener) => accept::spawn_tcp(current.clone(), listener, tasks),
+            Socket::Unix(listener) => accept::spawn_unix(current.clone(), listener, tasks),
             Socket::Impstats(counts) => {
-                impstats::spawn(self, *counts, tasks);
+                impstats::spawn(current.clone(), *counts, tasks);
                 Ok(())
             }
-        }
+        }?;
+        Ok(current)
     }
 
     /// Counts one in `gauge` until what it returns is dropped.
@@ -273,14 +328,14 @@ mod tests {
     }
 
     #[test]
-    fn all_receivers_drain_until_the_same_moment_within_a_third_of_the_stop() {
+    fn all_receivers_of_one_stop_drain_until_the_same_moment_within_a_third_of_it() {
         let now = Instant::now();
         for (rest, drain) in [(30_000, 10_000), (900, 300), (0, 0)] {
             let shared = Shared::default();
             let until = shared.drain_until(now + Duration::from_millis(rest));
             assert!(until <= Instant::now() + Duration::from_millis(drain), "{rest} ms");
             assert!(until + Duration::from_millis(200) >= now + Duration::from_millis(drain), "{rest} ms");
-            assert_eq!(shared.drain_until(now + Duration::from_secs(99)), until);
+            assert_eq!(shared.drain_until(now + Duration::from_millis(rest)), until);
         }
     }
 }

@@ -3,29 +3,35 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel as channel;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Reloads, Running};
 use crate::config::{AdminListen, Config, Output, Protocol};
 use crate::forward::{FileWriter, Web};
 use crate::harden::Standing;
 use crate::metrics::{Expiries, Meters};
 use crate::names::Names;
-use crate::receive::{self, BindError, Bound, Gate, Socket};
+use crate::receive::{self, BindError, Bound, Gate};
 use crate::road::Targets;
-use crate::shard::{self, Common};
+use crate::shard::{self, Change, Common};
 use crate::spool::{self, Port, Spool};
 use crate::stop::{self, Stop, Stopper};
 use crate::systemd::Inherited;
 use crate::time::since_epoch;
 use crate::tls::{self, TlsError};
+
+use sockets::Listening;
+
+mod reload;
+mod sockets;
 
 /// How long a shard may take beyond the stop's deadline to tear itself down.
 const TEARDOWN: Duration = Duration::from_secs(1);
@@ -81,11 +87,16 @@ pub struct Ended {
 /// A running relay. [`Relay::stop`] and [`Relay::wait`] stop it in order; dropping it stops it at once, and what was not
 /// delivered is lost.
 pub struct Relay {
-    common: Arc<Common>,
+    /// What runs, and what the admin server tells of it.
+    running: Arc<Running>,
     stopper: Stopper,
     ended: channel::Receiver<Ended>,
     spool: Option<Spool>,
-    /// Files of the unix sockets that we have bound.
+    /// What is bound for inputs; held by a reload for as long as it takes.
+    sockets: Mutex<Vec<Listening>>,
+    /// By shard: the way of reloads to it.
+    changes: Vec<mpsc::Sender<Change>>,
+    /// The admin server's unix sockets.
     unix: Vec<PathBuf>,
     /// Dropped with the relay: certificates are looked at no more.
     _certificates: channel::Sender<Infallible>,
@@ -134,7 +145,8 @@ impl Prepared {
         if !errors.is_empty() && !goes_on_without {
             return Err(StartError::Bind(errors));
         }
-        let unix = unix_files(&bound, &admin);
+        let of_inputs = Listening::all(&bound).into_iter().filter_map(|socket| socket.file);
+        let unix = of_inputs.chain(admin_files(&admin)).collect();
         Ok(Self { config, meters, certificates, admin_bound, admin, bound, errors, listening, unix })
     }
 
@@ -163,13 +175,17 @@ impl Relay {
     /// # Errors
     /// See [`StartError`].
     pub fn start_prepared(prepared: Prepared, standing: Standing) -> Result<Self, StartError> {
-        let Prepared { config, meters, certificates, admin_bound, admin, bound, errors, listening, unix } = prepared;
+        let Prepared { config, meters, certificates, admin_bound, admin, bound, errors, listening, .. } = prepared;
         let (dark, admin_tls) = (certificates.dark.clone(), certificates.admin.clone());
         let common = Arc::new(common(config, meters, certificates)?);
         let spool = spool::start(&common.config, &common.meters).map_err(StartError::Spool)?;
         let (ports, spool) = spool.unzip();
         let ports = ports.unwrap_or_default();
         let left_out = left_out(&common, dark, &errors);
+        let sockets = Listening::all(&bound);
+        // Those of inputs are theirs, which a reload may take away.
+        let unix = admin_files(&admin).collect();
+        let standing = Arc::new(standing);
         for (input, url) in &listening {
             let name = common.config.inputs.get(*input).map(|input| input.name.as_str()).unwrap_or_default();
             info!(input = %name, address = %url, "listening");
@@ -177,31 +193,45 @@ impl Relay {
         // Before the first connection: a crowd of senders may take every open file there is.
         let server = admin::Server::new(admin_bound).map_err(StartError::Thread)?;
         let (stopper, stop) = stop::channel();
-        let ended = start_shards(&common, bound, ports, &stop).map_err(StartError::Thread)?;
+        let (ended, changes) = start_shards(&common, bound, ports, &stop).map_err(StartError::Thread)?;
         for address in &admin {
             info!(address = %address.url(admin_tls.is_some()), "admin server listening");
         }
-        let standing = Arc::new(standing);
+        let running = Arc::new(Running::new(Admin {
+            common: Arc::clone(&common),
+            listening: listening.clone(),
+            left_out,
+            spool: spool.as_ref().map(|spool| Arc::clone(spool.shared())),
+            tls: admin_tls,
+            standing: Arc::clone(&standing),
+            started: std::time::Instant::now(),
+            reloads: Arc::default(),
+        }));
         if !admin.is_empty() {
-            let admin = Arc::new(Admin {
-                common: Arc::clone(&common),
-                listening: listening.clone(),
-                left_out,
-                spool: spool.as_ref().map(|spool| Arc::clone(spool.shared())),
-                tls: admin_tls.clone(),
-                standing: Arc::clone(&standing),
-                started: std::time::Instant::now(),
-            });
-            let serve = move || server.serve(&admin);
+            let running = Arc::clone(&running);
+            let serve = move || server.serve(&running);
             thread::Builder::new().name("admin".into()).spawn(serve).map_err(StartError::Thread)?;
         }
-        let certificates = watch_certificates(&common, admin_tls).map_err(StartError::Thread)?;
+        let certificates = watch_certificates(&running).map_err(StartError::Thread)?;
         common.meters.ready.store(true, Relaxed);
         let admin = admin.into_iter().find_map(|address| match address {
             AdminListen::Tcp(address) => Some(address),
             AdminListen::Unix(_) => None,
         });
-        Ok(Self { common, stopper, ended, spool, unix, _certificates: certificates, standing, listening, admin })
+        let sockets = Mutex::new(sockets);
+        Ok(Self {
+            running,
+            stopper,
+            ended,
+            spool,
+            sockets,
+            changes,
+            unix,
+            _certificates: certificates,
+            standing,
+            listening,
+            admin,
+        })
     }
 
     /// What the process has given up, and what is beyond its reach since.
@@ -215,35 +245,44 @@ impl Relay {
     }
 
     /// Shards that are stuck: which, and seconds since they last turned.
-    pub fn late(&self) -> impl Iterator<Item = (usize, u64)> {
-        self.common.late()
+    pub fn late(&self) -> Vec<(usize, u64)> {
+        self.common().late().collect()
     }
 
     /// All counts.
-    pub fn meters(&self) -> &Arc<Meters> {
-        &self.common.meters
+    pub fn meters(&self) -> Arc<Meters> {
+        Arc::clone(&self.common().meters)
+    }
+
+    fn common(&self) -> Arc<Common> {
+        Arc::clone(&self.running.now().common)
+    }
+
+    /// How reloads are asked for.
+    pub fn reloads(&self) -> Arc<Reloads> {
+        Arc::clone(&self.running.now().reloads)
     }
 
     /// Messages that are on the disk, and not in memory.
     pub fn spooled(&self) -> u64 {
-        self.common.meters.routes.iter().map(|route| route.spooled.value()).sum()
+        self.meters().routes.iter().map(|route| route.spooled.value()).sum()
     }
 
     /// What it runs with.
-    pub fn config(&self) -> &Config {
-        &self.common.config
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.common().config)
     }
 
     /// Says that it is not ready, and goes on as before: load balancers are to look elsewhere before [`Self::stop`].
     pub fn retire(&self) {
-        self.common.meters.ready.store(false, Relaxed);
+        self.common().meters.ready.store(false, Relaxed);
     }
 
     /// Orders the stop: receivers end, what waits is forwarded, connections are closed, all within `timeout`.
     /// [`Self::wait`] says when it is done.
     pub fn stop(&self, timeout: Duration) {
         self.retire();
-        self.common.taps.close();
+        self.common().taps.close();
         self.stopper.stop(Instant::now() + timeout);
     }
 
@@ -252,7 +291,8 @@ impl Relay {
     pub fn wait(&self, timeout: Duration) -> Option<u64> {
         let deadline = std::time::Instant::now() + timeout + TEARDOWN;
         let mut left = Some(0);
-        for _ in 0..self.common.config.cores {
+        let common = self.common();
+        for _ in 0..common.config.cores {
             // One that has failed is no reason to cut the others short.
             let ended = self.ended.recv_deadline(deadline).ok().and_then(|ended| ended.left);
             left = left.zip(ended).map(|(left, more)| left + more);
@@ -261,8 +301,9 @@ impl Relay {
         if self.spool.as_ref().is_some_and(|spool| !spool.wait(deadline + TEARDOWN)) {
             error!("the spool's disk did not answer in time: what was written last may not survive a power cut");
         }
-        self.common.taps.wait_until_told(LAST_WORDS);
-        remove_unix_sockets(&self.unix);
+        common.taps.wait_until_told(LAST_WORDS);
+        let sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        remove_unix_sockets(self.unix.iter().chain(sockets.iter().filter_map(|socket| socket.file.as_ref())));
         left
     }
 }
@@ -304,19 +345,29 @@ fn certificates(config: &Config, expiries: &Expiries) -> Result<Certificates, Ve
     tls::install_provider();
     let (mut mistakes, mut dark) = (Vec::new(), Vec::new());
     let mut acceptors = Vec::new();
-    for (index, (input, expiry)) in config.inputs.iter().zip(&expiries.inputs).enumerate() {
-        let server = input.tls.as_ref().map(|tls| tls::Server::new(&input.name, tls, expiry)).transpose();
+    for (index, (input, expiry)) in config.inputs.iter().zip(expiries.inputs.iter()).enumerate() {
+        let server = input
+            .tls
+            .as_ref()
+            .filter(|_| !input.retired)
+            .map(|tls| tls::Server::new(&input.name, tls, expiry))
+            .transpose();
         let mut wrong = Vec::new();
         acceptors.push(or_mistake(server, "inputs", &input.name, &mut wrong).map(Arc::new));
         dark.extend(wrong.into_iter().map(|mistake| (index, mistake)));
     }
-    let listeners = config.inputs.iter().filter(|input| !input.listen.is_empty()).count();
+    let listeners = config.inputs.iter().filter(|input| !input.retired && !input.listen.is_empty()).count();
     if !config.lenient || dark.len() == listeners {
         mistakes.extend(dark.drain(..).map(|(_, mistake)| mistake));
     }
     let mut connectors = Vec::new();
-    for (output, expiries) in config.outputs.iter().zip(&expiries.outputs) {
-        let client = output.tls.as_ref().map(|tls| tls::Client::new(&output.name, tls, expiries)).transpose();
+    for (output, expiries) in config.outputs.iter().zip(expiries.outputs.iter()) {
+        let client = output
+            .tls
+            .as_ref()
+            .filter(|_| !output.retired)
+            .map(|tls| tls::Client::new(&output.name, tls, expiries))
+            .transpose();
         connectors.push(or_mistake(client, "outputs", &output.name, &mut mistakes).map(Arc::new));
     }
     let admin = config.admin_access.tls.as_ref().map(tls::Server::for_admin).transpose();
@@ -397,22 +448,17 @@ pub fn check_certificates(config: &Config) -> Result<Vec<String>, StartError> {
 
 /// Starts the thread that looks at certificates' files, where there are any: one that hangs on a dead mount holds up the
 /// others' news, and no connection. It ends when what is returned is dropped.
-fn watch_certificates(
-    common: &Arc<Common>,
-    admin: Option<Arc<tls::Server>>,
-) -> std::io::Result<channel::Sender<Infallible>> {
+fn watch_certificates(running: &Arc<Running>) -> std::io::Result<channel::Sender<Infallible>> {
     let (alive, ended) = channel::bounded(0);
-    let acceptors: Vec<_> = common.acceptors.iter().flatten().cloned().chain(admin).collect();
-    let connectors: Vec<_> = common.connectors.iter().flatten().cloned().collect();
-    if !acceptors.is_empty() || !connectors.is_empty() {
-        let watch = move || {
-            while let Err(channel::RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK_EVERY) {
-                acceptors.iter().for_each(|server| server.refresh());
-                connectors.iter().for_each(|client| client.refresh());
-            }
-        };
-        thread::Builder::new().name("certificates".into()).spawn(watch)?;
-    }
+    let running = Arc::clone(running);
+    let watch = move || {
+        while let Err(channel::RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK_EVERY) {
+            let admin = running.now();
+            admin.common.acceptors.iter().flatten().chain(&admin.tls).for_each(|server| server.refresh());
+            admin.common.connectors.iter().flatten().for_each(|client| client.refresh());
+        }
+    };
+    thread::Builder::new().name("certificates".into()).spawn(watch)?;
     Ok(alive)
 }
 
@@ -451,7 +497,7 @@ fn common(config: Config, meters: Arc<Meters>, certificates: Certificates) -> Re
         meters,
         taps: Arc::default(),
         heartbeats: (0..config.cores).map(|_| AtomicU64::new(since_epoch().as_secs())).collect(),
-        config,
+        config: Arc::new(config),
     };
     Ok(common)
 }
@@ -462,7 +508,7 @@ fn start_shards(
     bound: Vec<Bound>,
     ports: Vec<Port>,
     stop: &Stop,
-) -> std::io::Result<channel::Receiver<Ended>> {
+) -> std::io::Result<(channel::Receiver<Ended>, Vec<mpsc::Sender<Change>>)> {
     let shards = common.config.cores;
     let mut by_shard: Vec<Vec<Bound>> = (0..shards).map(|_| Vec::new()).collect();
     for socket in bound {
@@ -473,14 +519,18 @@ fn start_shards(
     let (ended_tx, ended_rx) = channel::bounded(shards);
     let (started_tx, started_rx) = channel::bounded(shards);
     let mut ports = ports.into_iter();
+    let mut changes = Vec::with_capacity(shards);
     for (shard, sockets) in by_shard.into_iter().enumerate() {
         let (common, stop, ended_tx, started_tx) =
             (Arc::clone(common), stop.clone(), ended_tx.clone(), started_tx.clone());
         let port = ports.next();
+        let (changes_tx, changes_rx) = mpsc::channel(1);
+        changes.push(changes_tx);
         let run = move || {
             // There is room for all of them; nobody listens any more where another shard has failed.
             let started = || _ = started_tx.send(());
-            let run = std::panic::AssertUnwindSafe(|| shard::run(&common, shard, sockets, port, stop, started));
+            let run =
+                std::panic::AssertUnwindSafe(|| shard::run(&common, shard, sockets, port, changes_rx, stop, started));
             let left = match std::panic::catch_unwind(run) {
                 Ok(Ok(left)) => Some(left),
                 Ok(Err(error)) => {
@@ -500,25 +550,18 @@ fn start_shards(
             recv(started_rx) -> _ => {}
         }
     }
-    Ok(ended_rx)
+    Ok((ended_rx, changes))
 }
 
-/// Those that are ours to remove.
-fn unix_files(bound: &[Bound], admin: &[AdminListen]) -> Vec<PathBuf> {
-    let own = bound.iter().filter(|bound| !bound.inherited);
-    let path = |socket: &Socket| match socket {
-        Socket::Unix(listener) => listener.local_addr().ok()?.as_pathname().map(PathBuf::from),
-        Socket::UnixDatagram(socket) => socket.local_addr().ok()?.as_pathname().map(PathBuf::from),
-        _ => None,
-    };
-    let of_admin = admin.iter().filter_map(|listen| match listen {
+/// The admin server's unix sockets.
+fn admin_files(admin: &[AdminListen]) -> impl Iterator<Item = PathBuf> {
+    admin.iter().filter_map(|listen| match listen {
         AdminListen::Unix(path) => Some(path.clone()),
         AdminListen::Tcp(_) => None,
-    });
-    own.filter_map(|bound| path(&bound.socket)).chain(of_admin).collect()
+    })
 }
 
-fn remove_unix_sockets(paths: &[PathBuf]) {
+fn remove_unix_sockets<'a>(paths: impl Iterator<Item = &'a PathBuf>) {
     for path in paths {
         match std::fs::remove_file(path) {
             Ok(()) => {}

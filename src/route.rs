@@ -55,7 +55,8 @@ pub struct Rule {
 /// No allocation per message, once the program names that occur have been seen.
 #[derive(Debug)]
 pub struct Matcher {
-    rules: Vec<Rule>,
+    /// Each with the number that hits have.
+    rules: Vec<(Rule, u16)>,
     cache: HashMap<Box<[u8]>, Candidates, RandomState>,
     /// The lists in `cache`, each kept once: most names share theirs.
     lists: HashSet<Arc<[u16]>, RandomState>,
@@ -77,8 +78,13 @@ enum Candidates {
 impl Matcher {
     /// Compiles. Rules beyond 32,768 have no index and are never taken; the configuration allows far fewer.
     pub fn new(rules: &[Rule]) -> Self {
+        Self::numbered(rules.iter().cloned().zip(0..SURE))
+    }
+
+    /// The same of rules, in the order in which they are asked, that have numbers of their own: those are the hits.
+    pub fn numbered(rules: impl Iterator<Item = (Rule, u16)>) -> Self {
         Self {
-            rules: rules.iter().take(usize::from(SURE)).cloned().collect(),
+            rules: rules.take(usize::from(SURE)).collect(),
             cache: HashMap::default(),
             lists: HashSet::default(),
             listed: 0,
@@ -86,7 +92,7 @@ impl Matcher {
         }
     }
 
-    /// Puts the indices of the rules that `message` takes into `hits` (cleared first), in order.
+    /// Puts the numbers of the rules that `message` takes into `hits` (cleared first), in order.
     pub fn route(&mut self, message: &Message<'_>, hits: &mut Vec<u16>) {
         hits.clear();
         let program = message.program_name();
@@ -107,9 +113,9 @@ impl Matcher {
         let view = View::new(message);
         for candidate in candidates {
             let index = candidate & !SURE;
-            let Some(rule) = self.rules.get(usize::from(index)) else { continue };
+            let Some((rule, number)) = self.rules.get(usize::from(index)) else { continue };
             if candidate & SURE != 0 || rule.conditions.hold_beyond_program(&view) {
-                hits.push(index);
+                hits.push(*number);
                 if !rule.continues {
                     return;
                 }
@@ -120,7 +126,7 @@ impl Matcher {
     /// Puts the candidates for `program` into `scratch`.
     fn find(&mut self, program: &[u8]) {
         self.scratch.clear();
-        for (index, rule) in (0..SURE).zip(&self.rules) {
+        for (index, (rule, _)) in (0..SURE).zip(&self.rules) {
             match rule.conditions.hold_for_program(program) {
                 Some(false) => {}
                 None => self.scratch.push(index),
@@ -144,9 +150,16 @@ impl Matcher {
             self.lists.clear();
             self.listed = 0;
         }
-        let continues = |index: u16| self.rules.get(usize::from(index)).is_some_and(|rule| rule.continues);
+        let last = |index: u16| {
+            self.rules.get(usize::from(index)).filter(|(rule, _)| !rule.continues).map(|(_, number)| *number)
+        };
         let candidates = match self.scratch.as_slice() {
-            [candidate] if candidate & SURE != 0 && !continues(candidate & !SURE) => Candidates::One(candidate & !SURE),
+            [candidate]
+                if candidate & SURE != 0
+                    && let Some(number) = last(candidate & !SURE) =>
+            {
+                Candidates::One(number)
+            }
             indices => Candidates::List(self.lists.get(indices).cloned().unwrap_or_else(|| {
                 let list: Arc<[u16]> = indices.into();
                 self.listed += list.len();

@@ -1,23 +1,22 @@
 //! One core's loop: its receivers, its pipeline, its forwarders, on one thread and one current-thread runtime.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
+use crossbeam_channel as channel;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use crate::config::{Config, Input, Output};
-use crate::forward::{FileWriter, Forwarder, Rendering, Said, WINDOW_MEMORY, Web};
+use crate::forward::{FileWriter, Said, WINDOW_MEMORY, Web};
 use crate::metrics::Meters;
 use crate::names::Names;
 use crate::pipeline::{Pipeline, WhenFull};
-use crate::receive::{Bound, Gate, Receivers, Shared};
+use crate::receive::{Bound, Gate};
 use crate::road::Targets;
 use crate::spool::Port;
 use crate::stop::{self, Stop};
@@ -26,14 +25,20 @@ use crate::tap::Taps;
 use crate::time::since_epoch;
 use crate::tls;
 
+use inlets::Inlets;
+use outlets::Outlets;
+
+mod inlets;
+mod outlets;
 mod spooler;
 #[cfg(test)]
 mod tests;
 
-/// What all shards share: made once, before the first of them starts.
+/// What all shards share of one configuration. A reload makes another, with all that did not change. By input, route and output
+/// means by the number that [`Config::after`] gives.
 pub struct Common {
     /// The configuration.
-    pub config: Config,
+    pub config: Arc<Config>,
     /// By input.
     pub inputs: Vec<Arc<Input>>,
     /// By input: TLS of its `tls://` listeners.
@@ -59,7 +64,7 @@ pub struct Common {
     /// Who looks at what passes.
     pub taps: Arc<Taps>,
     /// By shard: when it last turned, seconds since the Unix epoch.
-    pub heartbeats: Vec<AtomicU64>,
+    pub heartbeats: Arc<[AtomicU64]>,
 }
 
 impl Common {
@@ -119,13 +124,13 @@ pub fn shares(config: &Config) -> Shares {
     let spool = if config.spool.is_some() { MEMORY_OF_THE_SPOOL } else { 0 };
     let fixed = MEMORY_OF_THE_PROGRAM + spool + config.cores * MEMORY_OF_A_SHARD;
     let each = (config.memory_max.saturating_sub(fixed) / config.cores.max(1)).max(SHARE_MIN);
-    let connections: usize = config.outputs.iter().map(|output| output.connections_per_shard.max(1)).sum();
+    let outputs = || config.outputs.iter().filter(|output| !output.retired);
+    let connections: usize = outputs().map(|output| output.connections_per_shard.max(1)).sum();
     let wanted = |max: usize| -> usize {
-        let windows =
-            config.outputs.iter().map(|output| output.replay_window.min(max) * output.connections_per_shard.max(1));
+        let windows = outputs().map(|output| output.replay_window.min(max) * output.connections_per_shard.max(1));
         WINDOW_MEMORY * windows.sum::<usize>()
     };
-    let widest = config.outputs.iter().map(|output| output.replay_window).max().unwrap_or(0);
+    let widest = outputs().map(|output| output.replay_window).max().unwrap_or(0);
     // What queues do not hold goes to the disk, where there is a spool.
     let for_windows = if config.spool.is_some() { each / 5 * 4 } else { each / 2 };
     let fits = wanted(widest) <= for_windows;
@@ -135,8 +140,18 @@ pub fn shares(config: &Config) -> Shares {
     Shares { queues, window_max }
 }
 
+/// A reload, as one shard gets it.
+pub struct Change {
+    /// What all shards share from now on.
+    pub common: Arc<Common>,
+    /// Sockets that the shard has not had before.
+    pub bound: Vec<Bound>,
+    /// Told once it is applied; there is room for all shards.
+    pub done: channel::Sender<std::io::Result<()>>,
+}
+
 /// Runs one shard until the stop; returns how many messages could not be delivered, nor spooled. `index` counts from 0;
-/// `bound` are its own sockets, `port` its end of the spool. Calls `started` once they are read.
+/// `bound` are its own sockets, `port` its end of the spool, `changes` bring reloads. Calls `started` once they are read.
 ///
 /// # Errors
 /// When the runtime cannot be built, a socket cannot be read, or a forwarder ends by itself (a bug).
@@ -145,12 +160,13 @@ pub fn run(
     index: usize,
     bound: Vec<Bound>,
     port: Option<Port>,
+    changes: mpsc::Receiver<Change>,
     stop: Stop,
     started: impl FnOnce(),
 ) -> std::io::Result<u64> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().build_local(tokio::runtime::LocalOptions::default())?;
-    let left = runtime.block_on(serve(Arc::clone(common), index, bound, port, stop, started));
+    let left = runtime.block_on(serve(Arc::clone(common), index, bound, port, changes, stop, started));
     // Whatever still runs must not hold the stop up.
     runtime.shutdown_background();
     left
@@ -169,9 +185,7 @@ pub fn deliver(common: &Arc<Common>, frame: &[u8], limit: Duration) -> std::io::
         let pipeline = Rc::new(Pipeline::new(&common.config, shares.queues, Arc::clone(&common.meters), None));
         let (stopper, stop) = stop::channel();
         let mut forwarders = JoinSet::new();
-        for forwarder in forwarders_of(common, &pipeline, shares, &stop) {
-            forwarders.spawn_local(forwarder.run());
-        }
+        Outlets::new(&pipeline, &stop).apply(common, shares, &mut forwarders);
         let frame = Frame { bytes: frame, flaw: None };
         // Whether it was taken, its counters say.
         let _offer = pipeline.turn(0).offer(frame, None, WhenFull::Drop);
@@ -190,6 +204,7 @@ async fn serve(
     index: usize,
     bound: Vec<Bound>,
     port: Option<Port>,
+    mut changes: mpsc::Receiver<Change>,
     mut stop: Stop,
     started: impl FnOnce(),
 ) -> std::io::Result<u64> {
@@ -197,42 +212,51 @@ async fn serve(
     let pipeline = Pipeline::new(&common.config, shares.queues, Arc::clone(&common.meters), port);
     let pipeline = Rc::new(pipeline.tapped_by(&common.taps));
     let (flush, flushing) = stop::channel();
-    let mut forwarders = JoinSet::new();
-    for forwarder in forwarders_of(&common, &pipeline, shares, &flushing) {
-        forwarders.spawn_local(forwarder.run());
-    }
+    let (mut forwarders, mut receivers) = (JoinSet::new(), JoinSet::new());
+    let mut outlets = Outlets::new(&pipeline, &flushing);
+    outlets.apply(&common, shares, &mut forwarders);
     let (alive, mut all_ended) = mpsc::channel(1);
     let (settling, mut all_settled) = mpsc::channel(1);
-    let (close, closing) = stop::channel();
-    let mut receivers = JoinSet::new();
-    let ends = Ends { stop: stop.clone(), alive, settling, closing };
-    start_receivers(&common, &pipeline, bound, ends, &mut receivers)?;
+    let mut inlets = Inlets::new(&pipeline, alive, settling);
+    inlets.apply(&common, bound, &mut receivers)?;
     started();
     let stopped = stop.clone();
     let flow = async {
-        let deadline = tokio::select! {
-            deadline = stop.ordered() => deadline,
-            // Its queue would fill and nobody would empty it.
-            Some(_) = forwarders.join_next() => return Err(std::io::Error::other("a forwarder ended by itself")),
-            // Its socket would stay open, and nobody would read it.
-            Some(_) = receivers.join_next() => match stop.deadline() {
-                // By the order, that is, which reaches each task in its own moment.
-                Some(deadline) => deadline,
-                None => return Err(std::io::Error::other("a receiver ended by itself")),
-            },
+        let deadline = loop {
+            tokio::select! {
+                deadline = stop.ordered() => break deadline,
+                Some(Change { common, bound, done }) = changes.recv() => {
+                    let shares = self::shares(&common.config);
+                    pipeline.arrange(&common.config, shares.queues);
+                    outlets.apply(&common, shares, &mut forwarders);
+                    // Whoever asked may not wait any more.
+                    drop(done.try_send(inlets.apply(&common, bound, &mut receivers)));
+                }
+                Some(ended) = forwarders.join_next() => match ended {
+                    // It was retired, and nothing is left of what it had.
+                    Ok(None) => {}
+                    // Its queue would fill and nobody would empty it.
+                    _ => return Err(std::io::Error::other("a forwarder ended by itself")),
+                },
+                // Its socket would stay open, and nobody would read it.
+                Some(_) = receivers.join_next() => if !inlets.was_told_to_end() {
+                    return Err(std::io::Error::other("a receiver ended by itself"));
+                },
+            }
         };
         // In the order of the flow: receivers end first, then what they left is forwarded.
+        inlets.stop(deadline);
         let _late = timeout_at(receivers_deadline(deadline), all_ended.recv()).await;
         let deadline = spooler::forwarders_deadline(&pipeline, deadline).await;
         flush.stop(deadline);
         let mut left = 0;
         while let Some(forwarder) = forwarders.join_next().await {
-            left += forwarder.map_err(std::io::Error::other)?;
+            left += forwarder.map_err(std::io::Error::other)?.unwrap_or(0);
         }
-        Ok(left)
+        Ok((left, inlets))
     };
     let flow = async {
-        let left = spooler::beside(&pipeline, flow).await?;
+        let (left, mut inlets) = spooler::beside(&pipeline, flow).await?;
         if let Some(deadline) = stopped.deadline() {
             spooler::empty(&pipeline, deadline).await;
         }
@@ -240,7 +264,7 @@ async fn serve(
         let left = left + spooler::drop_rest(&pipeline);
         // Senders hear of what was settled last.
         let now = Instant::now();
-        close.stop(now);
+        inlets.close(now);
         let _late = timeout_at(now + LAST_ANSWERS, all_settled.recv()).await;
         Ok(left)
     };
@@ -262,74 +286,4 @@ async fn beat(common: &Common, pipeline: &Pipeline, index: usize) -> Infallible 
         }
         pipeline.tell_ages(index);
     }
-}
-
-/// What tells receivers to end, and when they have: see [`Receivers`].
-struct Ends {
-    stop: Stop,
-    alive: mpsc::Sender<()>,
-    settling: mpsc::Sender<()>,
-    closing: Stop,
-}
-
-fn start_receivers(
-    common: &Common,
-    pipeline: &Rc<Pipeline>,
-    bound: Vec<Bound>,
-    ends: Ends,
-    tasks: &mut JoinSet<()>,
-) -> std::io::Result<()> {
-    let shared = Rc::new(Shared::default());
-    for Bound { input, socket, inherited, .. } in bound {
-        let (Some(config), Some(gate)) = (common.inputs.get(input), common.gates.get(input)) else { continue };
-        let receivers = Receivers {
-            input: Arc::clone(config),
-            input_index: input,
-            gate: Arc::clone(gate),
-            inherited,
-            tls: common.acceptors.get(input).cloned().flatten(),
-            pipeline: Rc::clone(pipeline),
-            shared: Rc::clone(&shared),
-            stop: ends.stop.clone(),
-            alive: Some(ends.alive.clone()),
-            settling: ends.settling.clone(),
-            closing: ends.closing.clone(),
-        };
-        receivers.start(socket, tasks)?;
-    }
-    Ok(())
-}
-
-/// What each lane's messages are rendered with.
-fn renderings_of(config: &Config, pipeline: &Pipeline) -> Vec<Rendering> {
-    (0..pipeline.lane_count()).filter_map(|lane| Rendering::of_route(config, pipeline.route_of(lane))).collect()
-}
-
-fn forwarders_of(common: &Common, pipeline: &Rc<Pipeline>, shares: Shares, stop: &Stop) -> Vec<Forwarder> {
-    let renderings = Rc::new(renderings_of(&common.config, pipeline));
-    let mut forwarders = Vec::new();
-    for (output_index, output) in common.outputs.iter().enumerate() {
-        for _ in 0..output.connections_per_shard.max(1) {
-            forwarders.push(Forwarder {
-                output: Arc::clone(output),
-                output_index,
-                queue: forwarders.len(),
-                pipeline: Rc::clone(pipeline),
-                renderings: Rc::clone(&renderings),
-                tls: common.connectors.get(output_index).cloned().flatten(),
-                names: common.names.clone(),
-                targets: common.targets.get(output_index).cloned().unwrap_or_else(|| Arc::new(Targets::of(output))),
-                file: common.files.get(output_index).cloned().flatten(),
-                zone: TimeZone::system(),
-                replay_window: output.replay_window.min(shares.window_max),
-                web: Arc::clone(&common.web),
-                request_share: shares.queues / REQUEST_PARTS,
-                stop: stop.clone(),
-                close_unanswered: Cell::new(false),
-                unwell_address: Cell::new(None),
-                said: common.said.get(output_index).cloned().unwrap_or_default(),
-            });
-        }
-    }
-    forwarders
 }

@@ -28,6 +28,7 @@ use crossbeam_channel as channel;
 use tokio::sync::Notify;
 
 use crate::batch::{Batch, Seq};
+use crate::config::Share;
 
 /// What a shard asks for. The spool handles what one shard asks in the order it was asked.
 #[derive(Debug)]
@@ -70,6 +71,8 @@ pub enum Command {
         /// The batch.
         seq: Seq,
     },
+    /// Lanes have come, or have other shares. Each shard tells it for itself, before it uses them.
+    Roster(Box<Roster>),
     /// A stored batch is released: delivered and out of the replay window.
     Release {
         /// Lane of the shard that read or kept it.
@@ -77,6 +80,26 @@ pub enum Command {
         /// The batch.
         seq: Seq,
     },
+}
+
+/// All lanes of a shard, which all shards number alike.
+#[derive(Debug, Clone)]
+pub struct Roster {
+    /// Names of inputs, by index.
+    pub inputs: Vec<String>,
+    /// By lane; `None`: one that the spool has nothing to do with.
+    pub lanes: Vec<Option<RosterLane>>,
+}
+
+/// A lane as the spool knows it.
+#[derive(Debug, Clone)]
+pub struct RosterLane {
+    /// Its route's number.
+    pub route: usize,
+    /// Its route's name.
+    pub name: String,
+    /// What the route may have of the disk.
+    pub share: Share,
 }
 
 /// What the spool answers.

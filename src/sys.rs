@@ -302,6 +302,14 @@ pub fn inherited_files(count: u16) -> Vec<io::Result<OwnedFd>> {
     (FIRST..FIRST + c_int::from(count)).map(take).collect()
 }
 
+/// Microseconds of the kernel's monotonic clock, which a service manager compares with its own.
+pub fn monotonic_us() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is ours, and large enough. This clock is always there.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
+}
+
 /// Raises the limit of open files to the hard limit, so that thousands of connections need no `ulimit`. Returns the
 /// limit in force.
 pub fn raise_open_files() -> io::Result<u64> {

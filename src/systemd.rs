@@ -1,7 +1,6 @@
 //! What a service manager gives and wants to hear, in systemd's protocols: listening sockets (`sd_listen_fds(3)`), and
 //! readiness, a sign of life and the state in words (`sd_notify(3)`). Without one nothing of it happens.
 
-use std::cell::Cell;
 use std::env;
 use std::ffi::OsString;
 use std::io;
@@ -11,6 +10,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use socket2::{Socket, Type};
@@ -107,7 +107,7 @@ pub struct Manager {
     to: Option<(UnixDatagram, UnixAddress)>,
     watchdog: Option<Duration>,
     /// Words that did not reach it.
-    lost: Cell<u64>,
+    lost: AtomicU64,
 }
 
 impl Manager {
@@ -122,7 +122,7 @@ impl Manager {
         let socket = UnixDatagram::unbound()?;
         // Nobody waits for a service manager that does not read.
         socket.set_nonblocking(true)?;
-        Ok(Self { to: Some((socket, address(&name)?)), watchdog: watchdog(), lost: Cell::new(0) })
+        Ok(Self { to: Some((socket, address(&name)?)), watchdog: watchdog(), lost: AtomicU64::new(0) })
     }
 
     /// How often [`Self::alive`] wants to be called, at most: four times as often as systemd looks, so that neither a busy
@@ -137,6 +137,11 @@ impl Manager {
     /// All sockets are bound and read.
     pub fn ready(&self, status: &str) {
         self.tell(&format!("READY=1\nSTATUS={status}"));
+    }
+
+    /// The configuration is read again; [`Self::ready`] follows.
+    pub fn reloading(&self) {
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", sys::monotonic_us()));
     }
 
     /// Everything turns.
@@ -158,9 +163,9 @@ impl Manager {
         if let Some((socket, address)) = &self.to
             && let Err(error) = socket.send_to_addr(what.as_bytes(), address)
         {
-            self.lost.set(self.lost.get() + 1);
-            if self.lost.get().is_power_of_two() {
-                warn!(times = self.lost.get(), "the service manager cannot be told: {error}");
+            let times = self.lost.fetch_add(1, Relaxed) + 1;
+            if times.is_power_of_two() {
+                warn!(times, "the service manager cannot be told: {error}");
             }
         }
     }

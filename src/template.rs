@@ -3,6 +3,8 @@
 //! Pure: no I/O, no waiting, no logging, no counting. What a template means is what rsyslog 8.2302 makes of
 //! `template(type="string" string="...")`: doc/source/configuration/property_replacer.rst and properties.rst.
 
+use std::hash::{Hash, Hasher};
+
 use jiff::tz::TimeZone;
 
 use crate::syslog::{Clock, Message, Property};
@@ -30,6 +32,8 @@ pub struct Template {
     segments: Box<[Segment]>,
     /// A literal holds our SD-ID: the message's own elements of that name are not printed.
     own_element: bool,
+    /// Of its text.
+    hash: u64,
 }
 
 /// Longest literal that is kept in its segment.
@@ -104,7 +108,12 @@ impl Template {
     pub fn compile(text: &str) -> Result<Self, TemplateError> {
         let segments = compile::compile(text)?;
         let own_element = segments.iter().any(|segment| segment.literal().is_some_and(element::mentions_ours));
-        Ok(Self { segments: segments.into(), own_element })
+        Ok(Self { segments: segments.into(), own_element, hash: hash_of(text) })
+    }
+
+    /// Tells whether two templates have the same text, as good as surely.
+    pub const fn text_hash(&self) -> u64 {
+        self.hash
     }
 
     /// Whether it prints `%intake_key%`.
@@ -142,7 +151,7 @@ impl Template {
             Some(text) => Segment::from_literal(&mask::masked(text, keys, mask)),
             None => segment.clone(),
         });
-        Self { segments: segments.collect(), own_element: self.own_element }
+        Self { segments: segments.collect(), own_element: self.own_element, hash: self.hash }
     }
 
     /// No message of `frame_len` octets renders to more than this, as long as the context's texts and the input's name
@@ -242,6 +251,13 @@ impl Segment {
             Self::Shaped(shape) => Some(shape.property),
         }
     }
+}
+
+/// Tells texts apart that follow each other in one file: for words, and for nothing else.
+fn hash_of(text: &str) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl std::fmt::Debug for Template {

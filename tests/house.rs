@@ -23,6 +23,7 @@ const LINES_MAX: usize = 600;
 const BORDERS: &[(&str, &[&str])] = &[
     ("base64", &[]),
     ("stop", &[]),
+    ("slots", &[]),
     ("time", &[]),
     ("sys", &[]),
     ("systemd", &["sys"]),
@@ -36,13 +37,13 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("lane", &["batch", "receipts", "syslog"]),
     ("config", &["route", "syslog", "template"]),
     ("harden", &["config"]),
-    ("metrics", &["config", "time"]),
+    ("metrics", &["config", "slots", "time"]),
     ("tls", &["config", "metrics", "time"]),
     ("names", &[]),
     ("road", &["config", "metrics", "names", "sys", "tls"]),
     ("spool", &["batch", "config", "metrics", "sys", "syslog", "time"]),
     ("tap", &["batch", "route", "syslog"]),
-    ("pipeline", &["batch", "config", "lane", "metrics", "receipts", "route", "spool", "syslog", "tap"]),
+    ("pipeline", &["batch", "config", "lane", "metrics", "receipts", "route", "slots", "spool", "syslog", "tap"]),
     (
         "receive",
         &["config", "metrics", "pipeline", "receipts", "relp", "stop", "sys", "syslog", "systemd", "time", "tls"],
@@ -50,8 +51,8 @@ const BORDERS: &[(&str, &[&str])] = &[
     (
         "forward",
         &[
-            "batch", "config", "metrics", "names", "pipeline", "relp", "road", "stop", "sys", "syslog", "template",
-            "time", "tls",
+            "batch", "config", "metrics", "names", "pipeline", "relp", "road", "slots", "stop", "sys", "syslog",
+            "template", "time", "tls",
         ],
     ),
     (

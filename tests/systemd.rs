@@ -486,7 +486,10 @@ fn the_units_are_understood_by_systemd_and_expose_little() {
     let verified = Command::new(&analyze).args(["verify", "--man=no"]).args(&units).output().unwrap();
     let said = String::from_utf8_lossy(&verified.stderr);
     // What other units of the machine are like is none of ours.
-    let ours: Vec<&str> = said.lines().filter(|line| line.contains("forebay")).collect();
+    let ours = said.lines().filter(|line| line.contains("forebay"));
+    // Before 253 the type in front of it holds, as the unit says.
+    let of_old = |line: &&str| line.ends_with("Failed to parse service type, ignoring: notify-reload");
+    let ours: Vec<&str> = ours.filter(|line| !of_old(line)).collect();
     assert!(verified.status.success() && ours.is_empty(), "{said}");
     let security = |unit: &Path| {
         let arguments = ["security", "--offline=yes", "--threshold=15", "--no-pager"];

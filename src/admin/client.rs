@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
@@ -161,7 +161,18 @@ impl Client {
     /// # Errors
     /// See [`AskError`].
     pub fn get(&self, path: &str) -> Result<String, AskError> {
-        let mut answer = self.open(path)?;
+        self.whole(self.open(path)?)
+    }
+
+    /// `POST`, with nothing in it: the whole answer.
+    ///
+    /// # Errors
+    /// See [`AskError`].
+    pub fn post(&self, path: &str) -> Result<String, AskError> {
+        self.whole(self.open_with(Method::POST, path)?)
+    }
+
+    fn whole(&self, mut answer: Answer<'_>) -> Result<String, AskError> {
         let mut whole = Vec::new();
         while let Some(chunk) = answer.next_chunk()? {
             whole.extend_from_slice(&chunk);
@@ -177,7 +188,11 @@ impl Client {
     /// # Errors
     /// See [`AskError`].
     pub fn open(&self, path: &str) -> Result<Answer<'_>, AskError> {
-        let asked = self.runtime.block_on(async { timeout(self.at_most(PATIENCE), self.ask(path)).await });
+        self.open_with(Method::GET, path)
+    }
+
+    fn open_with(&self, method: Method, path: &str) -> Result<Answer<'_>, AskError> {
+        let asked = self.runtime.block_on(async { timeout(self.at_most(PATIENCE), self.ask(method, path)).await });
         let (response, connection) = asked.map_err(|_| self.no_answer("it took too long"))??;
         let status = response.status();
         let mut answer = Answer { client: self, body: response.into_body(), connection, rest: Vec::new() };
@@ -195,7 +210,7 @@ impl Client {
         Err(AskError::Refused { status: status.as_u16(), words })
     }
 
-    async fn ask(&self, path: &str) -> Result<(Response<Incoming>, JoinHandle<()>), AskError> {
+    async fn ask(&self, method: Method, path: &str) -> Result<(Response<Incoming>, JoinHandle<()>), AskError> {
         let unreachable = |source| AskError::Connect { place: self.place.clone(), source };
         let stream: std::pin::Pin<Box<dyn Octets>> = match &self.place {
             Place::Tcp(address) => Box::pin(TcpStream::connect(address.as_str()).await.map_err(unreachable)?),
@@ -215,7 +230,7 @@ impl Client {
             Place::Tcp(address) | Place::Tls(address) => address.as_str(),
             Place::Unix(_) => "localhost",
         };
-        let mut request = Request::get(path).header(HOST, host);
+        let mut request = Request::builder().method(method).uri(path).header(HOST, host);
         if let Some(token) = &self.token {
             let value = HeaderValue::from_bytes(&[b"Bearer ", token.expose()].concat());
             let mut value = value.map_err(|error| self.no_answer(&error.to_string()))?;

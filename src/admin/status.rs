@@ -20,13 +20,15 @@ pub(super) fn render(admin: &Admin) -> String {
     let common = &admin.common;
     let meters = &common.meters;
     meters.look_at_ages();
-    let inputs = common.inputs.iter().zip(&meters.inputs).enumerate();
+    let inputs = common.inputs.iter().zip(meters.inputs.iter()).enumerate();
     let inputs: Vec<Value> = inputs.map(|(index, (input, meters))| input_status(admin, index, input, meters)).collect();
-    let routes = common.config.routes.iter().zip(&meters.routes);
+    let routes = common.config.routes.iter().zip(meters.routes.iter());
     let routes = routes.enumerate();
     let routes: Vec<Value> = routes.map(|(index, (route, meters))| route_status(admin, index, route, meters)).collect();
-    let outputs = common.outputs.iter().zip(&meters.outputs);
-    let outputs: Vec<Value> = outputs.map(|(output, meters)| output_status(output, meters)).collect();
+    let outputs = common.outputs.iter().zip(meters.outputs.iter());
+    let outputs = outputs.zip(&common.config.outputs);
+    let outputs: Vec<Value> =
+        outputs.map(|((output, meters), now)| output_status(output, now.retired, meters)).collect();
     let unmatched = meters.unmatched_programs.top(UNMATCHED_SHOWN);
     let unmatched: Vec<Value> =
         unmatched.into_iter().map(|(program, messages)| json!({ "program": program, "messages": messages })).collect();
@@ -40,10 +42,11 @@ pub(super) fn render(admin: &Admin) -> String {
         "inputs": inputs,
         "routes": routes,
         "outputs": outputs,
-        "http": meters.http.as_ref().map(|meters| http_status(admin, meters)),
+        "http": meters.http.get().map(|meters| http_status(admin, meters)),
         "spool": admin.spool.as_ref().map(|spool| spool_status(admin, spool)),
         "unmatched_programs": unmatched,
         "left_out": admin.left_out,
+        "configuration": configuration_status(admin),
         "resolver_restarts": admin.common.names.restarts(),
     });
     format!("{status:#}\n")
@@ -76,6 +79,7 @@ fn input_status(admin: &Admin, index: usize, input: &Input, meters: &InputMeters
     let listening = admin.listening.iter().filter(|(of, _)| *of == index).map(|(_, url)| url.as_str());
     json!({
         "name": input.name,
+        "retired": admin.common.config.inputs.get(index).is_some_and(|input| input.retired),
         "listening": listening.collect::<Vec<_>>(),
         "connections": meters.connections.value(),
         "blocked_connections": meters.blocked.value(),
@@ -94,11 +98,14 @@ fn input_status(admin: &Admin, index: usize, input: &Input, meters: &InputMeters
 
 fn route_status(admin: &Admin, index: usize, route: &Route, meters: &RouteMeters) -> Value {
     let Action::Forward { output, .. } = &route.action else {
-        return json!({ "name": route.name, "discard": true, "discarded": meters.discarded.value() });
+        return json!({
+            "name": route.name, "retired": route.retired, "discard": true, "discarded": meters.discarded.value(),
+        });
     };
     let parked = admin.common.web.parked(index);
     json!({
         "name": route.name,
+        "retired": route.retired,
         "output": admin.common.outputs.get(*output).map(|output| output.name.as_str()),
         "routed": meters.routed.value(),
         "released": meters.released.value(),
@@ -121,6 +128,23 @@ fn oldest_seconds(meters: &RouteMeters) -> u64 {
     let in_memory = if meters.waiting.value() > 0 { meters.waiting_oldest.value() } else { 0 };
     let on_disk = if meters.spooled.value() > 0 { meters.spool_oldest_seconds.value() } else { 0 };
     in_memory.max(on_disk)
+}
+
+/// Which configuration runs, and what came of the one that was read last.
+fn configuration_status(admin: &Admin) -> Value {
+    let meters = &admin.common.meters.reloads;
+    let (result, report) = match admin.reloads.last() {
+        None => (Value::Null, Vec::new()),
+        Some(Ok(changes)) => (json!("applied"), changes),
+        Some(Err(report)) => (json!("refused"), report),
+    };
+    json!({
+        "generation": meters.generation.value(),
+        "applied_at": meters.applied_at.value(),
+        "watch": admin.common.config.watch,
+        "last_reload": result,
+        "report": report,
+    })
 }
 
 fn http_status(admin: &Admin, meters: &HttpMeters) -> Value {
@@ -151,9 +175,10 @@ fn spool_status(admin: &Admin, spool: &Shared) -> Value {
     })
 }
 
-fn output_status(output: &Output, meters: &OutputMeters) -> Value {
+fn output_status(output: &Output, retired: bool, meters: &OutputMeters) -> Value {
     json!({
         "name": output.name,
+        "retired": retired,
         "to": output.address(),
         "tls": output.tls.is_some(),
         "connections": meters.connections.value(),

@@ -19,9 +19,9 @@ use crate::route::{Name, parse_net};
 use crate::syslog::Message;
 use crate::tap::{Fate, Filter, Listener, Refused, SHOWN_PER_SECOND_MAX, Sample, Side, Taps};
 
-use super::Admin;
 use super::patience::Patience;
 use super::query::pairs;
+use super::{Admin, Running};
 
 /// How often it is looked at what the shards have copied: soon enough for eyes, and no wake-up that a shard has to pay for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -113,6 +113,7 @@ fn wanted(names: &[Name], side: Side, config: &Config) -> Result<Vec<bool>, Stri
 
 /// An answer that goes on for as long as somebody reads it.
 pub(super) struct Stream {
+    running: Arc<Running>,
     admin: Arc<Admin>,
     listener: Listener,
     preview: Preview,
@@ -129,15 +130,17 @@ impl Stream {
     ///
     /// # Errors
     /// Status and words of the refusal.
-    pub(super) fn open(wish: Wish, admin: &Arc<Admin>, patience: &Patience) -> Result<Self, (StatusCode, String)> {
+    pub(super) fn open(wish: Wish, running: &Arc<Running>, patience: &Patience) -> Result<Self, (StatusCode, String)> {
+        let admin = running.now();
         let listener = open(&admin.common.taps, wish.side, wish.filter, wish.per_second)?;
         patience.hold(admin.common.taps.guest());
         let mut ticks = interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
-            admin: Arc::clone(admin),
+            running: Arc::clone(running),
             listener,
             preview: Preview::new(Mask::new(&admin.common.config)),
+            admin,
             patience: patience.clone(),
             ticks,
             is_json: wish.is_json,
@@ -177,7 +180,17 @@ impl Stream {
         out
     }
 
+    /// What is shown is rendered and masked as the configuration that runs says.
+    fn keep_up(&mut self) {
+        let now = self.running.now();
+        if !Arc::ptr_eq(&now, &self.admin) {
+            self.preview = Preview::new(Mask::new(&now.common.config));
+            self.admin = now;
+        }
+    }
+
     fn write_sample(&mut self, sample: &Sample, out: &mut String) {
+        self.keep_up();
         let admin = Arc::clone(&self.admin);
         let config = &admin.common.config;
         let names: Vec<String> = config.inputs.iter().map(|input| input.name.clone()).collect();

@@ -113,7 +113,7 @@ pub(super) fn demo(options: &Demo) -> ExitCode {
 fn run(options: &Demo) -> anyhow::Result<bool> {
     let log = log::start(&Log { level: "warn".to_owned(), format: LogFormat::Text }).map_err(anyhow::Error::msg)?;
     let _log = log.in_background();
-    let signals = signals().context("cannot wait for signals")?;
+    let signals = signals(false).context("cannot wait for signals")?;
     tls::install_provider();
     // Kept to the end: the relay looks at its file again.
     let identity = Identity::new().context("the collector has no certificate")?;
@@ -123,7 +123,8 @@ fn run(options: &Demo) -> anyhow::Result<bool> {
     let samples = samples::samples(options.messages);
     let mut screen = Screen::new();
     screen.introduction(relay, collector.port(), samples.len());
-    let mut watcher = Watcher::new(relay, &samples, &events, &signals, screen);
+    let config = relay.config();
+    let mut watcher = Watcher::new((relay, &config), &samples, &events, &signals, screen);
     let (stop_tx, stop) = channel::bounded(0);
     let send = {
         let (samples, ports) = (Arc::clone(&samples), *ports);
@@ -161,7 +162,7 @@ struct Watcher<'a> {
 
 impl<'a> Watcher<'a> {
     fn new(
-        relay: &'a Relay,
+        (relay, config): (&'a Relay, &'a Config),
         samples: &'a [Sample],
         events: &'a channel::Receiver<Event>,
         signals: &'a channel::Receiver<&'static str>,
@@ -176,7 +177,7 @@ impl<'a> Watcher<'a> {
             signals,
             screen,
             by_text: by_text.collect(),
-            by_key: keys(relay.config()),
+            by_key: keys(config),
             totals: Totals { expected, ..Totals::default() },
             first: None,
             all_sent: false,

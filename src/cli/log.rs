@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
 
@@ -17,17 +18,20 @@ const LINES_MAX: usize = 8_192;
 struct Lines(Arc<OnceLock<NonBlocking>>);
 
 /// Started, without a thread yet.
-pub(super) struct Started(Lines);
+pub(super) struct Started {
+    lines: Lines,
+    level: Level,
+}
 
 impl Started {
     /// Goes on in a thread of its own: a terminal or a container's log driver that does not read must not stop the shards
     /// that write. What does not fit the buffer then is left out. Lines are written as long as the guard lives.
-    pub(super) fn in_background(self) -> WorkerGuard {
+    pub(super) fn in_background(self) -> (WorkerGuard, Level) {
         let writer = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX);
         let (writer, guard) = writer.thread_name("log").finish(std::io::stderr());
         // It is set here alone.
-        drop(self.0.0.set(writer));
-        guard
+        drop(self.lines.0.set(writer));
+        (guard, self.level)
     }
 }
 
@@ -42,23 +46,50 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
+/// Changes what is logged.
+pub(super) struct Level {
+    set: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send>,
+}
+
+impl Level {
+    /// Logs as `level` says from now on. `Err` says why it cannot be used.
+    pub(super) fn set_level(&self, level: &str) -> Result<(), String> {
+        (self.set)(filter(level)?)
+    }
+}
+
+/// What `level` asks for. `Err` says why it cannot be used.
+pub(super) fn filter(level: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(level).map_err(|error| format!("log.level: {error}"))
+}
+
 /// Starts logging, at first line by line without a thread: the process must not have one before it has given up what it
 /// needs no more.
 ///
 /// Control characters in what a peer sent are escaped by the formatter, so that they never reach a
 /// terminal. `Err` says why the level cannot be used.
 pub(super) fn start(log: &Log) -> Result<Started, String> {
-    let filter = EnvFilter::try_new(&log.level).map_err(|error| format!("log.level: {error}"))?;
+    let filter = filter(&log.level)?;
     let lines = Lines::default();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines.clone());
-    match log.format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).init(),
-    }
+    let set: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send> = match log.format {
+        LogFormat::Text => {
+            let builder = builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.finish().init();
+            Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()))
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_current_span(false).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.finish().init();
+            Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()))
+        }
+    };
     std::panic::set_hook(Box::new(|panic| {
         // The message may hold what a peer sent; the place alone tells us what to mend.
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(%place, "a task panicked: this is a bug in forebay, please report it");
     }));
-    Ok(Started(lines))
+    Ok(Started { lines, level: Level { set } })
 }

@@ -1,6 +1,7 @@
 //! `forebay run`: start, wait for a signal, stop in the order of the flow.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -15,9 +16,16 @@ use crate::sys;
 use crate::systemd::{self, Inherited, Manager};
 
 use super::{Run, log, say};
+use again::Again;
+
+mod again;
+mod watched;
 
 /// Something is wrong that is not the configuration.
 pub(super) const EXIT_RUNTIME: u8 = 1;
+
+/// The signal that reads the configuration again.
+const HANGUP: &str = "SIGHUP";
 
 /// How often the state in words is told to a service manager, at most.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
@@ -30,12 +38,7 @@ pub(super) fn run(options: &Run) -> ExitCode {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    if let Some(format) = options.log_format {
-        loaded.config.log.format = format.into();
-    }
-    if let Some(level) = &options.log_level {
-        loaded.config.log.level.clone_from(level);
-    }
+    options.override_log(&mut loaded);
     let log = match log::start(&loaded.config.log) {
         Ok(log) => log,
         Err(mistake) => {
@@ -43,6 +46,51 @@ pub(super) fn run(options: &Run) -> ExitCode {
             return ExitCode::from(super::EXIT_CONFIG);
         }
     };
+    tell_of(&loaded);
+    match sys::raise_open_files() {
+        Ok(files) => debug!(files, "open files"),
+        Err(error) => warn!("cannot raise the limit of open files: {error}"),
+    }
+    let (files, level) = (loaded.read_again.clone(), loaded.config.log.level.clone());
+    // Before the first socket: a signal during the start must not be lost.
+    let signals = match Signals::catch() {
+        Ok(signals) => signals,
+        Err(error) => return cannot_wait(&error),
+    };
+    // No thread before this is done: what a thread keeps, the process keeps.
+    let (prepared, standing) = match prepare(loaded, inherited) {
+        Ok(prepared) => prepared,
+        Err(code) => return code,
+    };
+    // Lives until the end: dropping it writes what is still to be written.
+    let (_log, log) = log.in_background();
+    let signals = match signals.listen(true) {
+        Ok(signals) => signals,
+        Err(error) => return cannot_wait(&error),
+    };
+    let relay = match Relay::start_prepared(prepared, standing) {
+        Ok(relay) => relay,
+        Err(error) => return cannot_start(&error),
+    };
+    let again = Again::new(options, log, files, level);
+    info!(version = env!("CARGO_PKG_VERSION"), shards = relay.config().cores, "ready");
+    let manager = Manager::find().unwrap_or_else(|error| {
+        warn!("NOTIFY_SOCKET cannot be used, and the service manager is told nothing: {error}");
+        Manager::default()
+    });
+    let (relay, manager) = (Arc::new(relay), Arc::new(manager));
+    manager.ready(&state(&relay));
+    match again.start(&relay, &manager) {
+        Ok(hangups) => watch(&relay, &signals, &manager, hangups),
+        Err(error) => {
+            error!("cannot start a thread: {error}");
+            ExitCode::from(EXIT_RUNTIME)
+        }
+    }
+}
+
+/// What is odd about a configuration.
+fn tell_of(loaded: &Loaded) {
     for note in &loaded.notes {
         match note.reading {
             Reading::Unsupported => warn!("{note}"),
@@ -55,37 +103,6 @@ pub(super) fn run(options: &Run) -> ExitCode {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    match sys::raise_open_files() {
-        Ok(files) => debug!(files, "open files"),
-        Err(error) => warn!("cannot raise the limit of open files: {error}"),
-    }
-    let timeout = loaded.config.shutdown_timeout;
-    // Before the first socket: a signal during the start must not be lost.
-    let signals = match Signals::catch() {
-        Ok(signals) => signals,
-        Err(error) => return cannot_wait(&error),
-    };
-    // No thread before this is done: what a thread keeps, the process keeps.
-    let (prepared, standing) = match prepare(loaded, inherited) {
-        Ok(prepared) => prepared,
-        Err(code) => return code,
-    };
-    // Lives until the end: dropping it writes what is still to be written.
-    let _log = log.in_background();
-    let signals = match signals.listen() {
-        Ok(signals) => signals,
-        Err(error) => return cannot_wait(&error),
-    };
-    let relay = match Relay::start_prepared(prepared, standing) {
-        Ok(relay) => relay,
-        Err(error) => return cannot_start(&error),
-    };
-    info!(version = env!("CARGO_PKG_VERSION"), shards = relay.config().cores, "ready");
-    let manager = Manager::find().unwrap_or_else(|error| {
-        warn!("NOTIFY_SOCKET cannot be used, and the service manager is told nothing: {error}");
-        Manager::default()
-    });
-    watch(&relay, &signals, &manager, timeout)
 }
 
 /// Binds, and gives up what the relay needs no more. What is wrong has been said where there is an exit code.
@@ -119,37 +136,53 @@ fn cannot_wait(error: &std::io::Error) -> ExitCode {
     ExitCode::from(EXIT_RUNTIME)
 }
 
-fn watch(relay: &Relay, signals: &channel::Receiver<&'static str>, manager: &Manager, timeout: Duration) -> ExitCode {
-    manager.ready(&state(relay));
+fn watch(
+    relay: &Relay,
+    signals: &channel::Receiver<&'static str>,
+    manager: &Manager,
+    hangups: channel::Sender<()>,
+) -> ExitCode {
     let looks = manager.interval(STATUS_EVERY).map_or_else(channel::never, channel::tick);
+    let timeout = || relay.config().shutdown_timeout;
     loop {
         channel::select! {
-            recv(signals) -> name => {
-                info!(signal = name.unwrap_or("?"), ?timeout, "stopping; a second signal ends it at once");
-                break;
-            }
-            recv(relay.ended()) -> ended => return shard_ended(relay, manager, timeout, ended.ok()),
+            recv(signals) -> name => match name {
+                // Where one waits already, this one asks for nothing more.
+                Ok(HANGUP) => drop(hangups.try_send(())),
+                name => {
+                    info!(signal = name.unwrap_or("?"), timeout = ?timeout(), "stopping; a second signal ends it at once");
+                    break;
+                }
+            },
+            recv(relay.ended()) -> ended => return shard_ended(relay, manager, timeout(), ended.ok()),
             recv(looks) -> _ => tell(relay, manager),
         }
     }
-    let delay = relay.config().shutdown_delay;
+    // Nothing is reloaded any more.
+    drop(hangups);
+    let (timeout, delay) = (timeout(), relay.config().shutdown_delay);
     manager.stopping(delay + stop_takes(timeout));
     relay.retire();
     if !delay.is_zero() {
         info!(?delay, "not ready any more; goes on receiving until load balancers have seen it");
-        channel::select! {
-            recv(channel::after(delay)) -> _ => {}
-            recv(signals) -> _ => second_signal(),
-            recv(relay.ended()) -> ended => return shard_ended(relay, manager, timeout, ended.ok()),
+        let over = channel::after(delay);
+        loop {
+            channel::select! {
+                recv(over) -> _ => break,
+                recv(signals) -> name => if name != Ok(HANGUP) { second_signal() },
+                recv(relay.ended()) -> ended => return shard_ended(relay, manager, timeout, ended.ok()),
+            }
         }
     }
     relay.stop(timeout);
     let (done_tx, done_rx) = channel::bounded(1);
     thread::scope(|scope| {
         scope.spawn(|| done_tx.send(relay.wait(timeout)));
-        channel::select! {
-            recv(done_rx) -> left => finished(left.ok().flatten(), relay.spooled()),
-            recv(signals) -> _ => second_signal(),
+        loop {
+            channel::select! {
+                recv(done_rx) -> left => break finished(left.ok().flatten(), relay.spooled()),
+                recv(signals) -> name => if name != Ok(HANGUP) { second_signal() },
+            }
         }
     })
 }
@@ -175,7 +208,7 @@ fn stop_takes(timeout: Duration) -> Duration {
 
 /// A sign of life, where every shard turns.
 fn tell(relay: &Relay, manager: &Manager) {
-    match relay.late().next() {
+    match relay.late().first() {
         None => manager.alive(&state(relay)),
         Some((shard, age)) => {
             error!(shard, seconds = age, "a shard does not turn: the watchdog is not told that all is well");
@@ -189,7 +222,7 @@ fn state(relay: &Relay) -> String {
     let meters = relay.meters();
     let received: u64 = meters.inputs.iter().map(|input| input.received.value()).sum();
     let (mut released, mut waiting, mut dropped) = (0, 0, 0);
-    for route in &meters.routes {
+    for route in meters.routes.iter() {
         released += route.released.value();
         waiting += route.waiting.value() + route.in_flight.value();
         dropped += route.dropped();
@@ -226,7 +259,6 @@ struct Signals {
     runtime: tokio::runtime::Runtime,
     terminate: Signal,
     interrupt: Signal,
-    /// A terminal that closes, or a logrotate script, must not end a relay.
     hangup: Signal,
 }
 
@@ -242,8 +274,9 @@ impl Signals {
         Ok(Self { runtime, terminate, interrupt, hangup })
     }
 
-    /// Starts a thread that turns them into messages.
-    fn listen(self) -> std::io::Result<channel::Receiver<&'static str>> {
+    /// Starts a thread that turns them into messages; SIGHUP into none, unless it is asked for: a terminal that closes must
+    /// not end anything.
+    fn listen(self, with_hangup: bool) -> std::io::Result<channel::Receiver<&'static str>> {
         /// The first, the second, and none that matters after them.
         const SIGNALS: usize = 4;
         let (signal_tx, signal_rx) = channel::bounded(SIGNALS);
@@ -254,10 +287,7 @@ impl Signals {
                     let name = tokio::select! {
                         _ = terminate.recv() => "SIGTERM",
                         _ = interrupt.recv() => "SIGINT",
-                        _ = hangup.recv() => {
-                            info!("SIGHUP is ignored: restart the relay to change its configuration");
-                            continue;
-                        }
+                        _ = hangup.recv() => if with_hangup { HANGUP } else { continue },
                     };
                     if signal_tx.send(name).is_err() {
                         return;
@@ -271,6 +301,6 @@ impl Signals {
 }
 
 /// A thread that turns signals into messages.
-pub(super) fn signals() -> std::io::Result<channel::Receiver<&'static str>> {
-    Signals::catch()?.listen()
+pub(super) fn signals(with_hangup: bool) -> std::io::Result<channel::Receiver<&'static str>> {
+    Signals::catch()?.listen(with_hangup)
 }

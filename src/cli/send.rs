@@ -229,7 +229,7 @@ pub(super) fn send(options: &Send) -> ExitCode {
 
 /// `Ok(false)`: something failed or is missing.
 fn run(options: &Send) -> anyhow::Result<bool> {
-    let signals = signals().context("cannot wait for signals")?;
+    let signals = signals(false).context("cannot wait for signals")?;
     tls::install_provider();
     let manner = manner(options)?;
     let tls = match options.to {

@@ -52,6 +52,7 @@ pub(super) fn load(
     let source = Source::Intakes { path: file.to_owned(), strict };
     let mut doubled = Mistakes::default();
     let root = source.read(environment, &mut doubled).map_err(|fault| Report::new(vec![fault]))?;
+    let files = doubled.1.clone();
     let mut findings = Findings::default();
     let items = items(&root, &mut findings)?;
     let entries = Entries::of(items, doubled, &mut findings);
@@ -76,6 +77,7 @@ pub(super) fn load(
         }
     };
     host::look(settings.spool.as_ref().map(|(dir, _)| dir.as_path()), &mut findings.notes);
+    loaded.read_again.extend(files);
     finish(&mut loaded, findings, strict)?;
     Ok(loaded)
 }
@@ -122,7 +124,7 @@ fn finish(loaded: &mut Loaded, findings: Findings, strict: bool) -> Result<(), R
     if strict && !(findings.bad.0.is_empty() && findings.odd.0.is_empty()) {
         return Err(findings.report(&[]));
     }
-    let Findings { bad: Mistakes(mut bad), odd: Mistakes(odd), notes: Mistakes(notes) } = findings;
+    let Findings { bad: Mistakes(mut bad, _), odd: Mistakes(odd, _), notes: Mistakes(notes, _) } = findings;
     bad.sort();
     bad.dedup();
     loaded.config.left_out = bad;

@@ -62,6 +62,7 @@ pub(crate) struct File {
     pub(crate) shutdown_timeout: Option<Is<ShutdownTimeout>>,
     pub(crate) shutdown_delay: Option<Is<ShutdownDelay>>,
     pub(crate) admin: Admin,
+    pub(crate) watch: Option<Is<bool>>,
     pub(crate) cores: Option<Is<Cores>>,
     pub(crate) log: Log,
     pub(crate) http: Http,

@@ -1,6 +1,7 @@
 //! Mistakes: where, at which key, what was found and what was expected. All of them, in one report.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A place in a configuration file. Lines and columns count from 1, columns in characters.
@@ -77,11 +78,18 @@ impl fmt::Display for Report {
 
 impl std::error::Error for Report {}
 
-/// Collects mistakes while the work goes on.
+/// Collects mistakes while the work goes on, and which files and folders it depended on.
 #[derive(Debug, Default)]
-pub(crate) struct Mistakes(pub(crate) Vec<Mistake>);
+pub(crate) struct Mistakes(pub(crate) Vec<Mistake>, pub(crate) Vec<PathBuf>);
 
 impl Mistakes {
+    /// What this file or folder says is in the configuration.
+    pub(crate) fn depends_on(&mut self, path: &Path) {
+        if !self.1.iter().any(|known| known == path) {
+            self.1.push(path.to_owned());
+        }
+    }
+
     pub(crate) fn add(&mut self, at: &Position, path: &impl fmt::Display, message: impl Into<String>) {
         let (path, message) = (on_one_line(path.to_string()), on_one_line(message.into()));
         self.0.push(Mistake { at: at.clone(), path, message });

@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::leaf::{Is, Or, Span};
 use super::path::{Path, Step};
+use super::places::Places;
 use super::report::{Mistakes, Position, Report};
 use super::tree::{Node, Value};
 use super::{
@@ -57,10 +58,10 @@ pub(crate) fn resolve(
     let mut resolver = Resolver { tree, refused, folders, key_files, files, mistakes, warnings };
     let config = resolver.config(raw);
     let files = resolver.all_files();
-    let Resolver { mistakes: Mistakes(mistakes), warnings: Mistakes(mut warnings), .. } = resolver;
+    let Resolver { mistakes: Mistakes(mistakes, read_again), warnings: Mistakes(mut warnings, _), .. } = resolver;
     if mistakes.is_empty() {
         warnings.sort();
-        Ok(Loaded { config, warnings, notes: Vec::new(), files })
+        Ok(Loaded { config, warnings, notes: Vec::new(), files, read_again, places: Places::default() })
     } else {
         Err(Report::new(mistakes))
     }
@@ -119,6 +120,7 @@ impl Resolver<'_> {
         Config {
             inputs,
             outputs,
+            order: (0..routes.len()).collect(),
             routes,
             spool,
             memory_max: raw.memory.max.map_or(limits::MEMORY_MAX, |max| max.0.0),
@@ -129,6 +131,7 @@ impl Resolver<'_> {
             user,
             hardening,
             cores,
+            watch: raw.watch.is_some_and(|watch| watch.0),
             log: Log {
                 level: raw.log.level.map_or_else(|| limits::LOG_LEVEL.to_owned(), |level| level.0.0),
                 format: raw.log.format.map_or(LogFormat::Text, |format| format.0),
@@ -305,7 +308,7 @@ fn or_default<W, T>(given: Option<Is<Or<W, T>>>, default: T) -> Option<T> {
 }
 
 /// A request carries one key: routes to HTTPS do not share connections, so that one with a bad key holds up no other.
-fn give_each_route_a_connection(outputs: &mut [Output], routes: &[Route]) {
+pub(super) fn give_each_route_a_connection(outputs: &mut [Output], routes: &[Route]) {
     for (index, output) in outputs.iter_mut().enumerate() {
         if matches!(output.protocol, Protocol::Https(_)) {
             let leads_here = |route: &&Route| matches!(route.action, Action::Forward { output, .. } if output == index);

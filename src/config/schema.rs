@@ -74,6 +74,7 @@ pub(crate) static ROOT: Shape = Shape::Map(&[&[
     Key("admin", ADMIN),
     Key("cores", leaf::<raw::Cores>()),
     Key("log", Shape::Map(&[&[Key("level", leaf::<LogLevel>()), Key("format", leaf::<LogFormat>())]])),
+    Key("watch", leaf::<bool>()),
     Key("rsyslog", Shape::Many(&leaf::<PathBuf>())),
     Key("http", Shape::Map(&[&[Key("requests_per_second", leaf::<raw::RequestsPerSecond>())]])),
     Key("user", leaf::<Text>()),

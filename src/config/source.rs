@@ -105,6 +105,7 @@ impl Source {
 }
 
 fn read_directory(directory: &FilePath, mistakes: &mut Mistakes) -> Result<Node, Mistake> {
+    mistakes.depends_on(directory);
     let whole = || Position { rank: 0, file: display(directory), line: 0, column: 0 };
     let fault = |message: String| Mistake { at: whole(), path: String::new(), message };
     let entries = std::fs::read_dir(directory).map_err(|error| fault(format!("cannot be read: {error}")))?;
@@ -157,6 +158,7 @@ fn merge(into: &mut Node, entries: Vec<Entry>, path: &Path, mistakes: &mut Mista
 }
 
 fn read_file(path: &FilePath, rank: usize, mistakes: &mut Mistakes) -> Result<Node, Mistake> {
+    mistakes.depends_on(path);
     let file = display(path);
     let at = |line, column| Position { rank, file: Arc::clone(&file), line, column };
     let fault = |at: Position, message: String| Mistake { at, path: String::new(), message };

@@ -147,12 +147,13 @@ impl FileWriter {
 }
 
 /// Runs a shard's part of a file output until the stop; returns how many messages could not be written by its deadline.
-pub(super) async fn run(forwarder: Forwarder) -> u64 {
+/// `None`: there is an order to follow.
+pub(super) async fn run(forwarder: &Forwarder) -> Option<u64> {
     let pipeline = Rc::clone(&forwarder.pipeline);
-    let (Some(queue), Some(file)) = (pipeline.queue(forwarder.queue), &forwarder.file) else { return 0 };
+    let (Some(queue), Some(file)) = (pipeline.queue(forwarder.queue), &forwarder.file) else { return Some(0) };
     let mut flight = Flight::new(0, Duration::ZERO);
     let mut stop = forwarder.stop.clone();
-    let mut session = Session { forwarder: &forwarder, queue, file, flight: &mut flight, written: 0, is_up: false };
+    let mut session = Session { forwarder, queue, file, flight: &mut flight, written: 0, is_up: false };
     // A backlog is read for an output that works, and a file does until it is found not to.
     pipeline.set_flowing(queue, true);
     tokio::select! {
@@ -161,7 +162,12 @@ pub(super) async fn run(forwarder: Forwarder) -> u64 {
         () = session.run() => {}
     }
     session.down();
-    forwarder.finish(&mut flight)
+    if stop.deadline().is_none() {
+        // What could not be written yet.
+        flight.put_back_all(&pipeline);
+        return None;
+    }
+    Some(forwarder.finish(&mut flight))
 }
 
 struct Session<'a> {
@@ -176,7 +182,7 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Ends when a stop is ordered and nothing waits, or what waits can go to the spool instead.
+    /// Ends when a stop is ordered and nothing waits, or what waits can go to the spool instead; and for an order.
     async fn run(&mut self) {
         let mut renderer = Renderer::new(&self.forwarder.zone);
         while self.wait().await {
@@ -192,10 +198,14 @@ impl Session<'_> {
     /// Waits for enough to write; false when stopping and there is nothing.
     async fn wait(&self) -> bool {
         let mut stop = self.forwarder.stop.clone();
+        if self.forwarder.has_orders() && stop.deadline().is_none() {
+            return false;
+        }
         if self.queue.waiting() == 0 {
             tokio::select! {
                 biased;
                 () = self.queue.more_than(0) => {}
+                () = self.forwarder.ordered_idle() => return false,
                 _ = stop.ordered() => return self.queue.waiting() > 0,
             }
         }
@@ -214,9 +224,10 @@ impl Session<'_> {
         let pipeline = &self.forwarder.pipeline;
         renderer.clear();
         let mut messages = 0;
+        let names = pipeline.input_names();
         pipeline.take(self.queue, WRITE_BYTES, |lane, batch| {
             if let Some(rendering) = self.forwarder.renderings.get(lane) {
-                renderer.render((&batch, 0), rendering, pipeline.input_names(), &mut Lines, usize::MAX);
+                renderer.render((&batch, 0), &rendering, &names, &mut Lines, usize::MAX);
             }
             messages += batch.len() as u64;
             self.flight.push(lane, batch);
@@ -224,7 +235,7 @@ impl Session<'_> {
         messages
     }
 
-    /// Writes until all of it is in the file: false when it is to be left to the spool.
+    /// Writes until all of it is in the file: false when it is to be left to the spool, or there is an order.
     async fn write(&mut self, renderer: &mut Renderer, messages: u64) -> bool {
         let octets = renderer.take();
         self.written += octets.len() as u64;
@@ -246,7 +257,7 @@ impl Session<'_> {
             self.failed(&error);
             backoff.failed();
             if let Some(delay) = backoff.delay()
-                && !self.forwarder.pause(delay).await
+                && (!self.forwarder.pause(delay).await || self.forwarder.has_orders())
             {
                 return false;
             }

@@ -12,9 +12,8 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, HeaderValu
 use hyper::{Method, Request};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::{error, info, warn};
 
-use crate::config::{Http, Target, limits};
+use crate::config::{Http, Target};
 use crate::metrics::{HttpMeters, RouteMeters};
 use crate::pipeline::{Pipeline, Queue};
 use crate::road::{Connection, Connector};
@@ -28,7 +27,7 @@ use super::{Forwarder, Rendering};
 
 use body::Body;
 pub(super) use body::Builder;
-use exchange::{Conversation, Fault, Limits, Reply};
+use exchange::{Conversation, Fault, Limits};
 pub(super) use head::greet;
 use head::{USER, host_of};
 use parking::{Look, Parking};
@@ -42,6 +41,7 @@ mod event;
 mod exchange;
 mod head;
 mod limiter;
+mod outcome;
 mod parking;
 mod patience;
 mod taken;
@@ -90,21 +90,33 @@ enum Next {
     End(End),
 }
 
-/// Runs until the stop; returns how many messages could not be delivered by its deadline.
-pub(super) async fn run(forwarder: Forwarder, http: &Http) -> u64 {
+/// Runs until the stop; returns how many messages could not be delivered by its deadline. `None`: there is an order to follow.
+pub(super) async fn run(forwarder: &Forwarder, http: &Http) -> Option<u64> {
     let pipeline = Rc::clone(&forwarder.pipeline);
     let queue = pipeline.queue(forwarder.queue);
-    let Some((queue, mut line)) = queue.and_then(|queue| Some((queue, Line::new(&forwarder, http, queue)?))) else {
+    let Some((queue, mut line)) = queue.and_then(|queue| Some((queue, Line::new(forwarder, http, queue)?))) else {
         // No route leads here.
-        forwarder.stop.clone().ordered().await;
-        return 0;
+        let mut stop = forwarder.stop.clone();
+        return tokio::select! {
+            _ = stop.ordered() => Some(0),
+            () = forwarder.ordered_idle() => None,
+        };
     };
     let meters = pipeline.meters().outputs.get(forwarder.output_index);
     let connector =
         Connector::new(&forwarder.output, forwarder.tls.clone(), &forwarder.targets, &forwarder.names, meters);
     let number = forwarder.targets.enroll();
     let mut backoff = Backoff::default();
-    while forwarder.wait_for_work(queue).await && line.may_send().await {
+    while forwarder.wait_for_work(queue).await {
+        if forwarder.has_orders() {
+            return None;
+        }
+        if !line.may_send().await {
+            break;
+        }
+        if forwarder.has_orders() {
+            continue;
+        }
         if let Some(delay) = backoff.delay().filter(|_| !forwarder.has_choice())
             && !forwarder.pause(delay).await
         {
@@ -114,6 +126,7 @@ pub(super) async fn run(forwarder: Forwarder, http: &Http) -> u64 {
         let connection = tokio::select! {
             biased;
             () = forwarder.must_give_up(&backoff) => break,
+            () = forwarder.ordered_idle() => continue,
             connection = connector.connect(target) => connection,
         };
         let connection = match connection {
@@ -135,30 +148,12 @@ pub(super) async fn run(forwarder: Forwarder, http: &Http) -> u64 {
         // Whatever ended it: what was not settled is sent again.
         line.taken.settle(&pipeline);
         line.tell_of(&end);
-        let is_well = match end {
-            End::Parked => true,
-            End::Orderly => line.has_spoken || established.elapsed() > Backoff::PROVEN_AFTER,
-            End::Broken(_) => established.elapsed() > Backoff::PROVEN_AFTER,
-            End::Refused(_) => false,
-            End::Deadline => break,
-        };
-        match (end, is_well) {
-            (End::Refused(wait), _) => {
-                forwarder.targets.failed(target, Instant::now());
-                // Another target need not wait for this one.
-                line.not_before = (!forwarder.has_choice()).then(|| Instant::now() + wait);
-            }
-            (_, true) => {
-                forwarder.targets.works(target);
-                backoff = Backoff::default();
-            }
-            (_, false) => {
-                forwarder.targets.failed(target, Instant::now());
-                backoff.failed();
-            }
+        if matches!(end, End::Deadline) {
+            break;
         }
+        line.learn_from(&end, target, established, &mut backoff);
     }
-    forwarder.finish(&mut Flight::new(0, Duration::ZERO))
+    Some(forwarder.finish(&mut Flight::new(0, Duration::ZERO)))
 }
 
 /// One route's way to one intake.
@@ -166,8 +161,10 @@ struct Line<'a> {
     forwarder: &'a Forwarder,
     http: &'a Http,
     queue: &'a Queue,
+    lane: usize,
     route: usize,
-    rendering: &'a Rendering,
+    /// What the request in hand is made with: one body, one key.
+    rendering: Rc<Rendering>,
     parking: &'a Parking,
     builder: Builder,
     taken: Taken,
@@ -194,6 +191,7 @@ impl<'a> Line<'a> {
             forwarder,
             http,
             queue,
+            lane,
             route,
             rendering: forwarder.renderings.get(lane)?,
             parking: forwarder.web.parking(route)?,
@@ -209,6 +207,33 @@ impl<'a> Line<'a> {
         })
     }
 
+    /// What the end of a connection to `target`, made then, says of it.
+    fn learn_from(&mut self, end: &End, target: usize, established: Instant, backoff: &mut Backoff) {
+        let targets = &self.forwarder.targets;
+        let has_lasted = established.elapsed() > Backoff::PROVEN_AFTER;
+        let is_well = match end {
+            End::Parked => true,
+            End::Orderly => self.has_spoken || has_lasted,
+            End::Broken(_) => has_lasted,
+            End::Refused(_) | End::Deadline => false,
+        };
+        match (end, is_well) {
+            (End::Refused(wait), _) => {
+                targets.failed(target, Instant::now());
+                // Another target need not wait for this one.
+                self.not_before = (!self.forwarder.has_choice()).then(|| Instant::now() + *wait);
+            }
+            (_, true) => {
+                targets.works(target);
+                *backoff = Backoff::default();
+            }
+            (_, false) => {
+                targets.failed(target, Instant::now());
+                backoff.failed();
+            }
+        }
+    }
+
     fn pipeline(&self) -> &'a Pipeline {
         &self.forwarder.pipeline
     }
@@ -220,7 +245,7 @@ impl<'a> Line<'a> {
     }
 
     fn http_meters(&self, update: impl FnOnce(&HttpMeters)) {
-        if let Some(meters) = &self.pipeline().meters().http {
+        if let Some(meters) = self.pipeline().meters().http.get() {
             update(meters);
         }
     }
@@ -257,6 +282,7 @@ impl<'a> Line<'a> {
             tokio::select! {
                 biased;
                 () = hopeless => return false,
+                () = self.forwarder.ordered_idle() => return true,
                 () = wait => {}
             }
         }
@@ -369,8 +395,11 @@ impl<'a> Line<'a> {
             if !std::mem::take(&mut has_permit) {
                 self.forwarder.web.limiter.permit().await;
             }
+            if let Some(rendering) = self.forwarder.renderings.get(self.lane) {
+                self.rendering = rendering;
+            }
             let inputs = self.pipeline().input_names();
-            let body = self.builder.build(&self.taken, range.clone(), self.body_max, self.rendering, inputs).await;
+            let body = self.builder.build(&self.taken, range.clone(), self.body_max, &self.rendering, &inputs).await;
             let body = body.map_err(|error| End::Broken(Fault::Broken(error.to_string())))?;
             self.taken.mark(body.empty.iter().copied(), Fate::Empty);
             self.route_meters(|meters| meters.cut.add(body.cut as u64));
@@ -461,125 +490,5 @@ impl<'a> Line<'a> {
             };
             class.add(1);
         });
-    }
-
-    /// Acts on an answer to the records `sent`, whose events made a body of `plain` octets.
-    fn answered(&mut self, reply: &Reply, sent: &[usize], plain: usize) -> Next {
-        match reply.status {
-            200..=299 => self.succeeded(reply, sent),
-            413 => {
-                self.failed();
-                self.fitting = 0;
-                if sent.len() == 1 {
-                    self.taken.mark(sent.iter().copied(), Fate::Refused);
-                    return Next::Go;
-                }
-                self.taken.mark(sent.iter().copied(), Fate::Waiting);
-                // What is between us and the intake may take less than it: no use in asking for so much each time.
-                self.body_max = (plain / 2).max(limits::BODY_MIN as usize);
-                Next::Split
-            }
-            status @ (401 | 403 | 422) => {
-                self.taken.mark(sent.iter().copied(), Fate::Waiting);
-                self.refused_key(status, &answer::shown(&reply.body))
-            }
-            status => {
-                // Of what a server says that it did not take there is no duplicate; of what broke inside it there may be.
-                if status < 500 {
-                    self.taken.mark(sent.iter().copied(), Fate::Waiting);
-                }
-                self.failed();
-                self.say_refused(&format!("{status} {}", answer::shown(&reply.body)), reply.retry_after)
-            }
-        }
-    }
-
-    fn succeeded(&mut self, reply: &Reply, sent: &[usize]) -> Next {
-        self.forwarder.web.limiter.answered(false);
-        self.patience.reset();
-        self.not_before = None;
-        self.on_trial = false;
-        if self.parking.free() {
-            self.route_meters(|meters| meters.parked.set(0));
-            info!(route = %self.route_name(), output = %self.forwarder.output.name, "the intake key is taken again");
-        }
-        self.fitting += 1;
-        if self.fitting >= GROW_AFTER {
-            self.fitting = 0;
-            self.body_max = (self.body_max * 2).min(self.http.max_body);
-        }
-        let verdict = answer::read(&reply.body, sent.len());
-        let numbers = |places: &std::collections::BTreeSet<usize>| -> Vec<usize> {
-            places.iter().filter_map(|place| sent.get(*place).copied()).collect()
-        };
-        let (refused, again) = (numbers(&verdict.refused), numbers(&verdict.again));
-        self.taken.mark(sent.iter().copied(), Fate::Taken);
-        let is_left = |record: &&usize| !refused.contains(record) && !again.contains(record);
-        let somewhere: Vec<usize> = match verdict.refused_somewhere {
-            0 => Vec::new(),
-            count => sent.iter().filter(is_left).take(count).copied().collect(),
-        };
-        let lost = refused.len() + somewhere.len();
-        self.taken.mark(refused.iter().copied().chain(somewhere), Fate::Refused);
-        self.taken.mark(again.iter().copied(), Fate::Waiting);
-        if let Some(ids) = verdict.miscounted {
-            self.http_meters(|meters| meters.miscounted.add(1));
-            self.warn(&format!("{} events were sent, and the answer has {ids} event_ids", sent.len()));
-        }
-        if lost > 0 {
-            self.warn(&format!("{lost} of {} events were refused, and are dropped", sent.len()));
-        }
-        if again.is_empty() {
-            return Next::Go;
-        }
-        self.say_refused(&format!("{} of {} events are to be sent again", again.len(), sent.len()), reply.retry_after)
-    }
-
-    /// The key is not taken: the route is parked.
-    fn refused_key(&mut self, status: u16, why: &str) -> Next {
-        self.on_trial = false;
-        let why = if status == 0 { why.to_owned() } else { format!("{status} {why}").trim_end().to_owned() };
-        if self.parking.park(why.clone(), Instant::now(), fastrand::f64()) {
-            // Stragglers, and one trial every few minutes, are no reason for others to wait.
-            self.failed();
-            self.route_meters(|meters| meters.parked.set(1));
-            error!(
-                route = %self.route_name(), output = %self.forwarder.output.name,
-                "the intake refuses this route's intake key: {why}; its messages wait, and it is tried again every few \
-                 minutes; look whether the intake still exists and the key is right"
-            );
-        }
-        Next::End(End::Parked)
-    }
-
-    /// A request failed in a way that firewalls count.
-    fn failed(&self) {
-        if let Some(pause) = self.forwarder.web.limiter.answered(true) {
-            let seconds = pause.as_secs();
-            warn!(seconds, "two HTTPS requests have failed within ten seconds: all of them pause");
-        }
-    }
-
-    fn say_refused(&mut self, what: &str, retry_after: Option<Duration>) -> Next {
-        let wait = self.patience.refused(retry_after, fastrand::f64());
-        self.warn(&format!(
-            "the intake answered: {what}; its messages wait, the next attempt follows in {} s",
-            wait.as_secs()
-        ));
-        Next::End(End::Refused(wait))
-    }
-
-    /// Every few seconds at most: many routes may share an intake that is down.
-    fn warn(&self, what: &str) {
-        if self.forwarder.said.may_tell_of_break() {
-            warn!(route = %self.route_name(), output = %self.forwarder.output.name, "{what}");
-        }
-    }
-
-    fn tell_of(&self, end: &End) {
-        if let End::Broken(fault) = end {
-            self.forwarder.meters(|meters| meters.broken.add(1));
-            self.warn(&format!("connection broke: {fault}; what it carried is sent again"));
-        }
     }
 }

@@ -1,4 +1,5 @@
-//! Why a connection that works is given up in order: its name has moved, or a target that is preferred is well again.
+//! Why a connection that works is given up in order: its name has moved, a target that is preferred is well again, or a reload
+//! wants it.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -30,6 +31,7 @@ pub(super) async fn reason(forwarder: &Forwarder, place: &Place<'_>) {
     let why = tokio::select! {
         () = place.connector.moved(place.target, place.peer) => "its name has moved",
         () = better(forwarder, place) => "a preferred target is well again",
+        () = forwarder.ordered() => "the configuration has changed",
         never = proven(&forwarder.targets, place) => match never {},
     };
     info!(output = %forwarder.output.name, peer = %place.peer, "the connection is replaced: {why}");

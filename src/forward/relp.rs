@@ -311,7 +311,7 @@ impl Session<'_> {
             let Some(rendering) = self.forwarder.renderings.get(lane) else { break };
             let mut framing = Numbering { client: &mut self.client, encoder: &mut self.encoder };
             let names = pipeline.input_names();
-            let count = self.renderer.render((batch, from), rendering, names, &mut framing, bytes);
+            let count = self.renderer.render((batch, from), &rendering, &names, &mut framing, bytes);
             self.flight.wrote(count);
             messages += count as u64;
         }

@@ -161,13 +161,14 @@ impl Session<'_> {
         let mut messages = 0;
         let bytes = if self.ramp.is_some() { Ramp::WRITE_BYTES } else { WRITE_BYTES };
         let is_lines = self.forwarder.output.protocol == Protocol::Syslog(OutputFraming::Lf);
+        let names = pipeline.input_names();
         pipeline.take(self.queue, bytes, |lane, batch| {
             if let Some(rendering) = self.forwarder.renderings.get(lane) {
-                let (records, names) = ((&batch, 0), pipeline.input_names());
+                let records = (&batch, 0);
                 if is_lines {
-                    renderer.render(records, rendering, names, &mut Lines, usize::MAX);
+                    renderer.render(records, &rendering, &names, &mut Lines, usize::MAX);
                 } else {
-                    renderer.render(records, rendering, names, counting, usize::MAX);
+                    renderer.render(records, &rendering, &names, counting, usize::MAX);
                 }
             }
             messages += batch.len() as u64;

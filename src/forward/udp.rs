@@ -141,7 +141,7 @@ impl Session<'_> {
         pipeline.take(self.queue, 1, |lane, batch| self.flight.push_messages(lane, batch));
         let Some((lane, batch, from)) = self.flight.rest() else { return false };
         if let Some(rendering) = self.forwarder.renderings.get(lane) {
-            renderer.render((batch, from), rendering, pipeline.input_names(), datagrams, usize::MAX);
+            renderer.render((batch, from), &rendering, &pipeline.input_names(), datagrams, usize::MAX);
         }
         true
     }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
+use crate::slots::Slots;
+
 /// When a certificate ends, once that is known.
 #[derive(Debug)]
 pub struct Expiry(AtomicI64);
@@ -38,10 +40,10 @@ pub struct OutputExpiries {
 }
 
 /// Those of the process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Expiries {
     /// By input: what we present.
-    pub inputs: Vec<Arc<Expiry>>,
+    pub inputs: Slots<Arc<Expiry>>,
     /// By output.
-    pub outputs: Vec<OutputExpiries>,
+    pub outputs: Slots<OutputExpiries>,
 }

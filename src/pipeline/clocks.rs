@@ -29,6 +29,13 @@ impl Clocks {
         clocks
     }
 
+    /// The inputs have these zones from now on.
+    pub(super) fn change(&mut self, zones: Vec<TimeZone>) {
+        self.zones = zones;
+        self.minute = i64::MIN;
+        self.set(SystemTime::now());
+    }
+
     /// Sets the present.
     pub(super) fn set(&mut self, now: SystemTime) {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();

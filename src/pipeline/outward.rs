@@ -25,10 +25,10 @@ impl Pipeline {
         if !self.taps.is_watched(Side::Sent) {
             return self.take_batches(queue, bytes, to);
         }
-        let mut look = self.look_at_sent();
+        let (mut look, names) = (self.look_at_sent(), self.input_names());
         self.take_batches(queue, bytes, |lane, batch| {
             if let Some(look) = &mut look {
-                look.sent(self.route_of(lane) as u16, &batch, &self.input_names);
+                look.sent(self.route_of(lane) as u16, &batch, &names);
             }
             to(lane, batch);
         });
@@ -49,7 +49,8 @@ impl Pipeline {
         let first = self.take_of(shelf, queue, &queue.first, bytes.saturating_sub(due), &mut to);
         let spare = self.take_of(shelf, queue, &queue.second, bytes.saturating_sub(due + first), &mut to);
         // Batches are larger than some writes, and than some shares of them: what one write cannot give, a later one does.
-        owed += (first * queue.second_share / (100 - queue.second_share).max(1)) as isize - (due + spare) as isize;
+        let share = queue.second_share.get();
+        owed += (first * share / (100 - share).max(1)) as isize - (due + spare) as isize;
         queue.owed.set(owed.clamp(-OWED_MAX, OWED_MAX));
         if self.live_bytes(shelf, queue) <= queue.plenty / 2 {
             queue.thinned.notify_waiters();
@@ -88,7 +89,8 @@ impl Pipeline {
     /// Bytes that wait in the queue and did not come from the disk: reading ahead is no reason for senders to wait.
     pub(super) fn live_bytes(&self, shelf: &Shelf, queue: &Queue) -> usize {
         let Some(spooling) = &self.spooling else { return queue.waiting() };
-        let behind = queue.lanes.iter().filter(|lane| spooling.is_behind(**lane));
+        let lanes = queue.lanes();
+        let behind = lanes.iter().filter(|lane| spooling.is_behind(**lane));
         let read = behind.filter_map(|lane| shelf.lanes.get(*lane)).map(Lane::front_bytes);
         queue.waiting().saturating_sub(read.sum())
     }
@@ -194,7 +196,7 @@ impl Pipeline {
         let mut inner = self.inner.borrow_mut();
         let shelf = &mut inner.shelf;
         self.count_moved(lane, &batch, 1);
-        let queue = self.lanes.get(lane).and_then(|(_, queue)| self.queues.get(*queue));
+        let queue = self.lanes.get(lane).and_then(|way| self.queues.get(way.queue.get()));
         if let Some(queue) = queue {
             queue.grow(batch.charge());
         }
@@ -214,7 +216,7 @@ impl Pipeline {
         let mut inner = self.inner.borrow_mut();
         let shelf = &mut inner.shelf;
         let mut dropped = 0;
-        for index in &queue.lanes {
+        for index in queue.lanes().iter() {
             let in_transit = self.spooling.as_ref().map_or((0, 0), |spooling| spooling.give_up(*index));
             let (Some(lane), Some(meters)) =
                 (shelf.lanes.get_mut(*index), self.meters.routes.get(self.route_of(*index)))

@@ -1,6 +1,6 @@
 //! What one forwarder takes from, and how it is woken.
 
-use std::cell::Cell;
+use std::cell::{Cell, Ref, RefCell};
 
 use tokio::sync::Notify;
 
@@ -8,13 +8,13 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 pub struct Queue {
     /// All of them.
-    pub(super) lanes: Vec<usize>,
+    lanes: RefCell<Vec<usize>>,
     /// Those that are sent first.
     pub(super) first: Ring,
     /// With `order: newest_first`, the lanes that hold what is on the disk.
     pub(super) second: Ring,
     /// What the second may take at least while the first have something, in percent.
-    pub(super) second_share: usize,
+    pub(super) second_share: Cell<usize>,
     /// Bytes by which they are behind that; below zero: ahead of it.
     pub(super) owed: Cell<isize>,
     /// Once more bytes wait its senders are slowed down, see [`PLENTY_BYTES`](super::PLENTY_BYTES).
@@ -34,21 +34,22 @@ pub struct Queue {
 /// Lanes that are sent in turn.
 #[derive(Debug, Default)]
 pub(super) struct Ring {
-    pub(super) lanes: Vec<usize>,
+    lanes: RefCell<Vec<usize>>,
     next: Cell<usize>,
 }
 
 impl Ring {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.lanes.len()
+        self.lanes.borrow().len()
     }
 
     /// Whose turn it is.
     pub(super) fn turn(&self) -> Option<usize> {
+        let lanes = self.lanes.borrow();
         let turn = self.next.get();
-        self.next.set((turn + 1) % self.len().max(1));
-        self.lanes.get(turn).copied()
+        self.next.set((turn + 1) % lanes.len().max(1));
+        lanes.get(turn).copied()
     }
 }
 
@@ -56,10 +57,10 @@ impl Queue {
     pub(super) fn new(plenty: usize) -> Self {
         Self {
             plenty,
-            lanes: Vec::new(),
+            lanes: RefCell::default(),
             first: Ring::default(),
             second: Ring::default(),
-            second_share: 0,
+            second_share: Cell::new(0),
             owed: Cell::new(0),
             waiting: Cell::new(0),
             backlog: Cell::new(0),
@@ -78,7 +79,23 @@ impl Queue {
 
     /// One of its lanes: with HTTPS all are of one route.
     pub fn any_lane(&self) -> Option<usize> {
-        self.lanes.first().copied()
+        self.lanes().first().copied()
+    }
+
+    /// All of its lanes. Not to be held across an await.
+    pub(super) fn lanes(&self) -> Ref<'_, Vec<usize>> {
+        self.lanes.borrow()
+    }
+
+    /// Serves these from now on: all of them, those that are sent first, and those that have this share.
+    pub(super) fn serve(&self, all: Vec<usize>, first: Vec<usize>, second: Vec<usize>, second_share: usize) {
+        self.lanes.replace(all);
+        for (ring, lanes) in [(&self.first, first), (&self.second, second)] {
+            ring.next.set(ring.next.get() % lanes.len().max(1));
+            ring.lanes.replace(lanes);
+        }
+        self.second_share.set(second_share);
+        self.next_read.set(0);
     }
 
     pub(super) fn set_flowing(&self, flowing: bool) {

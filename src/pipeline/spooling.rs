@@ -17,8 +17,10 @@ use crate::lane::Lane;
 use crate::spool::{Command, Port};
 
 use super::{Pipeline, Queue, Shelf};
+use layout::ByLane;
 
 mod answers;
+mod layout;
 mod moves;
 mod stopping;
 #[cfg(test)]
@@ -56,7 +58,7 @@ const RETRY_TICKS: u32 = 10;
 pub(super) struct Spooling {
     port: Port,
     /// By lane.
-    durabilities: Vec<Durability>,
+    durabilities: RefCell<Vec<Durability>>,
     /// A lane goes to the disk when its oldest waiting record is older, and on without the spool when that has not
     /// answered for so long.
     patience: Duration,
@@ -64,13 +66,12 @@ pub(super) struct Spooling {
     lingering: Notify,
     is_lingering: Cell<bool>,
     /// Lanes of new messages that nothing on the disk goes before, each with the lane that what it has no room for goes to.
-    lives: Vec<(usize, usize)>,
+    lives: RefCell<Vec<(usize, usize)>>,
     places: RefCell<Places>,
 }
 
 struct Places {
-    /// By lane.
-    lanes: Vec<Place>,
+    lanes: ByLane,
     /// Releases and the like that found no room: sent before anything else. As many as there are stored batches in memory,
     /// at most.
     unsent: VecDeque<Command>,
@@ -145,34 +146,34 @@ struct Transit {
 }
 
 impl Spooling {
-    /// For a shard with these lanes that the spool knows, and these before some of them: see [`super::live_lanes`].
-    pub(super) fn new(
-        spool: &config::Spool,
-        port: Port,
-        durabilities: Vec<Durability>,
-        lives: Vec<(usize, usize)>,
-    ) -> Self {
+    /// For a shard without lanes.
+    pub(super) fn new(spool: &config::Spool, port: Port) -> Self {
         Self {
             port,
             patience: spool.spill_after,
             lingering: Notify::new(),
             is_lingering: Cell::new(false),
-            lives,
+            lives: RefCell::default(),
             places: RefCell::new(Places {
-                lanes: durabilities.iter().map(|_| Place::new()).collect(),
+                lanes: ByLane::default(),
                 unsent: VecDeque::new(),
                 silent_ticks: 0,
                 is_stalled: false,
                 is_gone: false,
                 phase: Phase::Running,
             }),
-            durabilities,
+            durabilities: RefCell::default(),
         }
+    }
+
+    /// A lane of new messages, with the one that what it has no room for goes to.
+    fn live_pair(&self, live: usize) -> Option<(usize, usize)> {
+        self.lives.borrow().iter().find(|pair| pair.0 == live).copied()
     }
 
     /// Whether all of the lane is stored before it is sent.
     fn is_always(&self, lane: usize) -> bool {
-        self.durabilities.get(lane) == Some(&Durability::Always)
+        self.durabilities.borrow().get(lane) == Some(&Durability::Always)
     }
 
     /// Whether what is in front of the lane came from the disk, or is followed by what is there.
@@ -255,19 +256,6 @@ impl Pipeline {
         Some(what(&mut self.work(spooling, &mut inner.shelf)))
     }
 
-    /// All lanes begin behind what earlier runs left.
-    pub(super) fn start_behind(&self) {
-        self.with_spool(|work| {
-            for lane in 0..work.places.lanes.len() {
-                work.on(lane, Work::go_behind);
-                // Most often nothing is there, and what comes meanwhile need not go there either.
-                if let Some(place) = work.places.lanes.get_mut(lane) {
-                    place.is_catching_up = true;
-                }
-            }
-        });
-    }
-
     /// Completes when the spool may have answered: call [`Self::spool_answers`] then. Never without a spool. Cancel-safe;
     /// one waiter at a time.
     pub async fn spool_answered(&self) {
@@ -330,8 +318,7 @@ impl Work<'_> {
     }
 
     fn queue_of(&self, lane: usize) -> Option<&Queue> {
-        let (_, queue) = self.pipeline.lanes.get(lane)?;
-        self.pipeline.queues.get(*queue)
+        self.pipeline.queues.get(self.pipeline.lanes.get(lane)?.queue.get())
     }
 
     fn is_flowing(&self, lane: usize) -> bool {
@@ -408,10 +395,11 @@ impl Work<'_> {
         for lane in 0..self.places.lanes.len() {
             self.on(lane, |work, lane| work.tick_lane(lane, now_us));
         }
-        for (live, _) in &self.spooling.lives {
+        let spooling = self.spooling;
+        for (live, _) in spooling.lives.borrow().iter() {
             self.tick_live(*live, now_us);
         }
-        for queue in &self.pipeline.queues {
+        for queue in self.pipeline.queues.iter() {
             self.read_ahead(queue);
         }
     }
@@ -466,12 +454,13 @@ impl Work<'_> {
         if self.places.phase != Phase::Running || self.places.is_stalled || self.places.is_gone {
             return;
         }
-        let count = queue.lanes.len();
+        let lanes = queue.lanes();
+        let count = lanes.len();
         let is_reading = |lane: &&usize| self.places.lanes.get(**lane).is_some_and(|place| place.reading.is_some());
-        let mut reads = queue.lanes.iter().filter(is_reading).count();
+        let mut reads = lanes.iter().filter(is_reading).count();
         let first = queue.next_read.get();
         for turn in (0..count).map(|at| (first + at) % count) {
-            let Some(lane) = queue.lanes.get(turn).copied() else { continue };
+            let Some(lane) = lanes.get(turn).copied() else { continue };
             let Some(bytes) = self.wanted(lane, queue.is_flowing() && reads < READS_MAX) else { continue };
             if self.send(Command::Read { lane, bytes }).is_err() {
                 return;

@@ -12,7 +12,7 @@ use crate::syslog::frame::Flaw;
 use crate::syslog::{Frame, Message, parse, sanitize};
 use crate::tap::{Fate, Look};
 
-use super::{Inner, Offer, Pipeline, Shelf, WhenFull};
+use super::{Inner, Offer, Pipeline, Shelf, Way, WhenFull};
 
 /// Names that one turn counts: a turn has a few hundred messages of a few programs. A sender who makes up more must not
 /// make the search long; frequent names come again in the next turn.
@@ -87,19 +87,20 @@ impl Turn<'_> {
         mut sender: Option<Sender<'_>>,
     ) -> Offer {
         let oversize = frame.flaw == Some(Flaw::Oversize);
-        if oversize && self.pipeline.oversize.get(self.input) == Some(&Oversize::Reject) {
+        if oversize && self.inner.oversize.get(self.input) == Some(&Oversize::Reject) {
             self.tally.rejected_oversize += 1;
             self.count_received(frame.bytes);
             return Offer::Taken;
         }
-        let Inner { matcher, hits, lane_of, scratch, clocks, shelf, discards, unmatched } = &mut *self.inner;
+        let Inner { matcher, hits, lane_of, scratch, clocks, shelf, input_names, discards, unmatched, .. } =
+            &mut *self.inner;
         let raw = sanitize(frame.bytes, scratch);
         if raw.is_empty() {
             // A bare line end is a trailer without a message.
             return Offer::Taken;
         }
         let fields = parse(raw, clocks.of(self.input));
-        let input_name = self.pipeline.input_names.get(self.input).map(String::as_str).unwrap_or_default();
+        let input_name = input_names.get(self.input).map(String::as_str).unwrap_or_default();
         let message = Message { fields: &fields, raw, received_at_us: clocks.now_us(), peer, input: input_name };
         matcher.route(&message, hits);
         let charge = charge_of(&message);
@@ -196,7 +197,8 @@ impl Drop for Turn<'_> {
 impl Pipeline {
     /// Adds a turn's tally of one lane to the meters, and wakes its forwarder.
     fn publish(&self, shelf: &Shelf, lane: usize, tally: Tally) {
-        let Some((route, queue)) = self.lanes.get(lane) else { return };
+        let Some(Way { route, queue }) = self.lanes.get(lane) else { return };
+        let queue = queue.get();
         if let Some(meters) = self.meters.routes.get(*route) {
             meters.routed.add(tally.routed);
             meters.dropped_full.add(tally.dropped);
@@ -205,11 +207,11 @@ impl Pipeline {
         }
         // What goes to the disk first is nothing that a forwarder could take.
         let is_sendable = shelf.lanes.get(lane).is_some_and(|lane| !lane.is_on_detour());
-        if let Some(wakes) = self.queues.get(*queue).filter(|_| is_sendable) {
+        if let Some(wakes) = self.queues.get(queue).filter(|_| is_sendable) {
             wakes.grow(tally.bytes);
             let plenty = tally.bytes > 0 && wakes.is_flowing() && wakes.waiting() > wakes.plenty;
             if plenty && self.live_bytes(shelf, wakes) > wakes.plenty {
-                self.plenty.set(Some(*queue));
+                self.plenty.set(Some(queue));
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::metrics::{Count, InputMeters};
 
 use super::gate::{Place, Refusal, is_balancer};
 use super::proxied::introduction;
-use super::{Receivers, Spoken, relp, stream};
+use super::{Current, Manner, Receivers, Spoken, relp, stream};
 
 /// A client that has not finished its TLS handshake by then is let go.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,28 +33,25 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Keepalive of accepted connections: a sender that vanished without a word is found within three minutes.
 const KEEPALIVE: Duration = Duration::from_secs(120);
 
-/// Starts accepting TCP: plain, or with TLS where it is `secured`.
-pub(super) fn spawn_tcp(
-    receivers: Receivers,
-    listener: StdTcpListener,
-    spoken: Spoken,
-    secured: bool,
-    tasks: &mut JoinSet<()>,
-) -> io::Result<()> {
+/// Starts accepting TCP, plain or with TLS.
+pub(super) fn spawn_tcp(current: Current, listener: StdTcpListener, tasks: &mut JoinSet<()>) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
+    let alive = current.now().alive.clone();
     tasks.spawn_local(async move {
         accept_all(
-            &receivers,
+            &current,
             |cx| listener.poll_accept(cx),
             |(tcp, peer)| {
-                let peer = prepare(&receivers, &tcp, peer, spoken);
+                let receivers = &current.for_connection(alive.as_ref());
+                let Manner { spoken, over_tls } = receivers.manner;
+                let peer = prepare(receivers, &tcp, peer, spoken);
                 if is_balancer(&receivers.input, peer) {
                     // The gate is asked again once the header says who is behind it.
-                    admit(&receivers, None, |receivers, place| proxied(receivers, place, peer, tcp, spoken, secured));
-                } else if secured {
-                    admit(&receivers, Some(peer), |receivers, place| handshake(receivers, place, peer, tcp, spoken));
+                    admit(receivers, None, |receivers, place| proxied(receivers, place, peer, tcp, spoken, over_tls));
+                } else if over_tls {
+                    admit(receivers, Some(peer), |receivers, place| handshake(receivers, place, peer, tcp, spoken));
                 } else {
-                    admit(&receivers, Some(peer), |receivers, place| serve(receivers, place, Some(peer), tcp, spoken));
+                    admit(receivers, Some(peer), |receivers, place| serve(receivers, place, Some(peer), tcp, spoken));
                 }
             },
         )
@@ -64,15 +61,18 @@ pub(super) fn spawn_tcp(
 }
 
 /// Starts accepting unix streams.
-pub(super) fn spawn_unix(receivers: Receivers, listener: StdUnixListener, tasks: &mut JoinSet<()>) -> io::Result<()> {
+pub(super) fn spawn_unix(current: Current, listener: StdUnixListener, tasks: &mut JoinSet<()>) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
+    let alive = current.now().alive.clone();
     tasks.spawn_local(async move {
         accept_all(
-            &receivers,
+            &current,
             |cx| listener.poll_accept(cx),
             |(stream, _)| {
-                admit(&receivers, None, |receivers, place| serve(receivers, place, None, stream, Spoken::Syslog));
+                admit(&current.for_connection(alive.as_ref()), None, |receivers, place| {
+                    serve(receivers, place, None, stream, Spoken::Syslog)
+                });
             },
         )
         .await;
@@ -83,10 +83,12 @@ pub(super) fn spawn_unix(receivers: Receivers, listener: StdUnixListener, tasks:
 /// Accepts until the stop, and then what waits in the backlog: the kernel has acknowledged its octets. Not where the backlog
 /// outlives this process: the next one serves those longer than the moment that is left here.
 async fn accept_all<C>(
-    receivers: &Receivers,
+    current: &Current,
     mut poll_accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<C>>,
     mut take: impl FnMut(C),
 ) {
+    // Whatever changes, when to end does not.
+    let receivers = current.now().clone();
     let mut stop = receivers.stop.clone();
     let mut stopping = pin!(stop.ordered());
     let deadline = loop {
@@ -97,7 +99,7 @@ async fn accept_all<C>(
         };
         match accepted {
             Ok(connection) => take(connection),
-            Err(error) => failed(receivers, &error).await,
+            Err(error) => failed(&receivers, &error).await,
         }
     };
     if receivers.inherited {

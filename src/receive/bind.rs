@@ -32,14 +32,8 @@ const UNIX_SOCKET_MODE: u32 = 0o666;
 pub enum Socket {
     /// UDP.
     Udp(UdpSocket),
-    /// Plain TCP.
+    /// TCP, whatever is spoken on its connections.
     Tcp(TcpListener),
-    /// TLS over TCP.
-    Tls(TcpListener),
-    /// RELP over plain TCP.
-    Relp(TcpListener),
-    /// RELP over TLS.
-    RelpTls(TcpListener),
     /// A unix stream.
     Unix(UnixListener),
     /// Unix datagrams.
@@ -61,6 +55,8 @@ pub struct Bound {
     pub url: String,
     /// The service manager has bound it and keeps it: what we leave in it waits for the next process.
     pub inherited: bool,
+    /// As the configuration has it; `None` where it is no socket.
+    pub listen: Option<Listen>,
 }
 
 /// Why a socket cannot be bound.
@@ -102,23 +98,46 @@ pub fn bind_all(config: &Config, mut claims: Claims, without: &[usize]) -> (Vec<
         }
     }
     // Last: their lines name the ports that the kernel chose.
-    let counted: Vec<Bound> = config
-        .inputs
-        .iter()
-        .enumerate()
-        .filter_map(|(index, input)| {
-            let socket = Socket::Impstats(Box::new(Impstats::of(config, &bound, input.impstats?)));
-            Some(Bound { input: index, shard: index % config.cores, socket, url: String::new(), inherited: false })
-        })
-        .collect();
-    bound.extend(counted);
+    let listening: Vec<_> = bound.iter().map(|bound| (bound.input, bound.url.clone())).collect();
+    bound.extend(counted(config, &listening));
     (bound, errors)
+}
+
+/// Binds these addresses of inputs, as [`bind_all`] does, and makes anew what counts for inputs that tell our own counts.
+/// `listening` are those that listen already.
+pub fn bind_more(
+    config: &Config,
+    wanted: &[(usize, Listen)],
+    listening: &[(usize, String)],
+) -> (Vec<Bound>, Vec<BindError>) {
+    let (mut bound, mut errors) = (Vec::new(), Vec::new());
+    for (index, listen) in wanted {
+        let Some(input) = config.inputs.get(*index) else { continue };
+        match bind(*index, input, listen, config.cores) {
+            Ok(sockets) => bound.extend(sockets),
+            Err(source) => errors.push(BindError { input: input.name.clone(), url: listen.to_string(), source }),
+        }
+    }
+    let new = bound.iter().map(|bound: &Bound| (bound.input, bound.url.clone()));
+    let listening: Vec<_> = listening.iter().cloned().chain(new).collect();
+    bound.extend(counted(config, &listening));
+    (bound, errors)
+}
+
+fn counted(config: &Config, listening: &[(usize, String)]) -> Vec<Bound> {
+    let inputs = config.inputs.iter().enumerate().filter(|(_, input)| !input.retired);
+    let counted = inputs.filter_map(|(index, input)| {
+        let socket = Socket::Impstats(Box::new(Impstats::of(config, listening, input.impstats?)));
+        let shard = index % config.cores;
+        Some(Bound { input: index, shard, socket, url: String::new(), inherited: false, listen: None })
+    });
+    counted.collect()
 }
 
 fn bind(index: usize, input: &Input, listen: &Listen, shards: usize) -> io::Result<Vec<Bound>> {
     let once = |socket| {
         let url = listen.to_string();
-        vec![Bound { input: index, shard: index % shards, socket, url, inherited: false }]
+        vec![Bound { input: index, shard: index % shards, socket, url, inherited: false, listen: Some(listen.clone()) }]
     };
     match listen {
         Listen::Unix(path) => Ok(once(Socket::Unix(bind_unix(path, |path| UnixListener::bind(path))?))),
@@ -140,7 +159,7 @@ fn bind(index: usize, input: &Input, listen: &Listen, shards: usize) -> io::Resu
                 // The kernel chose a port for the first shard: the others take the same.
                 address = actual;
                 let url = at(listen, actual).to_string();
-                Ok(Bound { input: index, shard, socket, url, inherited: false })
+                Ok(Bound { input: index, shard, socket, url, inherited: false, listen: Some(listen.clone()) })
             };
             (0..shards).map(bind_one).collect()
         }
@@ -209,10 +228,7 @@ fn bind_inet(input: &Input, listen: &Listen, address: SocketAddr) -> io::Result<
 pub(super) fn socket_of(listen: &Listen, socket: socket2::Socket) -> Socket {
     match listen {
         Listen::Udp(_) => Socket::Udp(socket.into()),
-        Listen::Tcp(_) => Socket::Tcp(socket.into()),
-        Listen::Tls(_) => Socket::Tls(socket.into()),
-        Listen::Relp(_) => Socket::Relp(socket.into()),
-        Listen::RelpTls(_) => Socket::RelpTls(socket.into()),
+        Listen::Tcp(_) | Listen::Tls(_) | Listen::Relp(_) | Listen::RelpTls(_) => Socket::Tcp(socket.into()),
         Listen::Unix(_) => Socket::Unix(socket.into()),
         Listen::UnixDatagram(_) => Socket::UnixDatagram(socket.into()),
     }

@@ -17,8 +17,8 @@ use crate::sys::{self, DatagramBatch};
 use crate::syslog::Frame;
 use crate::syslog::frame::{self, Flaw};
 
-use super::Receivers;
 use super::gate::is_allowed;
+use super::{Current, Receivers};
 
 /// Datagrams that one system call may bring.
 pub(super) const BATCH_MAX: usize = 64;
@@ -60,6 +60,8 @@ const DROPS_EVERY: Duration = Duration::from_secs(1);
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
 struct Receiver {
+    current: Current,
+    /// As it began: when to end does not change.
     receivers: Receivers,
     socket: OwnedFd,
     /// The socket once more, registered with the reactor; `None` while datagrams are gathered.
@@ -75,13 +77,14 @@ struct Receiver {
 ///
 /// # Errors
 /// When it cannot be registered with the reactor.
-pub(super) fn spawn(receivers: Receivers, socket: OwnedFd, batch: Batch, tasks: &mut JoinSet<()>) -> io::Result<()> {
+pub(super) fn spawn(current: Current, socket: OwnedFd, batch: Batch, tasks: &mut JoinSet<()>) -> io::Result<()> {
+    let receivers = current.now().clone();
     let watch = Some(sys::watch(socket.try_clone()?)?);
     let buffer = socket2::SockRef::from(&socket).recv_buffer_size().unwrap_or(0);
     let gather = if buffer < ROOMY_BYTES { GATHER_CRAMPED } else { GATHER };
     // What was dropped before us was told when the socket was taken over.
     let drops = if receivers.inherited { sys::kernel_drops(socket.as_fd()).unwrap_or(0) } else { 0 };
-    let receiver = Receiver { receivers, socket, watch, gathering: false, gather, batch, drops, errors: 0 };
+    let receiver = Receiver { current, receivers, socket, watch, gathering: false, gather, batch, drops, errors: 0 };
     tasks.spawn_local(receiver.run());
     Ok(())
 }
@@ -161,8 +164,9 @@ impl Receiver {
     }
 
     fn offer(&self, batch: &mut DatagramBatch) {
-        let input = &self.receivers.input;
-        let mut turn = self.receivers.pipeline.turn(self.receivers.input_index);
+        let receivers = self.current.now();
+        let input = &receivers.input;
+        let mut turn = receivers.pipeline.turn(receivers.input_index);
         batch.for_each(|datagram| {
             let Some((cut, is_cut)) = frame::of_datagram(datagram.bytes, input.max_message_size) else { return };
             if !is_allowed(input, datagram.peer) {
@@ -188,9 +192,10 @@ impl Receiver {
         let more = drops.wrapping_sub(self.drops);
         self.drops = drops;
         if more > 0 {
-            self.receivers.meters(|meters| meters.kernel_drops.add(u64::from(more)));
+            let receivers = self.current.now();
+            receivers.meters(|meters| meters.kernel_drops.add(u64::from(more)));
             warn!(
-                input = %self.receivers.input.name, dropped = more,
+                input = %receivers.input.name, dropped = more,
                 "the kernel dropped datagrams: its receive buffer was full; raise receive_buffer and net.core.rmem_max"
             );
         }

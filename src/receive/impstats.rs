@@ -17,8 +17,7 @@ use crate::metrics::Meters;
 use crate::pipeline::WhenFull;
 use crate::syslog::Frame;
 
-use super::Receivers;
-use super::bind::Bound;
+use super::{Current, Receivers};
 use counts::Counts;
 
 mod counts;
@@ -41,18 +40,20 @@ pub struct Impstats {
 }
 
 impl Impstats {
-    /// Of what `config` names and of what of it is bound.
-    pub(super) fn of(config: &Config, bound: &[Bound], interval: Duration) -> Self {
-        Self { interval, counts: Counts::of(config, bound) }
+    /// Of what `config` names, and of what of it listens: input and URL.
+    pub fn of(config: &Config, listening: &[(usize, String)], interval: Duration) -> Self {
+        Self { interval, counts: Counts::of(config, listening) }
     }
 }
 
 /// Starts telling. Ends at the stop.
-pub(super) fn spawn(receivers: Receivers, impstats: Impstats, tasks: &mut JoinSet<()>) {
-    tasks.spawn_local(run(receivers, impstats));
+pub(super) fn spawn(current: Current, impstats: Impstats, tasks: &mut JoinSet<()>) {
+    tasks.spawn_local(run(current, impstats));
 }
 
-async fn run(receivers: Receivers, Impstats { interval, mut counts }: Impstats) {
+async fn run(current: Current, Impstats { mut interval, mut counts }: Impstats) {
+    // It takes nothing from outside: all that may change is what is counted.
+    let receivers = current.now().clone();
     let meters = std::sync::Arc::clone(receivers.pipeline.meters());
     let mut stop = receivers.stop.clone();
     let began = Instant::now();
@@ -64,6 +65,11 @@ async fn run(receivers: Receivers, Impstats { interval, mut counts }: Impstats) 
             biased;
             _ = stop.ordered() => return,
             _ = looks.tick() => {}
+        }
+        if let Some(next) = current.counts.take() {
+            due = due - interval + next.interval;
+            interval = next.interval;
+            counts = next.counts.behind(counts);
         }
         counts.look(&meters);
         let now = Instant::now();

@@ -122,6 +122,7 @@ pub(super) fn divide(
         socket: socket_of(listen, socket),
         url: url.to_owned(),
         inherited: true,
+        listen: Some(listen.clone()),
     };
     let url = listen.to_string();
     let count = sockets.len();

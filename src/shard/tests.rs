@@ -47,7 +47,7 @@ fn serve_spool(desk: &Desk, mut disk: Disk) -> Disk {
                 out.extend(first.map(|(key, _)| *key));
                 Reply::Read { lane, batches, rest }
             }
-            Command::Acknowledge { .. } => continue,
+            Command::Acknowledge { .. } | Command::Roster(_) => continue,
             Command::Release { lane, seq } => {
                 disk.remove(&(lane, seq));
                 continue;
@@ -127,14 +127,16 @@ impl Shard {
             targets: vec![Arc::new(targets)],
             names,
             meters: Arc::clone(&meters),
-            heartbeats: vec![AtomicU64::new(0)],
-            config,
+            heartbeats: vec![AtomicU64::new(0)].into(),
+            config: Arc::new(config),
         });
         let (mut ports, desk) = spool::ports(1);
         let spool = thread::spawn(move || serve_spool(&desk, disk));
         let (stopper, stop) = stop::channel();
         let port = ports.pop();
-        let thread = thread::spawn(move || run(&common, 0, bound, port, stop, || {}).unwrap());
+        // Nothing is reloaded.
+        let (_, changes) = mpsc::channel(1);
+        let thread = thread::spawn(move || run(&common, 0, bound, port, changes, stop, || {}).unwrap());
         Self { address, meters, stopper, thread, spool }
     }
 

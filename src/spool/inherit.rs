@@ -49,6 +49,11 @@ impl Inherited {
         Self { parts: vec![Vec::new(); lanes], shards: shards.max(1) }
     }
 
+    /// There are so many lanes now.
+    pub(super) fn grow(&mut self, lanes: usize) {
+        self.parts.resize(lanes.max(self.parts.len()), Vec::new());
+    }
+
     /// `part` goes out before anything that shards have of `lane`.
     pub(super) fn add(&mut self, lane: usize, part: Part) {
         let Some(parts) = self.parts.get_mut(lane) else { return };

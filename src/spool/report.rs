@@ -68,6 +68,11 @@ impl Reporter {
         reporter
     }
 
+    /// One more lane: its route's number and name.
+    pub(super) fn lane_came(&mut self, route: usize, name: &str) {
+        self.lanes.push((route, name.to_owned()));
+    }
+
     fn set_state(&self, state: State) {
         self.shared.set_state(state);
         self.spool(|meters| {
@@ -277,7 +282,7 @@ impl Reporter {
             *oldest_us = lane.oldest_us.unwrap_or(i64::MAX).min(*oldest_us);
         }
         let now_us = i64::try_from(since_epoch().as_micros()).unwrap_or(i64::MAX);
-        for (route, name) in &self.lanes {
+        for (route, name) in self.lanes.iter().filter(|(_, name)| !name.is_empty()) {
             let (messages, bytes, oldest_us) = held.remove(name).unwrap_or((0, 0, i64::MAX));
             if let Some(meters) = self.meters.routes.get(*route) {
                 meters.spool_messages.set(messages);

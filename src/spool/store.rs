@@ -181,6 +181,11 @@ struct Writer {
 }
 
 impl Store {
+    /// A route may have this of the disk from now on.
+    pub fn set_share(&mut self, route: &str, share: Share) {
+        self.options.shares.insert(route.to_owned(), share);
+    }
+
     /// The highest seq that the lane ever had here, zero if none. [`Self::append`] takes higher ones only.
     pub fn last_seq(&self, lane: &LaneName) -> Seq {
         Seq(self.lanes.get(lane).map_or(0, |lane| lane.last))

@@ -25,6 +25,7 @@ use super::{Command, Desk, Refusal, Reply, Rest, State};
 
 mod operators;
 mod reading;
+mod roster;
 #[cfg(test)]
 mod tests;
 mod writing;
@@ -69,8 +70,10 @@ pub(super) struct Worker {
     options: Options,
     sync: SpoolSync,
     inputs: Vec<String>,
-    /// Routes by lane number: those that forward.
+    /// Routes by lane number: those that forward; empty where the number is not for us.
     lanes: Vec<String>,
+    /// Lanes of which it is not known yet what earlier runs left of them.
+    newcomers: Vec<usize>,
     store: Option<Store>,
     inherited: Inherited,
     knows_inheritance: bool,
@@ -118,6 +121,7 @@ impl Worker {
             options,
             sync,
             inputs: config.inputs.iter().map(|input| input.name.clone()).collect(),
+            newcomers: Vec::new(),
             store: None,
             inherited: Inherited::new(lanes.len(), desk.shards()),
             knows_inheritance: false,
@@ -227,11 +231,13 @@ impl Worker {
             for state in store.lanes() {
                 self.reporter.recovered(&state.name.route, state.records);
             }
+            self.newcomers.clear();
             self.inherit(Seq(u64::MAX));
         } else {
             // It may have found something before it was opened anew.
             self.inherit(self.started);
         }
+        self.welcome();
         self.recovered();
         self.settle_all();
     }
@@ -340,6 +346,7 @@ impl Worker {
             Command::Forget { lane, seq } => self.forget(shard, lane, seq),
             Command::Acknowledge { lane, seq } => self.acknowledge(lane, seq),
             Command::Release { lane, seq } => self.release(lane, seq),
+            Command::Roster(roster) => self.take_roster(*roster),
         }
     }
 

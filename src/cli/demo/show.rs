@@ -96,7 +96,7 @@ impl Screen {
         let meters = relay.meters();
         self.line("");
         self.line(&self.styled(Style::Bold, "The ledger: every message ends in exactly one place"));
-        for meters in &meters.inputs {
+        for meters in meters.inputs.iter() {
             let (received, routed) = (meters.received.value(), meters.routed.value());
             let rejected = meters.rejected_oversize.value() + meters.rejected_peer.value();
             let (discarded, unmatched) = (meters.discarded.value(), meters.unmatched.value());
@@ -111,7 +111,7 @@ impl Screen {
             "route", "routed", "released", "in flight", "waiting", "dropped"
         );
         self.line(&self.styled(Style::Dim, &header));
-        for (route, meters) in relay.config().routes.iter().zip(&meters.routes) {
+        for (route, meters) in relay.config().routes.iter().zip(meters.routes.iter()) {
             if matches!(route.action, Action::Discard) {
                 self.line(&format!(
                     "  {:<8} {:>8}   discarded, as its route says",

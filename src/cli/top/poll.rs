@@ -37,7 +37,9 @@ pub(super) struct Poll {
 /// `/status`, once.
 pub(super) fn status(client: &Client) -> Result<Status, String> {
     let text = client.get("/status").map_err(|error| advice(&error))?;
-    serde_json::from_str(&text).map_err(|error| format!("the relay's /status is not understood: {error}"))
+    let status: Status =
+        serde_json::from_str(&text).map_err(|error| format!("the relay's /status is not understood: {error}"))?;
+    Ok(status.of_now())
 }
 
 /// `/top`, once: takes a second.

@@ -17,6 +17,24 @@ pub(super) struct Status {
     pub(super) outputs: Vec<Output>,
     pub(super) spool: Option<Spool>,
     pub(super) unmatched_programs: Vec<Unmatched>,
+    pub(super) configuration: Configuration,
+}
+
+/// `configuration`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Configuration {
+    pub(super) last_reload: Option<String>,
+}
+
+impl Status {
+    /// Without what has left the configuration and has nothing any more.
+    pub(super) fn of_now(mut self) -> Self {
+        self.inputs.retain(|input| !input.retired || input.connections > 0);
+        self.routes.retain(|route| !route.retired || route.waiting + route.in_flight + route.spooled > 0);
+        self.outputs.retain(|output| !output.retired || output.connections > 0);
+        self
+    }
 }
 
 /// One of `inputs`.
@@ -24,6 +42,7 @@ pub(super) struct Status {
 #[serde(default)]
 pub(super) struct Input {
     pub(super) name: String,
+    pub(super) retired: bool,
     pub(super) listening: Vec<String>,
     pub(super) connections: u64,
     pub(super) blocked_connections: u64,
@@ -41,6 +60,7 @@ pub(super) struct Input {
 #[serde(default)]
 pub(super) struct Route {
     pub(super) name: String,
+    pub(super) retired: bool,
     pub(super) discard: bool,
     pub(super) discarded: u64,
     pub(super) output: Option<String>,
@@ -68,6 +88,7 @@ pub(super) struct Parked {
 #[serde(default)]
 pub(super) struct Output {
     pub(super) name: String,
+    pub(super) retired: bool,
     pub(super) to: String,
     pub(super) connections: u64,
     pub(super) failed_connects: u64,

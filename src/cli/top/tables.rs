@@ -263,6 +263,9 @@ pub(super) fn alarms(state: &State, now: &Status) -> Vec<String> {
     if !now.ready {
         alarms.push("the relay is stopping".to_owned());
     }
+    if now.configuration.last_reload.as_deref() == Some("refused") {
+        alarms.push("the new configuration is refused, and an older one runs".to_owned());
+    }
     for route in &now.routes {
         let per_second = route_rate(state, route, |route| route.dropped).unwrap_or(0.0);
         if per_second > 0.0 {

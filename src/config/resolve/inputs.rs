@@ -38,6 +38,7 @@ impl Resolver<'_> {
             tls,
             acknowledge,
             impstats,
+            retired: false,
         }
     }
 

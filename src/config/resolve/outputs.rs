@@ -73,6 +73,7 @@ impl Resolver<'_> {
             replay_window,
             replay_quiet: raw.replay_quiet.map_or(limits::REPLAY_QUIET, |time| time.0.0),
             order,
+            retired: false,
         }
     }
 

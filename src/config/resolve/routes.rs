@@ -39,7 +39,7 @@ impl Resolver<'_> {
             let continues = raw.continues.as_ref().is_some_and(|continues| continues.0);
             let share = self.share(raw.spool.take(), spool, &path);
             let action = self.action(raw, outputs, &path);
-            routes.push(Route { name, conditions, continues, action, spool: share });
+            routes.push(Route { name, conditions, continues, action, spool: share, retired: false });
         }
         if self.mistakes.0.is_empty() {
             self.shadows(&routes, &path);
@@ -292,6 +292,7 @@ impl Resolver<'_> {
     /// A key file's content, without blanks around.
     fn key_of(&mut self, file: &FilePath, path: &Path) -> Option<String> {
         use crate::config::leaf::{Leaf, SecretText};
+        self.mistakes.depends_on(file);
         let content = match std::fs::read_to_string(file) {
             Ok(content) => zeroize::Zeroizing::new(content),
             Err(error) => {

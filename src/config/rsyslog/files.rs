@@ -30,11 +30,19 @@ impl<'m> Files<'m> {
 
     /// All files of a pattern that somebody named.
     pub(super) fn named(&mut self, at: &Position, pattern: &FilePath) -> Vec<Statement> {
+        self.depends_on_folder_of(pattern);
         let files = glob(pattern);
         if files.is_empty() {
             self.mistakes.add(at, &"", format!("{}: no such file", pattern.display()));
         }
         files.iter().flat_map(|file| self.file(at, file, 0)).collect()
+    }
+
+    /// A file that comes there may be one of the pattern's.
+    fn depends_on_folder_of(&mut self, pattern: &FilePath) {
+        if let Some(folder) = pattern.parent().filter(|folder| !is_glob(&folder.to_string_lossy())) {
+            self.mistakes.depends_on(folder);
+        }
     }
 
     fn file(&mut self, at: &Position, path: &FilePath, depth: usize) -> Vec<Statement> {
@@ -47,6 +55,7 @@ impl<'m> Files<'m> {
         }
         // One name for each file, whatever includes it.
         let rank = self.rank + self.count;
+        self.mistakes.depends_on(path);
         match read(path, rank) {
             Ok(statements) => self.including(statements, path, depth),
             Err(mistake) => {
@@ -94,6 +103,7 @@ impl<'m> Files<'m> {
             self.notes.unsupported(at, "include(text=…)", "write what it includes into the file");
             return Vec::new();
         }
+        self.depends_on_folder_of(FilePath::new(&pattern));
         if object.text("mode").is_some_and(|mode| mode == "optional") && glob(FilePath::new(&pattern)).is_empty() {
             self.notes.mapped(at, &format!("include(file=\"{pattern}\")"), "no such file, and it is optional");
             return Vec::new();
@@ -109,6 +119,7 @@ impl<'m> Files<'m> {
         file: &FilePath,
         depth: usize,
     ) -> Vec<Statement> {
+        self.depends_on_folder_of(FilePath::new(pattern));
         let files = glob(FilePath::new(pattern));
         // A file that is given and includes its own folder is read once: it would be rsyslog's endless loop as well.
         let files: Vec<PathBuf> = files.into_iter().filter(|each| each != file).collect();

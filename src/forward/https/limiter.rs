@@ -47,9 +47,14 @@ impl Limiter {
         Self { turn: tokio::sync::Mutex::new(()), state: Mutex::new(State::new(per_second)), meters }
     }
 
+    /// At most so many requests a second, from the next one on.
+    pub(super) fn pace(&self, per_second: u32) {
+        self.state().interval = State::new(per_second).interval;
+    }
+
     /// Waits for a permit: what is to be sent may be gathered. Cancel-safe.
     pub(super) async fn permit(&self) {
-        let _queued = Queued::enter(self.meters.http.as_ref());
+        let _queued = Queued::enter(self.meters.http.get());
         let _turn = self.turn.lock().await;
         let mut waited = false;
         while let Some(until) = self.permit_at(Instant::now()) {
@@ -100,7 +105,7 @@ impl Limiter {
     }
 
     fn count(&self, update: impl FnOnce(&HttpMeters)) {
-        if let Some(meters) = &self.meters.http {
+        if let Some(meters) = self.meters.http.get() {
             update(meters);
         }
     }

@@ -49,6 +49,14 @@ impl Parking {
         }
     }
 
+    /// Where it is parked, it may try at once.
+    pub(super) fn try_now(&self) {
+        if let Some(parked) = &mut *self.state() {
+            parked.until = Instant::now();
+        }
+        self.changed.notify_waiters();
+    }
+
     /// Whether it is parked, and not to be tried now.
     pub(super) fn is_closed(&self, now: Instant) -> bool {
         self.state().as_ref().is_some_and(|parked| parked.until > now)

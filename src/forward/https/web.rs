@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::Config;
+use crate::config::{Action, Config};
 use crate::metrics::Meters;
+use crate::slots::Slots;
 
 use super::limiter::Limiter;
 use super::parking::Parking;
@@ -14,8 +15,8 @@ use super::parking::Parking;
 pub struct Web {
     pub(super) limiter: Limiter,
     /// By route.
-    parkings: Vec<Parking>,
-    names: Vec<String>,
+    parkings: Slots<Parking>,
+    names: Slots<String>,
     /// The last answer, where somebody wants to read it.
     last_answer: Mutex<Option<(u16, Vec<u8>)>>,
     keeps_answers: AtomicBool,
@@ -30,6 +31,23 @@ impl Web {
             names: config.routes.iter().map(|route| route.name.clone()).collect(),
             last_answer: Mutex::default(),
             keeps_answers: AtomicBool::new(false),
+        }
+    }
+
+    /// As `config` says from now on, which takes the place of `before`. A route whose key changed need not wait any more.
+    pub fn grow(&self, before: &Config, config: &Config) {
+        self.limiter.pace(config.http.requests_per_second);
+        self.parkings.fill(config.routes.len(), |_| Parking::default());
+        self.names
+            .fill(config.routes.len(), |at| config.routes.get(at).map(|route| route.name.clone()).unwrap_or_default());
+        let key = |config: &Config, route: usize| match config.routes.get(route).map(|route| &route.action) {
+            Some(Action::Forward { intake_key, .. }) => intake_key.clone(),
+            _ => None,
+        };
+        for (route, parking) in self.parkings.iter().enumerate() {
+            if key(before, route) != key(config, route) {
+                parking.try_now();
+            }
         }
     }
 

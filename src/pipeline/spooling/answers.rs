@@ -41,7 +41,7 @@ impl Work<'_> {
         for lane in 0..self.places.lanes.len() {
             self.on(lane, Self::store_tail);
         }
-        for queue in &self.pipeline.queues {
+        for queue in self.pipeline.queues.iter() {
             self.read_ahead(queue);
         }
     }
@@ -129,7 +129,7 @@ impl Work<'_> {
         }
         let is_empty = batches.is_empty();
         let floor = self.spooling.port.floor();
-        let live = self.spooling.lives.iter().find(|pair| pair.1 == index).map(|pair| pair.0);
+        let live = self.spooling.lives.borrow().iter().find(|pair| pair.1 == index).map(|pair| pair.0);
         for lane in [Some(index), live].into_iter().flatten() {
             if let Some(lane) = self.shelf.lanes.get_mut(lane) {
                 lane.come_after(floor);

@@ -149,7 +149,7 @@ impl Work<'_> {
         if self.places.is_stalled || self.places.is_gone {
             return;
         }
-        let Some((_, own)) = self.spooling.lives.iter().find(|pair| pair.0 == live).copied() else { return };
+        let Some((_, own)) = self.spooling.live_pair(live) else { return };
         // What the disk does not take stays here, and senders wait.
         if self.places.phase != Phase::Emptying && !self.has_slack(own) {
             return;

@@ -62,7 +62,8 @@ impl Pipeline {
 impl Work<'_> {
     /// Everything goes to the disk.
     pub(super) fn empty_all(&mut self) {
-        for (live, _) in &self.spooling.lives {
+        let spooling = self.spooling;
+        for (live, _) in spooling.lives.borrow().iter() {
             self.spill_live_beyond(*live, 0);
         }
         for lane in 0..self.places.lanes.len() {
@@ -87,11 +88,12 @@ impl Work<'_> {
     }
 
     fn is_settling(&self) -> bool {
-        let is_waiting = |(index, (lane, place)): (usize, (&Lane, &super::Place))| {
+        let is_waiting = |(index, lane): (usize, &Lane)| {
+            let Some(place) = self.places.lanes.get(index) else { return false };
             let waits = lane.tail_seq().is_some() || !place.transit.is_empty();
             self.spooling.is_always(index) && place.mode == Mode::Direct && waits
         };
-        self.can_answer() && self.shelf.lanes.iter().zip(&self.places.lanes).enumerate().any(is_waiting)
+        self.can_answer() && self.shelf.lanes.iter().enumerate().any(is_waiting)
     }
 
     fn is_done(&self) -> bool {

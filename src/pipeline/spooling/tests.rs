@@ -130,7 +130,7 @@ fn a_lane_is_stored_always_where_a_sender_may_wait_for_that() {
     let source = Source::Text { name: "test".into(), text: yaml.to_owned() };
     let mut config = config::load(&source, &|_| None).unwrap().config;
     let of_each = |config: &config::Config| -> Vec<Durability> {
-        (0..3).map(|route| super::super::durability_of(config, route, Durability::Overflow)).collect()
+        (0..3).map(|route| super::super::layout::durability_of(config, route)).collect()
     };
     assert_eq!(of_each(&config), [Durability::Overflow, Durability::Always, Durability::Always]);
     config.inputs[1].acknowledge = Acknowledge::Released;

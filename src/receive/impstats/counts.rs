@@ -5,7 +5,6 @@ use crate::metrics::{Meters, OutputMeters, RouteMeters};
 use crate::sys::{self, Usage};
 
 use super::line::Line;
-use crate::receive::bind::Bound;
 
 /// The name of the queue that rsyslog's own counts go through in Sekoia's forwarder, whatever the intake is called.
 const STATS_QUEUE: &str = "stats";
@@ -80,14 +79,35 @@ struct Sending {
 }
 
 impl Counts {
-    pub(super) fn of(config: &Config, bound: &[Bound]) -> Self {
-        let source = |(index, input)| source(index, input, bound);
+    pub(super) fn of(config: &Config, listening: &[(usize, String)]) -> Self {
+        let source = |(index, input)| source(index, input, listening);
         Self {
-            sources: config.inputs.iter().enumerate().filter_map(source).collect(),
+            sources: config.inputs.iter().enumerate().filter(|(_, input)| !input.retired).filter_map(source).collect(),
             queues: config.routes.iter().enumerate().filter_map(|(route, of)| queue(config, route, of)).collect(),
             outputs: config.outputs.iter().enumerate().map(|(index, output)| sending(index, output)).collect(),
             has_spool: config.spool.is_some(),
         }
+    }
+
+    /// These in the place of others: what both count goes on from where those are.
+    pub(super) fn behind(mut self, before: Self) -> Self {
+        for source in before.sources {
+            if let Some(now) = self.sources.iter_mut().find(|now| now.index == source.index) {
+                *now = Source { name: std::mem::take(&mut now.name), origin: now.origin, ..source };
+            }
+        }
+        for queue in before.queues {
+            if let Some(now) = self.queues.iter_mut().find(|now| now.route == queue.route) {
+                let (inputs, output) = (std::mem::take(&mut now.inputs), now.output);
+                *now = Queue { name: std::mem::take(&mut now.name), inputs, output, ..queue };
+            }
+        }
+        for sending in before.outputs {
+            if let Some(now) = self.outputs.iter_mut().find(|now| now.index == sending.index) {
+                *now = Sending { name: now.name.take(), ..sending };
+            }
+        }
+        self
     }
 
     /// Looks at what rises and falls.
@@ -222,10 +242,10 @@ impl Sending {
 }
 
 /// An input counts all its listeners together: it is named after the first of them that is bound.
-fn source(index: usize, input: &Input, bound: &[Bound]) -> Option<Source> {
+fn source(index: usize, input: &Input, listening: &[(usize, String)]) -> Option<Source> {
     let listen = input.listen.first()?;
-    let bound = bound.iter().find(|bound| bound.input == index)?;
-    let port = bound.url.rsplit(':').next().unwrap_or_default();
+    let (_, url) = listening.iter().find(|(of, _)| *of == index)?;
+    let port = url.rsplit(':').next().unwrap_or_default();
     let name = format!("input-{}", input.name);
     let (name, origin) = match listen {
         Listen::Udp(address) => {

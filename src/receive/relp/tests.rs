@@ -62,6 +62,7 @@ impl Rig {
             gate: Arc::<Gate>::default(),
             inherited: false,
             tls: None,
+            manner: crate::receive::Manner::default(),
             pipeline: Rc::clone(&pipeline),
             shared: Rc::new(Shared::default()),
             stop,

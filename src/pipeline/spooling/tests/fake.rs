@@ -129,7 +129,7 @@ impl Fake {
                     assert!(self.out.remove(&(lane, seq)), "it was not given: {seq:?}");
                     continue;
                 }
-                Command::Acknowledge { .. } => continue,
+                Command::Acknowledge { .. } | Command::Roster(_) => continue,
                 Command::Release { lane: 9, .. } => continue,
                 Command::Release { lane, seq } => {
                     assert!(self.out.remove(&(lane, seq)), "it was not given: {seq:?}");
