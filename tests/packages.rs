@@ -119,6 +119,20 @@ fn life(machine: &Machine, packages: [PathBuf; 2], kind: &Kind) {
     machine.run("systemctl reset-failed forebay; systemctl start forebay.socket forebay.service");
     passes(machine, "over UDP", "-d");
     passes(machine, "over TCP", "-T --octet-count");
+    // Another configuration, and the same process.
+    let first = process(machine);
+    let template = "template: 'in other words: %msg%\\n'";
+    machine.write(
+        "/etc/forebay/forebay.yaml",
+        &CONFIGURATION.replace("key_default}", &format!("key_default, {template}}}")),
+    );
+    machine.run("systemctl reload forebay");
+    eventually("a message with the other template", || {
+        machine.run("logger -n 127.0.0.1 -P 514 -d -t packed 'after the reload'");
+        let sent = machine.run("cat /var/lib/forebay/sent");
+        if sent.contains("in other words: after the reload") { Ok(()) } else { Err(sent) }
+    });
+    assert_eq!(process(machine), first);
     let status = machine.run("systemctl status --no-pager forebay");
     assert!(status.contains("Status: \""), "{status}");
 

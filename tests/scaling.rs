@@ -303,7 +303,10 @@ fn a_relay_that_is_drained_under_load_loses_nothing() {
     assert!(connections.len() > SENDERS, "nobody had to connect again");
     site.wait_for_all(&connections);
     println!("{} came twice", site.duplicates());
-    site.assert_in_order(&connections);
+    // What was handed over comes by another connection than what was sent before: the collector may read that one first.
+    if !in_spool {
+        site.assert_in_order(&connections);
+    }
 }
 
 #[test]

@@ -60,24 +60,20 @@ impl Inlets {
     /// When a socket cannot be read: all that can be are.
     pub(super) fn apply(&mut self, common: &Common, bound: Vec<Bound>, tasks: &mut JoinSet<()>) -> std::io::Result<()> {
         for mut inlet in std::mem::take(&mut self.inlets) {
-            if let Some(listen) = &inlet.listen {
-                match receive::kept(&common.config, inlet.input, listen) {
-                    Some((input, listen)) => {
-                        inlet.change(common, input, listen);
-                        self.inlets.push(inlet);
-                    }
-                    None => self.end(&inlet),
+            let kept = inlet.listen.as_ref().map(|listen| receive::kept(&common.config, inlet.input, listen));
+            let stays = match kept {
+                Some(Some((input, listen))) => {
+                    inlet.change(common, input, listen);
+                    true
                 }
-            } else if common
-                .config
-                .inputs
-                .get(inlet.input)
-                .is_some_and(|input| !input.retired && input.impstats.is_some())
-            {
-                self.inlets.push(inlet);
-            } else {
-                self.end(&inlet);
-            }
+                Some(None) => false,
+                None => common
+                    .config
+                    .inputs
+                    .get(inlet.input)
+                    .is_some_and(|input| !input.retired && input.impstats.is_some()),
+            };
+            if stays { self.inlets.push(inlet) } else { self.end(&inlet) }
         }
         let mut started = Ok(());
         for bound in bound {

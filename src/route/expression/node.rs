@@ -97,6 +97,7 @@ pub(super) trait About {
 }
 
 impl About for View<'_> {
+    #[inline]
     fn property(&self, property: Property) -> Option<&[u8]> {
         Some(property.of(self))
     }

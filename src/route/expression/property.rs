@@ -41,7 +41,8 @@ impl Property {
         }
     }
 
-    /// The value.
+    /// The value. Inlined: out of line it cost each message that is asked for one 24 instructions more.
+    #[inline]
     pub(super) fn of<'v>(self, view: &'v View<'_>) -> &'v [u8] {
         let message = view.message();
         let fields = message.fields;
