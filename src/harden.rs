@@ -98,6 +98,18 @@ impl Standing {
         ))
     }
 
+    /// A line more for a report that says of a file that it cannot be read, where that may be because of what this process
+    /// gave up.
+    pub fn explanation(&self, report: &[String]) -> Option<String> {
+        let denied = std::io::Error::from_raw_os_error(libc::EACCES).to_string();
+        let may_be = (self.gave_up_root || self.fence.is_some()) && report.iter().any(|line| line.contains(&denied));
+        may_be.then(|| {
+            "the running process keeps to the files and folders that it started with (hardening.landlock, user): where a file \
+             itself may be read, restart the relay"
+                .to_owned()
+        })
+    }
+
     /// Why a port below 1024 cannot be bound any more; `None` where it can, as far as this process knows.
     pub fn port_refusal(&self, port: u16) -> Option<String> {
         let account = self.account.as_ref().filter(|_| (1..1024).contains(&port) && self.gave_up_root)?;

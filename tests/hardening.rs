@@ -246,6 +246,54 @@ fn a_file_that_nothing_names_is_out_of_reach_of_a_running_relay_even_of_roots() 
     relay.wait_for_log("certificates have changed and are used from the next connection on");
 }
 
+/// A port that takes root, a socket, a file and a key that the first configuration did not have.
+#[test]
+fn what_a_running_relay_has_given_up_a_reload_names_and_does_not_try() {
+    if !is_root() {
+        return;
+    }
+    let (folder, beside) = (open_folder(), open_folder());
+    let (outside, port) = (beside.path().display(), low_port());
+    write_private(&beside.path().join("key"), "0123456789abcdef");
+    let file = folder.path().join("forebay.yaml");
+    let head = "cores: 1\nadmin: {listen: '127.0.0.1:0'}\nuser: 4242\ngroup: 4243\n";
+    let tail = "outputs: {sekoia: {to: 'tcp://127.0.0.1:9'}}\n";
+    let publish = |text: &str| {
+        write_private(&file, text);
+        chown(&file, Some(4242), Some(4243)).unwrap();
+    };
+    publish(&format!("{head}{INPUT}{tail}{ROUTE_ALL}"));
+    let relay = Relay::start_as("", |program| {
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$0\" run --log-format json -c \"$FILE\"", program]).env("FILE", &file);
+        command
+    });
+    let fenced = has_fences(&relay);
+    let refused = |text: &str| {
+        publish(text);
+        let (code, words) = relay.request("POST", "/reload");
+        assert_eq!(code, 422, "{words}");
+        words
+    };
+    let asked = format!(
+        "{head}inputs: {{lan: {{listen: ['tcp://127.0.0.1:0', 'tcp://127.0.0.1:{port}', 'unix://{outside}/log']}}}}\n\
+         outputs: {{sekoia: {{to: 'tcp://127.0.0.1:9'}}, copy: {{to: 'file://{outside}/copy.log'}}}}\n\
+         routes: [{{name: all, output: sekoia, intake_key: key-of-all}}]\n"
+    );
+    let words = refused(&asked);
+    assert!(words.contains(&format!("forebay.yaml:5:24: inputs.lan.listen: port {port} takes root")), "{words}");
+    if fenced {
+        assert!(words.contains(&format!("inputs.lan.listen: {outside}/log is outside of the folders")), "{words}");
+        assert!(words.contains(&format!("outputs.copy.to: {outside}/copy.log is outside of the folders")), "{words}");
+    }
+    let words = refused(&format!("{head}{INPUT}{tail}routes: [{{intake_key_file: {outside}/key}}]\n"));
+    assert!(words.contains("Permission denied") && words.contains("restart the relay"), "{words}");
+    let words = refused(&format!("{head}hardening: off\n{INPUT}{tail}{ROUTE_ALL}"));
+    assert!(words.contains("forebay.yaml:5:12: hardening: changed, which takes a restart"), "{words}");
+    publish(&format!("{head}{INPUT}{tail}{ROUTE_ALL}"));
+    assert_eq!(relay.request("POST", "/reload").0, 200);
+}
+
 /// No test of its own: what [`what_a_confined_process_tries_is_refused_and_what_a_relay_does_is_not`] runs in a process that
 /// has nothing else to do.
 #[test]

@@ -8,11 +8,12 @@ use std::path::Path as FilePath;
 
 use super::expand::Environment;
 use super::leaf::mask_keys;
+use super::load::{Loaded, load_tree};
 use super::path::Path;
+use super::protect::KeyFiles;
 use super::report::{Mistake, Mistakes, Position, Report, did_you_mean};
 use super::source::Source;
 use super::tree::{Node, Value};
-use super::{KeyFiles, Loaded, load_tree};
 
 use entry::{Entries, Intake};
 use settings::Settings;
