@@ -9,7 +9,7 @@ pub(super) const HTML: &str = include_str!("page.html");
 /// Its own script and its own style, by their SHA-256, and questions to this server: nothing else runs, is loaded or asked,
 /// whatever a peer's program is called. A test says what the hashes are to be when the page was changed.
 const POLICY: &str = "default-src 'none'; \
-     script-src 'sha256-KjBSvQsYFcxBimzRhTelCnHAK0S9D+MBCrLIZDG0RTA='; \
+     script-src 'sha256-qIo9E7S/Xi9m8yCu1c7zaE+nu94fBHvWdkiqiN7s48o='; \
      style-src 'sha256-tfI4TMovGip4HUGUXzVE9RITB+bOURt/Kd/ESNOwyKM='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

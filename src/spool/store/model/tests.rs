@@ -97,7 +97,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => lane.clone().prop_map(|lane| Op::ReleaseAll { lane }),
         6 => (lane.clone(), 0..8usize).prop_map(|(lane, nth)| Op::Forget { lane, nth }),
         2 => lane.clone().prop_map(|lane| Op::ForgetAll { lane }),
-        8 => lane.prop_map(|lane| Op::Drop { lane }),
+        1 => lane.prop_map(|lane| Op::Drop { lane }),
         6 => Just(Op::Sync),
         2 => Just(Op::SyncData),
         4 => Just(Op::Work),
@@ -106,7 +106,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::FailFlush),
         2 => Just(Op::Close),
         3 => Just(Op::Kill),
-        9 => (any::<usize>(), how, any::<usize>(), 1..3000usize)
+        2 => (any::<usize>(), how, any::<usize>(), 1..3000usize)
             .prop_map(|(file, how, at, bytes)| Op::Damage { file, how, at, bytes }),
     ]
 }
