@@ -5,9 +5,11 @@
 //! * `GET /livez` -- 200 while every shard turns
 //! * `GET /readyz` -- 200 while every socket is bound and the relay is not stopping
 //! * `GET /status` -- JSON: inputs, routes, outputs and their ledgers, programs that no route takes
-//! * `GET /tap` -- messages as they are sent or received, live, for clients on this machine
-//! * `GET /top` -- JSON: the programs and peers that send most, from a sample; the same clients
-//! * `POST /reload` -- reads the configuration again: 200 where it is applied, 422 with the report where not; the same clients
+//! * `GET /tap` -- messages as they are sent or received, live
+//! * `GET /top` -- JSON: the programs and peers that send most, from a sample
+//! * `POST /reload` -- reads the configuration again: 200 where it is applied, 422 with the report where not
+//!
+//! `access` says who gets an answer.
 
 use std::convert::Infallible;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -25,15 +27,19 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
+use crate::harden::Standing;
 use crate::shard::Common;
 use crate::spool;
+use crate::tls;
 
+use access::{Peer, Refusal, Way};
 use listen::{Accepted, Listener};
 pub use listen::{Bound, bind};
 use patience::Patience;
 pub use reload::{Reloads, Request as ReloadRequest, Verdict};
 pub use tap::missed_in_words;
 
+mod access;
 pub mod client;
 mod listen;
 mod page;
@@ -63,6 +69,10 @@ pub struct Admin {
     pub left_out: Vec<String>,
     /// The spool, where there is one.
     pub spool: Option<Arc<spool::Shared>>,
+    /// HTTPS on its TCP addresses.
+    pub tls: Option<Arc<tls::Server>>,
+    /// What the process has given up.
+    pub standing: Arc<Standing>,
     /// When the relay was started.
     pub started: std::time::Instant,
     /// What became of other configurations.
@@ -148,11 +158,19 @@ async fn accept(listener: Listener, running: Arc<Running>, places: Arc<Semaphore
     }
 }
 
-async fn converse(Accepted { stream, is_local }: Accepted, running: Arc<Running>) {
+async fn converse(Accepted { stream, way }: Accepted, running: Arc<Running>) {
+    let tls = running.now().tls.clone().filter(|_| way != Way::Unix);
+    let secured = match tokio::time::timeout(HEADER_TIMEOUT, listen::secure(stream, tls.as_ref())).await {
+        Ok(Ok(secured)) => secured,
+        Ok(Err(error)) => return debug!("admin connection ended: {error}"),
+        Err(_) => return debug!("admin connection ended: its handshake took too long"),
+    };
+    let (stream, is_certified) = secured;
+    let peer = Peer { way, is_certified };
     let patience = Patience::new();
     let service = service_fn(|request: Request<Incoming>| {
         let (running, patience) = (Arc::clone(&running), patience.clone());
-        async move { Ok::<_, Infallible>(answer(&request, is_local, &running, &patience).await) }
+        async move { Ok::<_, Infallible>(answer(&request, peer, &running, &patience).await) }
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(BUFFER_BYTES);
@@ -166,19 +184,17 @@ async fn converse(Accepted { stream, is_local }: Accepted, running: Arc<Running>
     }
 }
 
-async fn answer(request: &Request<Incoming>, is_local: bool, running: &Arc<Running>, patience: &Patience) -> Answer {
+async fn answer(request: &Request<Incoming>, peer: Peer, running: &Arc<Running>, patience: &Patience) -> Answer {
     let admin = &running.now();
+    if let Err(refusal) = access::admit(request, peer, &admin.common.config.admin_access) {
+        return refused(&refusal, admin);
+    }
     if request.uri().path() == "/reload" {
-        return match may_tap(request, is_local) {
-            Err(why) => text(StatusCode::FORBIDDEN, why),
-            Ok(()) if request.method() != Method::POST => {
-                text(StatusCode::METHOD_NOT_ALLOWED, "POST reads the configuration again\n")
-            }
-            Ok(()) => {
-                let (status, words) = admin.reloads.ask().await;
-                text(status, &words)
-            }
-        };
+        if request.method() != Method::POST {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "POST reads the configuration again\n");
+        }
+        let (status, words) = admin.reloads.ask().await;
+        return text(status, &words);
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
@@ -190,28 +206,27 @@ async fn answer(request: &Request<Incoming>, is_local: bool, running: &Arc<Runni
         "/readyz" if admin.common.meters.ready.load(Relaxed) => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or stopping\n"),
         "/status" => with_type(StatusCode::OK, status::render(admin), "application/json"),
-        path @ ("/tap" | "/top") => match may_tap(request, is_local) {
-            Err(why) => text(StatusCode::FORBIDDEN, why),
-            Ok(()) if request.method() != Method::GET => {
-                text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n")
-            }
-            Ok(()) => {
-                let query = request.uri().query().unwrap_or_default();
-                let answered = if path == "/tap" { tap(query, running, patience) } else { top(query, admin).await };
-                answered.unwrap_or_else(|(status, why)| text(status, &why))
-            }
-        },
+        "/tap" | "/top" if request.method() != Method::GET => {
+            text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n")
+        }
+        path @ ("/tap" | "/top") => {
+            let query = request.uri().query().unwrap_or_default();
+            let answered = if path == "/tap" { tap(query, running, patience) } else { top(query, admin).await };
+            answered.unwrap_or_else(|(status, why)| text(status, &why))
+        }
         _ => text(StatusCode::NOT_FOUND, "here are /, /metrics, /livez, /readyz, /status, /tap, /top and /reload\n"),
     }
 }
 
-/// Messages are for those who can be on this machine, and for none of the pages that their browser shows.
-fn may_tap(request: &Request<Incoming>, is_local: bool) -> Result<(), &'static str> {
-    if !is_local {
-        return Err("messages are shown on this machine only: ask over loopback or the unix socket (admin.listen)\n");
+/// A browser asks its user for a password where it is told that one is wanted.
+fn refused(refusal: &Refusal, admin: &Admin) -> Answer {
+    let mut response = text(refusal.status, refusal.words);
+    if refusal.status == StatusCode::UNAUTHORIZED && admin.common.config.admin_access.token.is_some() {
+        for scheme in ["Bearer realm=\"forebay\"", "Basic realm=\"forebay\", charset=\"UTF-8\""] {
+            response.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
+        }
     }
-    let is_page = ["origin", "sec-fetch-site"].iter().any(|name| request.headers().contains_key(*name));
-    if is_page { Err("messages are not shown to web pages\n") } else { Ok(()) }
+    response
 }
 
 fn tap(query: &str, running: &Arc<Running>, patience: &Patience) -> Result<Answer, (StatusCode, String)> {

@@ -5,10 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Loaded, LogFormat, Source};
+use crate::config::{self, KeyFiles, Loaded, LogFormat, Source};
 
 mod admin;
-mod base64;
 mod check;
 mod demo;
 mod end;
@@ -140,6 +139,9 @@ struct Configuration {
     /// not supported in rsyslog's configuration.
     #[arg(long)]
     strict: bool,
+    /// Takes files that hold keys although everybody on this machine may read them, or others may change them, and warns.
+    #[arg(long, env = "FOREBAY_INSECURE_PERMISSIONS", value_parser = clap::builder::FalseyValueParser::new())]
+    insecure_permissions: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -240,7 +242,12 @@ impl Configuration {
             Some(intakes @ Source::Intakes { .. }) => intakes,
             base => Source::Rsyslog { base: base.map(Box::new), files: self.rsyslog.clone(), strict: self.strict },
         };
-        config::load(&source, environment).map_err(|report| report.to_string())
+        config::load_with(&source, environment, self.key_files()).map_err(|report| report.to_string())
+    }
+
+    /// What it takes a file that holds keys for.
+    fn key_files(&self) -> KeyFiles {
+        if self.insecure_permissions { KeyFiles::Any } else { KeyFiles::Private }
     }
 }
 

@@ -18,13 +18,15 @@ use crate::template::Template;
 pub use foreign::{Keys, Note, Reading, import_rsyslog};
 #[doc(hidden)]
 pub use fuzz::fuzz;
+pub use load::{Loaded, load, load_with};
 pub use places::Places;
+pub use protect::{Account, AdminAccess, AdminOpen, Hardening, KeyFiles};
 pub use report::{Mistake, Position, Report};
 pub(crate) use resolve::read_spool_key;
 #[doc(hidden)]
 pub use rsyslog::fuzz as fuzz_rsyslog;
 pub use schema::keys;
-pub use secret::{IntakeKey, SpoolKey};
+pub use secret::{AdminToken, IntakeKey, SpoolKey};
 pub use source::{ENVIRONMENT_LISTEN, INTAKES, Source};
 
 mod expand;
@@ -33,8 +35,10 @@ mod fuzz;
 mod intakes;
 mod leaf;
 pub mod limits;
+mod load;
 mod path;
 mod places;
+mod protect;
 mod raw;
 mod report;
 mod resolve;
@@ -47,73 +51,6 @@ mod summary;
 mod tree;
 pub mod units;
 mod url;
-
-/// A configuration, and what is odd about it without being wrong.
-#[derive(Debug)]
-pub struct Loaded {
-    /// Ready to run.
-    pub config: Config,
-    /// Sorted as a report is.
-    pub warnings: Vec<Mistake>,
-    /// What has become of the constructs of other programs' configurations.
-    pub notes: Vec<Note>,
-    /// The files and folders that it was read from, those of intake keys included; not certificates.
-    pub files: Vec<PathBuf>,
-    /// Where its keys stand.
-    pub places: Places,
-}
-
-/// Reads, checks and resolves a configuration. `environment` looks variables up. Opens no socket and writes nothing;
-/// reads the files that the configuration names.
-///
-/// A syntax error or an unreadable file is reported alone; all other mistakes are reported together.
-///
-/// Of [`Source::Intakes`] only what concerns all intakes is a mistake, unless it is to be taken strictly: what cannot be
-/// used otherwise is in [`Config::left_out`].
-pub fn load(source: &Source, environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Report> {
-    if let Source::Intakes { path, strict } = source {
-        return intakes::load(path, *strict, environment);
-    }
-    let mut mistakes = report::Mistakes::default();
-    match source.read(environment, &mut mistakes) {
-        Ok(tree) => load_tree(tree, mistakes, source, environment),
-        Err(fault) => Err(Report::new(vec![fault])),
-    }
-}
-
-/// Checks and resolves the tree that `source` gave. `mistakes` are those of the reading.
-fn load_tree(
-    mut tree: tree::Node,
-    mut mistakes: report::Mistakes,
-    source: &Source,
-    environment: &dyn Fn(&str) -> Option<String>,
-) -> Result<Loaded, Report> {
-    let unexpanded = expand::expand_all(&mut tree, environment, &mut mistakes);
-    let Ok(notes) = foreign::merge_all(&mut tree, source, &mut mistakes) else { return Err(Report::new(mistakes.0)) };
-    let mut check = schema::Check { mistakes: &mut mistakes, unexpanded, refused: Vec::new() };
-    let mut value = check.value(&tree, &schema::ROOT, &path::Path::root()).unwrap_or(serde_yaml::Value::Null);
-    let refused = check.refused;
-    if let serde_yaml::Value::Mapping(map) = &mut value {
-        // What it names is in the tree by now.
-        map.remove("rsyslog");
-    }
-    let raw: raw::File = match serde_yaml::from_value(value) {
-        Ok(raw) => raw,
-        Err(error) => {
-            // A document that is no map at all was reported; besides, the schema lets nothing through that the shapes refuse.
-            if mistakes.0.is_empty() {
-                mistakes.add(&tree.at, &"", format!("not understood: {error}"));
-            }
-            raw::File::default()
-        }
-    };
-    let folders = resolve::Folders {
-        own: source.directory(),
-        credentials: environment("CREDENTIALS_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from),
-    };
-    let loaded = resolve::resolve(&tree, raw, refused, &folders, mistakes)?;
-    Ok(Loaded { notes, places: Places::of(&tree), ..loaded })
-}
 
 /// A whole configuration. Indices (`Route::action`'s output) point into these vectors. An entry's index is its number for as
 /// long as the process runs: what a reload brings stands behind ([`Config::after`]), what it takes away is marked as retired.
@@ -137,6 +74,12 @@ pub struct Config {
     pub shutdown_delay: Duration,
     /// Where the admin server listens; empty: nowhere, it is off.
     pub admin: Vec<AdminListen>,
+    /// Whom it answers.
+    pub admin_access: AdminAccess,
+    /// Whom the process becomes once its sockets are bound; `None`: it stays whom it was started as.
+    pub user: Option<Account>,
+    /// What it gives up besides.
+    pub hardening: Hardening,
     /// Shards: one thread each. At least 1.
     pub cores: usize,
     /// A changed file is read again by itself.

@@ -1,10 +1,12 @@
 //! forebay: a syslog relay in front of Sekoia.io's intake.
 
 pub mod admin;
+mod base64;
 pub mod batch;
 pub mod cli;
 pub mod config;
 pub mod forward;
+pub mod harden;
 pub mod host;
 pub mod lane;
 pub mod metrics;

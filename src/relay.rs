@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 use crate::admin::{self, Admin, Reloads, Running};
 use crate::config::{AdminListen, Config, Output, Protocol};
 use crate::forward::{FileWriter, Web};
+use crate::harden::Standing;
 use crate::metrics::{Expiries, Meters};
 use crate::names::Names;
 use crate::receive::{self, BindError, Bound, Gate};
@@ -99,10 +100,65 @@ pub struct Relay {
     unix: Vec<PathBuf>,
     /// Dropped with the relay: certificates are looked at no more.
     _certificates: channel::Sender<Infallible>,
+    standing: Arc<Standing>,
     /// What listens: input and URL, the ports that the kernel chose included.
     pub listening: Vec<(usize, String)>,
     /// Where the admin server listens: the first of its TCP addresses.
     pub admin: Option<SocketAddr>,
+}
+
+/// A relay that has done all that takes privileges, and that has no thread yet: certificates are read, sockets are bound. In
+/// this state the process gives up what it needs no more.
+pub struct Prepared {
+    config: Config,
+    meters: Arc<Meters>,
+    certificates: Certificates,
+    admin_bound: Vec<admin::Bound>,
+    admin: Vec<AdminListen>,
+    bound: Vec<Bound>,
+    /// Sockets that are left out.
+    errors: Vec<BindError>,
+    listening: Vec<(usize, String)>,
+    unix: Vec<PathBuf>,
+}
+
+impl Prepared {
+    /// Reads certificates and binds every socket but those that are `inherited`: an address that one of them has is not bound
+    /// again. Starts no thread.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn new(config: Config, inherited: Vec<Inherited>) -> Result<Self, StartError> {
+        let claims = receive::claim(&config, inherited).map_err(StartError::Inherited)?;
+        let meters = Arc::new(Meters::new(&config));
+        let certificates = certificates(&config, &meters.expiries).map_err(StartError::Tls)?;
+        // Before any socket: two relays on one spool is a mistake to be told of at once, and nothing must come to the second.
+        spool::wait_until_free(&config).map_err(StartError::Spool)?;
+        let (admin_bound, admin) = bind_admin(&config)?;
+        let without: Vec<usize> = certificates.dark.iter().map(|(input, _)| *input).collect();
+        let (bound, errors) = receive::bind_all(&config, claims, &without);
+        let has_url = |bound: &&Bound| !bound.url.is_empty();
+        let mut listening: Vec<_> =
+            bound.iter().filter(has_url).map(|bound| (bound.input, bound.url.clone())).collect();
+        listening.dedup();
+        let goes_on_without = config.lenient && !listening.is_empty();
+        if !errors.is_empty() && !goes_on_without {
+            return Err(StartError::Bind(errors));
+        }
+        let of_inputs = Listening::all(&bound).into_iter().filter_map(|socket| socket.file);
+        let unix = of_inputs.chain(admin_files(&admin)).collect();
+        Ok(Self { config, meters, certificates, admin_bound, admin, bound, errors, listening, unix })
+    }
+
+    /// What it is to run with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Files of the unix sockets that it has made.
+    pub fn unix_sockets(&self) -> &[PathBuf] {
+        &self.unix
+    }
 }
 
 impl Relay {
@@ -111,39 +167,25 @@ impl Relay {
     /// # Errors
     /// See [`StartError`].
     pub fn start(config: Config) -> Result<Self, StartError> {
-        Self::start_with(config, Vec::new())
+        Self::start_prepared(Prepared::new(config, Vec::new())?, Standing::default())
     }
 
-    /// The same, with sockets that are bound already: an address that one of them has is not bound again.
+    /// Starts what is [prepared](Prepared). `standing` is what was given up in between.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub fn start_with(config: Config, inherited: Vec<Inherited>) -> Result<Self, StartError> {
-        let claims = receive::claim(&config, inherited).map_err(StartError::Inherited)?;
-        let (common, dark) = common(config)?;
-        let common = Arc::new(common);
-        // Before any socket: two relays on one spool is a mistake to be told of at once.
+    pub fn start_prepared(prepared: Prepared, standing: Standing) -> Result<Self, StartError> {
+        let Prepared { config, meters, certificates, admin_bound, admin, bound, errors, listening, .. } = prepared;
+        let (dark, admin_tls) = (certificates.dark.clone(), certificates.admin.clone());
+        let common = Arc::new(common(config, meters, certificates)?);
         let spool = spool::start(&common.config, &common.meters).map_err(StartError::Spool)?;
         let (ports, spool) = spool.unzip();
         let ports = ports.unwrap_or_default();
-        let (admin_bound, admin_addresses) = bind_admin(&common.config)?;
-        let without: Vec<usize> = dark.iter().map(|(input, _)| *input).collect();
-        let (bound, errors) = receive::bind_all(&common.config, claims, &without);
-        let has_url = |bound: &&Bound| !bound.url.is_empty();
-        let mut listening: Vec<_> =
-            bound.iter().filter(has_url).map(|bound| (bound.input, bound.url.clone())).collect();
-        listening.dedup();
-        let goes_on_without = common.config.lenient && !listening.is_empty();
-        if !errors.is_empty() && !goes_on_without {
-            return Err(StartError::Bind(errors));
-        }
         let left_out = left_out(&common, dark, &errors);
         let sockets = Listening::all(&bound);
-        let unix = admin_addresses.iter().filter_map(|listen| match listen {
-            AdminListen::Unix(path) => Some(path.clone()),
-            AdminListen::Tcp(_) => None,
-        });
-        let unix = unix.collect();
+        // Those of inputs are theirs, which a reload may take away.
+        let unix = admin_files(&admin).collect();
+        let standing = Arc::new(standing);
         for (input, url) in &listening {
             let name = common.config.inputs.get(*input).map(|input| input.name.as_str()).unwrap_or_default();
             info!(input = %name, address = %url, "listening");
@@ -152,25 +194,27 @@ impl Relay {
         let server = admin::Server::new(admin_bound).map_err(StartError::Thread)?;
         let (stopper, stop) = stop::channel();
         let (ended, changes) = start_shards(&common, bound, ports, &stop).map_err(StartError::Thread)?;
-        for address in &admin_addresses {
-            info!(%address, "admin server listening");
+        for address in &admin {
+            info!(address = %address.url(admin_tls.is_some()), "admin server listening");
         }
         let running = Arc::new(Running::new(Admin {
             common: Arc::clone(&common),
             listening: listening.clone(),
             left_out,
             spool: spool.as_ref().map(|spool| Arc::clone(spool.shared())),
+            tls: admin_tls,
+            standing: Arc::clone(&standing),
             started: std::time::Instant::now(),
             reloads: Arc::default(),
         }));
-        if !admin_addresses.is_empty() {
+        if !admin.is_empty() {
             let running = Arc::clone(&running);
             let serve = move || server.serve(&running);
             thread::Builder::new().name("admin".into()).spawn(serve).map_err(StartError::Thread)?;
         }
         let certificates = watch_certificates(&running).map_err(StartError::Thread)?;
         common.meters.ready.store(true, Relaxed);
-        let admin = admin_addresses.into_iter().find_map(|address| match address {
+        let admin = admin.into_iter().find_map(|address| match address {
             AdminListen::Tcp(address) => Some(address),
             AdminListen::Unix(_) => None,
         });
@@ -184,9 +228,15 @@ impl Relay {
             changes,
             unix,
             _certificates: certificates,
+            standing,
             listening,
             admin,
         })
+    }
+
+    /// What the process has given up, and what is beyond its reach since.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// Shards whose threads end; while the relay runs, none does unless it fails.
@@ -280,6 +330,8 @@ fn bind_admin(config: &Config) -> Result<(Vec<admin::Bound>, Vec<AdminListen>), 
 struct Certificates {
     acceptors: Vec<Option<Arc<tls::Server>>>,
     connectors: Vec<Option<Arc<tls::Client>>>,
+    /// The admin server's.
+    admin: Option<Arc<tls::Server>>,
     /// Inputs that are left out, and why: their certificates cannot be used.
     dark: Vec<(usize, String)>,
 }
@@ -318,7 +370,13 @@ fn certificates(config: &Config, expiries: &Expiries) -> Result<Certificates, Ve
             .transpose();
         connectors.push(or_mistake(client, "outputs", &output.name, &mut mistakes).map(Arc::new));
     }
-    if mistakes.is_empty() { Ok(Certificates { acceptors, connectors, dark }) } else { Err(mistakes) }
+    let admin = config.admin_access.tls.as_ref().map(tls::Server::for_admin).transpose();
+    let admin = admin.unwrap_or_else(|error| {
+        mistakes.push(format!("admin.tls: {error}"));
+        None
+    });
+    let admin = admin.map(Arc::new);
+    if mistakes.is_empty() { Ok(Certificates { acceptors, connectors, admin, dark }) } else { Err(mistakes) }
 }
 
 fn or_mistake<T>(of: Result<Option<T>, TlsError>, kind: &str, name: &str, mistakes: &mut Vec<String>) -> Option<T> {
@@ -362,7 +420,9 @@ pub struct Delivered {
 /// See [`StartError`].
 pub fn deliver(config: Config, kept: Option<PathBuf>, frame: &[u8], limit: Duration) -> Result<Delivered, StartError> {
     let names = Names::start_reading(kept).map_err(StartError::Thread)?;
-    let common = Arc::new(Common { names, ..common(config)?.0 });
+    let meters = Arc::new(Meters::new(&config));
+    let certificates = certificates(&config, &meters.expiries).map_err(StartError::Tls)?;
+    let common = Arc::new(Common { names, ..common(config, meters, certificates)? });
     common.web.keep_answers();
     shard::deliver(&common, frame, limit).map_err(StartError::Thread)?;
     let Some(route) = common.meters.routes.first() else { return Ok(Delivered::default()) };
@@ -393,9 +453,9 @@ fn watch_certificates(running: &Arc<Running>) -> std::io::Result<channel::Sender
     let running = Arc::clone(running);
     let watch = move || {
         while let Err(channel::RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK_EVERY) {
-            let common = Arc::clone(&running.now().common);
-            common.acceptors.iter().flatten().for_each(|server| server.refresh());
-            common.connectors.iter().flatten().for_each(|client| client.refresh());
+            let admin = running.now();
+            admin.common.acceptors.iter().flatten().chain(&admin.tls).for_each(|server| server.refresh());
+            admin.common.connectors.iter().flatten().for_each(|client| client.refresh());
         }
     };
     thread::Builder::new().name("certificates".into()).spawn(watch)?;
@@ -411,11 +471,9 @@ fn start_files(config: &Config) -> std::io::Result<Vec<Option<FileWriter>>> {
     config.outputs.iter().map(file_of).collect()
 }
 
-/// What all shards share, and the inputs that are left out.
-fn common(config: Config) -> Result<(Common, Vec<(usize, String)>), StartError> {
-    let meters = Arc::new(Meters::new(&config));
-    let certificates = certificates(&config, &meters.expiries).map_err(StartError::Tls)?;
-    let Certificates { acceptors, connectors, dark } = certificates;
+/// What all shards share.
+fn common(config: Config, meters: Arc<Meters>, certificates: Certificates) -> Result<Common, StartError> {
+    let Certificates { acceptors, connectors, .. } = certificates;
     let shares = shard::shares(&config);
     if config.outputs.iter().any(|output| output.replay_window > shares.window_max) {
         warn!(
@@ -423,7 +481,7 @@ fn common(config: Config) -> Result<(Common, Vec<(usize, String)>), StartError> 
             "memory.max does not hold the configured replay windows: they are smaller; raise memory.max"
         );
     }
-    // The folder is the spool's, which is claimed before anybody asks for a name.
+    // The folder is the spool's.
     let folder = config.spool.as_ref().map(|spool| spool.dir.clone());
     let common = Common {
         names: Names::start(folder).map_err(StartError::Thread)?,
@@ -441,7 +499,7 @@ fn common(config: Config) -> Result<(Common, Vec<(usize, String)>), StartError> 
         heartbeats: (0..config.cores).map(|_| AtomicU64::new(since_epoch().as_secs())).collect(),
         config: Arc::new(config),
     };
-    Ok((common, dark))
+    Ok(common)
 }
 
 /// Starts a thread a shard; returns once each of them reads its sockets. Each tells when it ends, whatever ends it.
@@ -495,10 +553,23 @@ fn start_shards(
     Ok((ended_rx, changes))
 }
 
+/// The admin server's unix sockets.
+fn admin_files(admin: &[AdminListen]) -> impl Iterator<Item = PathBuf> {
+    admin.iter().filter_map(|listen| match listen {
+        AdminListen::Unix(path) => Some(path.clone()),
+        AdminListen::Tcp(_) => None,
+    })
+}
+
 fn remove_unix_sockets<'a>(paths: impl Iterator<Item = &'a PathBuf>) {
     for path in paths {
-        if let Err(error) = std::fs::remove_file(path) {
-            warn!(path = %path.display(), "cannot remove the socket file: {error}");
+        match std::fs::remove_file(path) {
+            Ok(()) => {}
+            // Made as root, who this process is no more. The next start does it.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                info!(path = %path.display(), "the socket file stays: {error}");
+            }
+            Err(error) => warn!(path = %path.display(), "cannot remove the socket file: {error}"),
         }
     }
 }

@@ -16,7 +16,7 @@ pub mod store;
 mod thread;
 mod worker;
 
-pub use thread::{Spool, StartError, start};
+pub use thread::{Spool, StartError, start, wait_until_free};
 
 use std::cell::Cell;
 use std::collections::VecDeque;

@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use forebay::config::{
-    self, Action, Compression, Config, Durability, Listen, Loaded, Report, Source, SpoolFull, SpoolSync,
+    self, Action, Compression, Config, Durability, Hardening, KeyFiles, Listen, Loaded, Report, Source, SpoolFull,
+    SpoolSync,
 };
 use proptest::prelude::*;
 
@@ -151,11 +152,13 @@ fn the_reference_configuration_loads_with_its_examples_and_has_every_key() {
     }
     write(directory.path(), "tls/client.key", "a file that is there");
     write(directory.path(), "keys/firewalls", "  qrstuvwx12345678\n");
+    write(directory.path(), "keys/admin", "a-token-of-more-than-16\n");
     write(directory.path(), "rsyslog.d/10.conf", "# nothing yet\n");
     let spool_key = write(directory.path(), "keys/spool", &"0123456789abcDEF".repeat(4));
     std::fs::set_permissions(&spool_key, Permissions::from_mode(0o600)).expect("its mode");
     let here = format!("{}/", directory.path().display());
-    let text = reference().replace("#:", "").replace("/etc/forebay/", &here);
+    let text = reference().replace("#:", "").replace("/etc/forebay/", &here).replace("user: forebay", "user: root");
+    let text = text.replace("group: forebay", "group: root");
     let loaded = load_with(&text, &KEYS).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(loaded.warnings, []);
     assert_eq!((loaded.config.inputs.len(), loaded.config.outputs.len(), loaded.config.routes.len()), (4, 6, 5));
@@ -199,6 +202,8 @@ fn write(directory: &Path, name: &str, text: &str) -> PathBuf {
     let path = directory.join(name);
     std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
     std::fs::write(&path, text).expect("a file");
+    // It may be a key.
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("its mode");
     path
 }
 
@@ -263,6 +268,7 @@ spool
 process
   2 shards of at most 64MiB resident, 10s to stop
   no admin server
+  hardened by no_new_privs, seccomp, landlock, where the kernel can
 ";
     assert_eq!(loaded.config.summary(), expected);
 }
@@ -375,9 +381,107 @@ fn a_spools_key_is_32_octets_or_64_hex_digits_and_is_shown_nowhere() {
         assert!(report.ends_with(&format!("the file holds {found}, {expected}")), "{report}");
         assert!(!report.contains("secret") && !report.contains("00gg"), "{report}");
     }
-    let warnings = load(hex.as_bytes(), 0o644).unwrap_or_else(|report| panic!("{report}")).warnings;
-    assert_eq!(warnings.len(), 1);
-    assert_eq!(warnings[0].message, "the file is open to others than its owner and group (mode 644)");
+    let report = load(hex.as_bytes(), 0o644).expect_err("others read it").to_string();
+    assert!(report.contains("spool.encryption_key_file: ") && report.contains("mode 644"), "{report}");
+}
+
+#[test]
+fn a_key_that_others_may_read_is_refused_with_its_place_or_told_of_where_that_is_asked_for() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let text = "inputs:\n  lan:\n    listen: tls://0.0.0.0:6514\n    tls: {cert: cert, key: tls.key}\n\
+                outputs: {sekoia: {region: fra1}}\nroutes:\n  - intake_key_file: intake.key\nadmin:\n  token_file: token\n";
+    let file = write(directory.path(), "forebay.yaml", text);
+    for name in ["cert", "tls.key"] {
+        write(directory.path(), name, "a file that is there");
+    }
+    write(directory.path(), "intake.key", "abcdefgh12345678");
+    write(directory.path(), "token", "a-token-of-more-than-16\n");
+    let chmod = |mode| {
+        for name in ["cert", "tls.key", "intake.key", "token"] {
+            let path = directory.path().join(name);
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("its mode");
+        }
+    };
+    let load = |key_files| config::load_with(&Source::File(file.clone()), &|_| None, key_files);
+    let places = [":4:28: inputs.lan.tls.key: ", ":7:22: routes[0].intake_key_file: ", ":9:15: admin.token_file: "];
+    let (read, changed) = ("is readable by everybody", "can be changed by others than its owner");
+    let rows = [
+        (0o644, read),
+        (0o444, read),
+        (0o604, read),
+        (0o666, read),
+        (0o660, changed),
+        (0o620, changed),
+        (0o602, changed),
+    ];
+    for (mode, why) in rows {
+        chmod(mode);
+        let report = load(KeyFiles::Private).expect_err("a report").to_string();
+        let warnings = load(KeyFiles::Any).unwrap_or_else(|report| panic!("{report}")).warnings;
+        let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        assert_eq!((report.lines().count(), warnings.len()), (3, 3), "{report}\n{warnings:#?}");
+        for (index, place) in places.iter().enumerate() {
+            let line = report.lines().nth(index).expect("a line");
+            assert!(line.contains(place) && line.contains(why) && line.contains("--insecure-permissions"), "{line}");
+            assert!(warnings[index].contains(place) && warnings[index].contains(why), "{}", warnings[index]);
+        }
+    }
+    for mode in [0o600, 0o400, 0o640, 0o440] {
+        chmod(mode);
+        assert_eq!(load(KeyFiles::Private).unwrap_or_else(|report| panic!("{report}")).warnings, [], "{mode:o}");
+    }
+}
+
+#[test]
+fn keys_in_a_configuration_that_everybody_may_read_are_warned_of_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let text = "inputs: {lan: {listen: udp://0.0.0.0:514}}\noutputs: {sekoia: {region: fra1}}\nroutes:\n  \
+                - {program: a, intake_key: abcdefgh12345678}\n  - {intake_key: abcdefgh12345679}\n";
+    let file = write(directory.path(), "forebay.yaml", text);
+    let warnings = |mode| {
+        std::fs::set_permissions(&file, Permissions::from_mode(mode)).expect("its mode");
+        config::load(&Source::File(file.clone()), &|_| None).unwrap_or_else(|report| panic!("{report}")).warnings
+    };
+    assert_eq!(warnings(0o640), []);
+    let told = warnings(0o644);
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(
+        told[0].to_string().contains(":4:30: routes[0].intake_key: stands in a file that everybody"),
+        "{}",
+        told[0]
+    );
+    assert!(!told[0].to_string().contains("abcdefgh"));
+}
+
+#[test]
+fn a_user_is_one_of_this_machine_or_a_number_and_a_wrong_one_has_a_place() {
+    let base = "inputs: {lan: {listen: udp://0.0.0.0:514}}\noutputs: {sekoia: {region: fra1}}\nroutes: [{intake_key: '${KEY}'}]\n";
+    let load = |more: &str| load_with(&format!("{base}{more}"), &[("KEY", "abcdefgh12345678")]);
+    let account = |more: &str| load(more).unwrap_or_else(|report| panic!("{report}")).config.user.expect("a user");
+    let root = account("user: root\n");
+    assert_eq!((root.uid, root.gid), (0, 0));
+    let number = account("user: 4242\ngroup: 4243\n");
+    assert_eq!((number.uid, number.gid, number.groups), (4242, 4243, vec![4243]));
+    let rows = [
+        (
+            "user: nobody-of-that-name\n",
+            ":4:7: user: found \"nobody-of-that-name\", which is no user here, expected a user",
+        ),
+        ("user: root\ngroup: no-such-group\n", ":5:8: group: found \"no-such-group\", which is no group here"),
+        ("user: 4242\n", ":4:7: user: found \"4242\", a number without an entry in the user database"),
+        ("group: root\n", "user: missing, expected the user that \"group\" is for"),
+        ("hardening: {no_new_privs: false}\n", ":4:27: hardening.no_new_privs: found \"false\", which \"seccomp\" and"),
+        ("hardening: on\n", ":4:12: hardening: found \"on\", expected off or a map"),
+        ("admin: {open: [metrics, off]}\n", "admin.open: found \"off\" beside a word"),
+    ];
+    for (more, expected) in rows {
+        let report = load(more).expect_err(more).to_string();
+        assert!(report.contains(expected), "{more}{report}");
+    }
+    let off = load("hardening: off\n").unwrap_or_else(|report| panic!("{report}")).config.hardening;
+    assert_eq!(off, Hardening::OFF);
+    let part = load("hardening: {landlock: off}\n").unwrap_or_else(|report| panic!("{report}")).config.hardening;
+    assert_eq!(part, Hardening { landlock: false, ..Hardening::default() });
 }
 
 #[test]
@@ -651,7 +755,6 @@ proptest! {
 #[test]
 fn a_bare_name_of_a_file_is_a_credential_first() {
     let (own, credentials) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-    let write = |folder: &Path, name: &str, text: &str| std::fs::write(folder.join(name), text).expect("written");
     write(own.path(), "both", "keyBesideTheConfiguration\n");
     write(own.path(), "one", "keyOfTheConfigurationOnly\n");
     write(credentials.path(), "both", "keyOfTheCredential\n");

@@ -69,7 +69,9 @@ fn load(name: &str, text: &str) {
     let credentials = tempfile::tempdir().unwrap();
     let file = Regex::new(r"intake_key_file: ([a-z_]+)").unwrap();
     for found in file.captures_iter(text) {
-        std::fs::write(credentials.path().join(&found[1]), "0123456789abcdef").unwrap();
+        let key = credentials.path().join(&found[1]);
+        std::fs::write(&key, "0123456789abcdef").unwrap();
+        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o400)).unwrap();
     }
     let source = Source::Text { name: name.to_owned(), text: text.to_owned() };
     let environment = |name: &str| match name {

@@ -308,7 +308,7 @@ fn the_page_comes_with_headers_that_shut_everything_else_out() {
     let relay = Relay::start("inputs: {lan: {listen: 'udp://127.0.0.1:0'}}\nroutes: [{discard: true}]\n");
     let mut stream = TcpStream::connect(relay.admin()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET / HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();

@@ -22,7 +22,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use support::certificates::Certificates;
+use support::certificates::{Certificates, write_private};
 use support::collector::Collector;
 use support::intake::{Answer, Intake};
 use support::relay::{Relay, Status, count, remove_own_variables};
@@ -446,7 +446,11 @@ fn a_plain_port_becomes_one_with_tls_and_keeps_its_socket() {
     let mut plain = connect(free);
     plain.write_all(&line("a", "0")).unwrap();
     frames(&collector, 1);
-    let tls = format!("tls: {{{}}}", certificates.input_tls());
+    // The running process reads in the folders that it was started with.
+    for (file, name) in [(&certificates.server.cert, "server.pem"), (&certificates.server.key, "server.key")] {
+        std::fs::copy(file, relay.directory().join(name)).unwrap();
+    }
+    let tls = "tls: {cert: server.pem, key: server.key}";
     reload(&relay, &format!("inputs: {{lan: {{listen: 'tls://{free}', {tls}}}}}\n{rest}"));
     let mut sender = connect_tls(free, certificates.client_config(None)).unwrap();
     sender.write_all(&line("a", "1")).unwrap();
@@ -529,7 +533,7 @@ fn a_secret_that_is_swapped_by_a_symbolic_link_is_read_again() {
     let publish = |version: &str, key: &str| {
         let folder = volume.path().join(version);
         std::fs::create_dir(&folder).unwrap();
-        std::fs::write(folder.join("key"), key).unwrap();
+        write_private(&folder.join("key"), key);
         symlink(version, volume.path().join("..new")).unwrap();
         std::fs::rename(volume.path().join("..new"), volume.path().join("..data")).unwrap();
     };
@@ -696,7 +700,7 @@ fn a_tap_that_is_open_shows_what_is_sent_by_the_new_template() {
     let of = |template: &str| format!("{}{INPUT}routes:\n{}", sink(&collector), route("all", "", template));
     let relay = Relay::start(&of("old%msg%"));
     let mut tap = connect(relay.admin());
-    tap.write_all(b"GET /tap HTTP/1.1\r\nHost: relay\r\n\r\n").unwrap();
+    tap.write_all(b"GET /tap HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     relay.status_when("the tap to be open", |status| status.0["taps"] == 1);
     let lan = relay.address("lan", "tcp");
     send_tcp(lan, &line("a", "1"));

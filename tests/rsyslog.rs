@@ -40,7 +40,7 @@ fn with_files(files: &[PathBuf], strict: bool) -> Source {
 fn write(directory: &Path, name: &str, text: &str) -> PathBuf {
     let path = directory.join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(&path, text).unwrap();
+    support::certificates::write_private(&path, text);
     path
 }
 

@@ -21,7 +21,7 @@ use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::certificates::Certificates;
+use support::certificates::{Certificates, write_private};
 use support::collector::Collector;
 use support::load::{missing_and_duplicates, numbered};
 use support::relay::{Relay, count, remove_own_variables};
@@ -149,7 +149,7 @@ fn check_says_what_would_happen_and_masks_keys() {
         "inputs: {{lan: {{listen: ['udp://127.0.0.1:514', 'tcp://127.0.0.1:514']}}}}\noutputs: {{sekoia: {{region: fra1}}}}\n\
          routes:\n  - {{name: resolver, program: unbound, intake_key: {KEY}}}\n  - {{name: rest, intake_key_file: key}}\n"
     ));
-    std::fs::write(directory.path().join("key"), format!("{KEY}2\n")).unwrap();
+    write_private(&directory.path().join("key"), format!("{KEY}2\n"));
     let output = forebay(&["check", "-c", &path]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let summary = text(&output.stdout);
@@ -163,7 +163,7 @@ fn check_says_what_would_happen_and_masks_keys() {
 fn keys_come_from_the_file_a_variable_or_a_file_of_their_own() {
     let directory = tempfile::tempdir().unwrap();
     let key_file = directory.path().join("key");
-    std::fs::write(&key_file, "key-in-a-file\n").unwrap();
+    write_private(&key_file, "key-in-a-file\n");
     let collector = Collector::start_plain();
     let configuration = format!(
         "{INPUT}outputs: {{sekoia: {{to: 'tcp://{}'}}}}\nroutes:\n  - {{program: a, intake_key: key-as-written}}\n  \

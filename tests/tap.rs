@@ -357,7 +357,7 @@ fn a_tap_that_nobody_reads_holds_nothing_up_and_every_message_is_accounted_for()
     let mut stuck: Vec<TcpStream> = Vec::new();
     for path in ["/tap", "/tap?received=1", "/tap?received=1&format=json"] {
         let mut stream = TcpStream::connect(bench.relay.admin()).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: relay\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         stuck.push(stream);
     }
     bench.relay.status_when("three taps", |status| count(&status.0, "taps") == 3);
@@ -418,7 +418,7 @@ fn the_admin_server_listens_on_a_unix_socket_too_and_leaves_none_behind() {
 fn ask_unix(socket: &Path, path: &str) -> Option<String> {
     let mut stream = UnixStream::connect(socket).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n").ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     Some(answer)
@@ -443,7 +443,7 @@ fn messages_are_shown_to_no_web_page() {
     for header in ["Origin: http://example.org", "Sec-Fetch-Site: cross-site"] {
         let mut stream = TcpStream::connect(bench.relay.admin()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET /tap HTTP/1.1\r\nHost: relay\r\n{header}\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET /tap HTTP/1.1\r\nHost: localhost\r\n{header}\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("web pages"), "{answer}");

@@ -8,13 +8,19 @@ use std::time::{Duration, Instant};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::HOST;
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::config::AdminToken;
+use crate::tls;
 
 use super::listen::Octets;
 pub use super::query::encode;
@@ -33,6 +39,8 @@ const ANSWER_MAX: usize = 16 * 1024 * 1024;
 pub enum Place {
     /// `HOST:PORT`, IPv6 addresses in brackets.
     Tcp(String),
+    /// The same, by TLS.
+    Tls(String),
     /// A unix socket.
     Unix(PathBuf),
 }
@@ -70,6 +78,7 @@ impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(formatter, "http://{address}"),
+            Self::Tls(address) => write!(formatter, "https://{address}"),
             Self::Unix(path) => write!(formatter, "unix://{}", path.display()),
         }
     }
@@ -78,32 +87,34 @@ impl fmt::Display for Place {
 impl std::str::FromStr for Place {
     type Err = String;
 
-    /// `http://HOST:PORT`, `HOST:PORT`, `unix:///PATH` or `/PATH`.
+    /// `http://HOST:PORT`, `https://HOST:PORT`, `HOST:PORT`, `unix:///PATH` or `/PATH`.
     fn from_str(text: &str) -> Result<Self, String> {
         let path = text.strip_prefix("unix://").unwrap_or(text);
         if path.starts_with('/') {
             return Ok(Self::Unix(Path::new(path).to_path_buf()));
         }
-        let address = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+        let by_tls = text.strip_prefix("https://");
+        let address = by_tls.or(text.strip_prefix("http://")).unwrap_or(text).trim_end_matches('/');
         let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
         if port.is_none() || address.contains(['/', '@', ' ']) {
-            return Err(format!("found \"{text}\", expected http://HOST:PORT or unix:///PATH"));
+            return Err(format!("found \"{text}\", expected http://HOST:PORT, https://HOST:PORT or unix:///PATH"));
         }
-        Ok(Self::Tcp(address.to_owned()))
+        Ok(if by_tls.is_some() { Self::Tls(address.to_owned()) } else { Self::Tcp(address.to_owned()) })
     }
 }
 
 /// Asks one admin server. Each question has a connection of its own.
-#[derive(Debug)]
 pub struct Client {
     place: Place,
     runtime: Runtime,
     /// When all has to be over.
     until: Option<Instant>,
+    /// What opens the door.
+    token: Option<AdminToken>,
+    tls: Option<tls::Client>,
 }
 
 /// An answer that is being read.
-#[derive(Debug)]
 pub struct Answer<'a> {
     client: &'a Client,
     body: Incoming,
@@ -119,13 +130,25 @@ impl Client {
     /// When the process is out of files or memory.
     pub fn new(place: Place) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { place, runtime, until: None })
+        Ok(Self { place, runtime, until: None, token: None, tls: None })
     }
 
     /// The same, for whom all that it asks is over by `deadline`.
     #[must_use]
     pub fn until(self, deadline: Instant) -> Self {
         Self { until: Some(deadline), ..self }
+    }
+
+    /// The same, with a token that it shows.
+    #[must_use]
+    pub fn with_token(self, token: Option<AdminToken>) -> Self {
+        Self { token, ..self }
+    }
+
+    /// The same, with whom it trusts and what it presents over TLS.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<tls::Client>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Whom it asks.
@@ -191,6 +214,10 @@ impl Client {
         let unreachable = |source| AskError::Connect { place: self.place.clone(), source };
         let stream: std::pin::Pin<Box<dyn Octets>> = match &self.place {
             Place::Tcp(address) => Box::pin(TcpStream::connect(address.as_str()).await.map_err(unreachable)?),
+            Place::Tls(address) => {
+                let stream = TcpStream::connect(address.as_str()).await.map_err(unreachable)?;
+                Box::pin(self.secure(stream, address).await?)
+            }
             Place::Unix(path) => Box::pin(UnixStream::connect(path).await.map_err(unreachable)?),
         };
         let failed = |error: hyper::Error| self.no_answer(&error.to_string());
@@ -200,13 +227,28 @@ impl Client {
             drop(connection.await);
         });
         let host = match &self.place {
-            Place::Tcp(address) => address.as_str(),
+            Place::Tcp(address) | Place::Tls(address) => address.as_str(),
             Place::Unix(_) => "localhost",
         };
-        let request = Request::builder().method(method).uri(path).header(HOST, host).body(Empty::<Bytes>::new());
+        let mut request = Request::builder().method(method).uri(path).header(HOST, host);
+        if let Some(token) = &self.token {
+            let value = HeaderValue::from_bytes(&[b"Bearer ", token.expose()].concat());
+            let mut value = value.map_err(|error| self.no_answer(&error.to_string()))?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        let request = request.body(Empty::<Bytes>::new());
         let request = request.map_err(|error| self.no_answer(&error.to_string()))?;
         let response = sender.send_request(request).await.map_err(failed)?;
         Ok((response, connection))
+    }
+
+    async fn secure(&self, stream: TcpStream, address: &str) -> Result<TlsStream<TcpStream>, AskError> {
+        let Some(tls) = &self.tls else { return Err(self.no_answer("nobody said whom to trust")) };
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| self.no_answer(&error.to_string()))?;
+        let shaken = TlsConnector::from(tls.config()).connect(name, stream).await;
+        shaken.map_err(|error| self.no_answer(&tls.explain(&error)))
     }
 
     fn at_most(&self, usual: Duration) -> Duration {
@@ -279,16 +321,17 @@ mod tests {
             ("http://relay:9514/", tcp("relay:9514")),
             ("[::1]:9514", tcp("[::1]:9514")),
             ("unix:///run/forebay/admin.sock", Ok(Place::Unix("/run/forebay/admin.sock".into()))),
+            ("https://relay:9514/", Ok(Place::Tls("relay:9514".to_owned()))),
             ("/run/admin", Ok(Place::Unix("/run/admin".into()))),
         ];
         for (text, expected) in rows {
             assert_eq!(text.parse(), expected);
         }
         for text in
-            ["", "relay", "https://relay:9514", "http://relay", "http://a@b:1", "relay:65536", "http://relay:1/metrics"]
+            ["", "relay", "https://relay", "http://relay", "http://a@b:1", "relay:65536", "http://relay:1/metrics"]
         {
             let wrong = text.parse::<Place>().unwrap_err();
-            assert!(wrong.contains("expected http://HOST:PORT or unix:///PATH"), "{wrong}");
+            assert!(wrong.contains("expected http://HOST:PORT, https://HOST:PORT or unix:///PATH"), "{wrong}");
         }
     }
 }

@@ -7,11 +7,15 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::AdminListen;
+use crate::tls;
+
+use super::access::Way;
 
 /// Messages can be read through it: its owner and group.
 const SOCKET_MODE: u32 = 0o660;
@@ -64,8 +68,23 @@ impl<T: AsyncRead + AsyncWrite + Send> Octets for T {}
 /// A client.
 pub(super) struct Accepted {
     pub(super) stream: Pin<Box<dyn Octets>>,
-    /// It is on this machine.
-    pub(super) is_local: bool,
+    pub(super) way: Way,
+}
+
+/// Shakes hands where there is `tls` to do it. Returns what the client is asked and answered by, and whether it has presented a
+/// certificate, which is a good one then.
+///
+/// # Errors
+/// When the handshake fails.
+pub(super) async fn secure(
+    stream: Pin<Box<dyn Octets>>,
+    tls: Option<&Arc<tls::Server>>,
+) -> io::Result<(Pin<Box<dyn Octets>>, bool)> {
+    let Some(tls) = tls else { return Ok((stream, false)) };
+    let shaken = tokio_rustls::TlsAcceptor::from(tls.config()).accept(stream).await;
+    let stream = shaken.map_err(|error| io::Error::other(tls.explain(&error)))?;
+    let is_certified = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
+    Ok((Box::pin(stream), is_certified))
 }
 
 /// A listener within its runtime.
@@ -91,16 +110,16 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok(Accepted { stream: Box::pin(stream), is_local: is_loopback(peer) })
+                Ok(Accepted { stream: Box::pin(stream), way: way_of(peer) })
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Accepted { stream: Box::pin(stream), is_local: true })
+                Ok(Accepted { stream: Box::pin(stream), way: Way::Unix })
             }
         }
     }
 }
 
-fn is_loopback(peer: SocketAddr) -> bool {
-    peer.ip().to_canonical().is_loopback()
+fn way_of(peer: SocketAddr) -> Way {
+    if peer.ip().to_canonical().is_loopback() { Way::Loopback } else { Way::Network }
 }

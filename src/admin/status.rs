@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde_json::{Value, json};
 
 use crate::config::{Action, Input, Output, Route};
+use crate::harden::{Held, Standing};
 use crate::metrics::{HttpMeters, InputMeters, OutputMeters, RouteMeters};
 use crate::spool::{Orphan, Shared};
 
@@ -37,6 +38,7 @@ pub(super) fn render(admin: &Admin) -> String {
         "shards": common.config.cores,
         "uptime_seconds": admin.started.elapsed().as_secs(),
         "taps": common.taps.count_open(),
+        "hardening": standing_status(&admin.standing),
         "inputs": inputs,
         "routes": routes,
         "outputs": outputs,
@@ -48,6 +50,29 @@ pub(super) fn render(admin: &Admin) -> String {
         "resolver_restarts": admin.common.names.restarts(),
     });
     format!("{status:#}\n")
+}
+
+/// What the process has given up. A protection that is not in force says why.
+fn standing_status(standing: &Standing) -> Value {
+    let held = |held: &Held| {
+        let (abi, why) = match held {
+            Held::On(abi) => (*abi, None),
+            Held::Off => (None, Some("off in the configuration")),
+            Held::Unavailable(why) => (None, Some(why.as_str())),
+        };
+        json!({ "active": held.is_on(), "abi": abi, "why": why })
+    };
+    let user = standing
+        .account
+        .as_ref()
+        .map(|account| json!({ "name": account.name, "uid": account.uid, "gid": account.gid }));
+    json!({
+        "user": user,
+        "root": standing.is_root,
+        "no_new_privs": held(&standing.no_new_privs),
+        "seccomp": held(&standing.seccomp),
+        "landlock": held(&standing.landlock),
+    })
 }
 
 fn input_status(admin: &Admin, index: usize, input: &Input, meters: &InputMeters) -> Value {

@@ -157,7 +157,7 @@ fn send(config: Config, route: &str, text: Option<&str>, is_tried: bool) -> Exit
     let (mark, file) = (sending.mark.clone(), sending.file.clone());
     print(&format!("sending to {}, the intake key masked here:\n  {}\n", sending.output, sending.shown));
     // What the relay would log of it.
-    let guard = log::start(&Log { level: "warn".to_owned(), format: LogFormat::Text });
+    let guard = log::start(&Log { level: "warn".to_owned(), format: LogFormat::Text }).map(log::Started::in_background);
     let sent = sending.send();
     // Its last lines are written before ours.
     drop(guard);

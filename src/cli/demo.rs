@@ -111,7 +111,8 @@ pub(super) fn demo(options: &Demo) -> ExitCode {
 
 /// `Ok(false)`: something was lost.
 fn run(options: &Demo) -> anyhow::Result<bool> {
-    let _log = log::start(&Log { level: "warn".to_owned(), format: LogFormat::Text }).map_err(anyhow::Error::msg)?;
+    let log = log::start(&Log { level: "warn".to_owned(), format: LogFormat::Text }).map_err(anyhow::Error::msg)?;
+    let _log = log.in_background();
     let signals = signals(false).context("cannot wait for signals")?;
     tls::install_provider();
     // Kept to the end: the relay looks at its file again.

@@ -19,7 +19,7 @@ use crate::config::{self, Config, Loaded, Source};
 
 use super::end::End;
 use super::paint::Paint;
-use super::{Configuration, base64, say, show, times};
+use super::{Configuration, say, show, times};
 
 use cut::Cut;
 use reading::Explainer;

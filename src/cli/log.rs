@@ -1,15 +1,50 @@
 //! Log lines, on standard error: readable on a terminal, JSON for machines.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
+use std::sync::{Arc, OnceLock};
 
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
 
 /// Lines that may wait to be written, about 200 octets each: 1.6 MB.
 const LINES_MAX: usize = 8_192;
+
+/// Where lines go: to standard error, and from some moment on by way of a thread.
+#[derive(Debug, Clone, Default)]
+struct Lines(Arc<OnceLock<NonBlocking>>);
+
+/// Started, without a thread yet.
+pub(super) struct Started {
+    lines: Lines,
+    level: Level,
+}
+
+impl Started {
+    /// Goes on in a thread of its own: a terminal or a container's log driver that does not read must not stop the shards
+    /// that write. What does not fit the buffer then is left out. Lines are written as long as the guard lives.
+    pub(super) fn in_background(self) -> (WorkerGuard, Level) {
+        let writer = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX);
+        let (writer, guard) = writer.thread_name("log").finish(std::io::stderr());
+        // It is set here alone.
+        drop(self.lines.0.set(writer));
+        (guard, self.level)
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Box<dyn Write>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        match self.0.get() {
+            Some(behind) => Box::new(behind.clone()),
+            None => Box::new(std::io::stderr()),
+        }
+    }
+}
 
 /// Changes what is logged.
 pub(super) struct Level {
@@ -28,16 +63,15 @@ pub(super) fn filter(level: &str) -> Result<EnvFilter, String> {
     EnvFilter::try_new(level).map_err(|error| format!("log.level: {error}"))
 }
 
-/// Starts logging, in a thread of its own: a terminal or a container's log driver that does not read must not stop the
-/// shards that write. What does not fit the buffer then is left out. Lines are written as long as the guard lives.
+/// Starts logging, at first line by line without a thread: the process must not have one before it has given up what it
+/// needs no more.
 ///
 /// Control characters in what a peer sent are escaped by the formatter, so that they never reach a
 /// terminal. `Err` says why the level cannot be used.
-pub(super) fn start(log: &Log) -> Result<(WorkerGuard, Level), String> {
+pub(super) fn start(log: &Log) -> Result<Started, String> {
     let filter = filter(&log.level)?;
-    let writer = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX);
-    let (writer, guard) = writer.thread_name("log").finish(std::io::stderr());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let lines = Lines::default();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines.clone());
     let set: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send> = match log.format {
         LogFormat::Text => {
             let builder = builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).with_filter_reloading();
@@ -57,5 +91,5 @@ pub(super) fn start(log: &Log) -> Result<(WorkerGuard, Level), String> {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(%place, "a task panicked: this is a bug in forebay, please report it");
     }));
-    Ok((guard, Level { set }))
+    Ok(Started { lines, level: Level { set } })
 }

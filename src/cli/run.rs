@@ -6,13 +6,14 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel as channel;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, error, info, warn};
 
 use crate::config::{Loaded, Reading};
-use crate::relay::{Ended, Relay, StartError};
+use crate::harden::{self, Standing};
+use crate::relay::{Ended, Prepared, Relay, StartError};
 use crate::sys;
-use crate::systemd::{self, Manager};
+use crate::systemd::{self, Inherited, Manager};
 
 use super::{Run, log, say};
 use again::Again;
@@ -38,9 +39,8 @@ pub(super) fn run(options: &Run) -> ExitCode {
         Err(code) => return code,
     };
     options.override_log(&mut loaded);
-    // Lives until the end: dropping it writes what is still to be written.
-    let (_log, level) = match log::start(&loaded.config.log) {
-        Ok(guard) => guard,
+    let log = match log::start(&loaded.config.log) {
+        Ok(log) => log,
         Err(mistake) => {
             say(&format!("{mistake}\n"));
             return ExitCode::from(super::EXIT_CONFIG);
@@ -51,27 +51,28 @@ pub(super) fn run(options: &Run) -> ExitCode {
         Ok(files) => debug!(files, "open files"),
         Err(error) => warn!("cannot raise the limit of open files: {error}"),
     }
-    let again = Again::new(options, level, &loaded);
+    let (files, level) = (loaded.read_again.clone(), loaded.config.log.level.clone());
     // Before the first socket: a signal during the start must not be lost.
-    let signals = match signals(true) {
+    let signals = match Signals::catch() {
         Ok(signals) => signals,
-        Err(error) => {
-            error!("cannot wait for signals: {error}");
-            return ExitCode::from(EXIT_RUNTIME);
-        }
+        Err(error) => return cannot_wait(&error),
     };
-    let relay =
-        match inherited.map_err(StartError::Inherited).and_then(|sockets| Relay::start_with(loaded.config, sockets)) {
-            Ok(relay) => relay,
-            Err(StartError::Tls(mistakes) | StartError::Inherited(mistakes)) => {
-                mistakes.iter().for_each(|mistake| error!("{mistake}"));
-                return ExitCode::from(super::EXIT_CONFIG);
-            }
-            Err(error) => {
-                error!("cannot start: {error}");
-                return ExitCode::from(EXIT_RUNTIME);
-            }
-        };
+    // No thread before this is done: what a thread keeps, the process keeps.
+    let (prepared, standing) = match prepare(loaded, inherited) {
+        Ok(prepared) => prepared,
+        Err(code) => return code,
+    };
+    // Lives until the end: dropping it writes what is still to be written.
+    let (_log, log) = log.in_background();
+    let signals = match signals.listen(true) {
+        Ok(signals) => signals,
+        Err(error) => return cannot_wait(&error),
+    };
+    let relay = match Relay::start_prepared(prepared, standing) {
+        Ok(relay) => relay,
+        Err(error) => return cannot_start(&error),
+    };
+    let again = Again::new(options, log, files, level);
     info!(version = env!("CARGO_PKG_VERSION"), shards = relay.config().cores, "ready");
     let manager = Manager::find().unwrap_or_else(|error| {
         warn!("NOTIFY_SOCKET cannot be used, and the service manager is told nothing: {error}");
@@ -102,6 +103,37 @@ fn tell_of(loaded: &Loaded) {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
+}
+
+/// Binds, and gives up what the relay needs no more. What is wrong has been said where there is an exit code.
+fn prepare(loaded: Loaded, inherited: Result<Vec<Inherited>, Vec<String>>) -> Result<(Prepared, Standing), ExitCode> {
+    let prepared = inherited.map_err(StartError::Inherited).and_then(|sockets| Prepared::new(loaded.config, sockets));
+    let prepared = prepared.map_err(|error| cannot_start(&error))?;
+    match harden::confine(prepared.config(), &loaded.files, prepared.unix_sockets()) {
+        Ok(standing) => Ok((prepared, standing)),
+        Err(error) => {
+            error.to_string().lines().for_each(|line| error!("cannot start: {line}"));
+            Err(ExitCode::from(EXIT_RUNTIME))
+        }
+    }
+}
+
+fn cannot_start(error: &StartError) -> ExitCode {
+    match error {
+        StartError::Tls(mistakes) | StartError::Inherited(mistakes) => {
+            mistakes.iter().for_each(|mistake| error!("{mistake}"));
+            ExitCode::from(super::EXIT_CONFIG)
+        }
+        error => {
+            error!("cannot start: {error}");
+            ExitCode::from(EXIT_RUNTIME)
+        }
+    }
+}
+
+fn cannot_wait(error: &std::io::Error) -> ExitCode {
+    error!("cannot wait for signals: {error}");
+    ExitCode::from(EXIT_RUNTIME)
 }
 
 fn watch(
@@ -222,38 +254,53 @@ fn finished(left: Option<u64>, spooled: u64) -> ExitCode {
     }
 }
 
-/// A thread that turns signals into messages; SIGHUP into none, unless it is asked for.
-pub(super) fn signals(with_hangup: bool) -> std::io::Result<channel::Receiver<&'static str>> {
-    /// The first, the second, and none that matters after them.
-    const SIGNALS: usize = 4;
-    let (signal_tx, signal_rx) = channel::bounded(SIGNALS);
-    let (started_tx, started_rx) = channel::bounded(1);
-    let wait = move || {
+/// Signals that are caught, and that nobody has heard of yet.
+struct Signals {
+    runtime: tokio::runtime::Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Catches them from now on: they wait until somebody [listens](Self::listen).
+    fn catch() -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-        runtime.block_on(async {
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            // Reads the configuration again; a terminal that closes must not end anything else either.
-            let mut hangup = signal(SignalKind::hangup())?;
-            started_tx.send(()).map_err(std::io::Error::other)?;
-            loop {
-                let name = tokio::select! {
-                    _ = terminate.recv() => "SIGTERM",
-                    _ = interrupt.recv() => "SIGINT",
-                    _ = hangup.recv() => if with_hangup { HANGUP } else { continue },
-                };
-                if signal_tx.send(name).is_err() {
-                    return Ok::<(), std::io::Error>(());
-                }
-            }
-        })
-    };
-    let thread = thread::Builder::new().name("signals".into()).spawn(wait)?;
-    match started_rx.recv() {
-        Ok(()) => Ok(signal_rx),
-        Err(_) => Err(match thread.join() {
-            Ok(Err(error)) => error,
-            _ => std::io::Error::other("the signal thread ended"),
-        }),
+        let within = runtime.enter();
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        let hangup = signal(SignalKind::hangup())?;
+        drop(within);
+        Ok(Self { runtime, terminate, interrupt, hangup })
     }
+
+    /// Starts a thread that turns them into messages; SIGHUP into none, unless it is asked for: a terminal that closes must
+    /// not end anything.
+    fn listen(self, with_hangup: bool) -> std::io::Result<channel::Receiver<&'static str>> {
+        /// The first, the second, and none that matters after them.
+        const SIGNALS: usize = 4;
+        let (signal_tx, signal_rx) = channel::bounded(SIGNALS);
+        let Self { runtime, mut terminate, mut interrupt, mut hangup } = self;
+        let wait = move || {
+            runtime.block_on(async {
+                loop {
+                    let name = tokio::select! {
+                        _ = terminate.recv() => "SIGTERM",
+                        _ = interrupt.recv() => "SIGINT",
+                        _ = hangup.recv() => if with_hangup { HANGUP } else { continue },
+                    };
+                    if signal_tx.send(name).is_err() {
+                        return;
+                    }
+                }
+            });
+        };
+        thread::Builder::new().name("signals".into()).spawn(wait)?;
+        Ok(signal_rx)
+    }
+}
+
+/// A thread that turns signals into messages.
+pub(super) fn signals(with_hangup: bool) -> std::io::Result<channel::Receiver<&'static str>> {
+    Signals::catch()?.listen(with_hangup)
 }

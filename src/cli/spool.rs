@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::end::End;
-use super::{Configuration, EXIT_CONFIG, base64, log, print, progress, run, run::EXIT_RUNTIME, say, show};
+use super::{Configuration, EXIT_CONFIG, log, print, progress, run, run::EXIT_RUNTIME, say, show};
 
 mod blocks;
 mod change;

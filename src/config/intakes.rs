@@ -8,11 +8,12 @@ use std::path::Path as FilePath;
 
 use super::expand::Environment;
 use super::leaf::mask_keys;
+use super::load::{Loaded, load_tree};
 use super::path::Path;
+use super::protect::KeyFiles;
 use super::report::{Mistake, Mistakes, Position, Report, did_you_mean};
 use super::source::Source;
 use super::tree::{Node, Value};
-use super::{Loaded, load_tree};
 
 use entry::{Entries, Intake};
 use settings::Settings;
@@ -41,7 +42,14 @@ impl Findings {
 }
 
 /// Reads, checks and resolves; see [`super::load`].
-pub(super) fn load(file: &FilePath, strict: bool, environment: Environment<'_>) -> Result<Loaded, Report> {
+pub(super) fn load(
+    file: &FilePath,
+    strict: bool,
+    environment: Environment<'_>,
+    key_files: KeyFiles,
+) -> Result<Loaded, Report> {
+    // The forwarder takes any: its containers' certificates are mounted with whatever modes they have.
+    let key_files = if strict { key_files } else { KeyFiles::Any };
     let source = Source::Intakes { path: file.to_owned(), strict };
     let mut doubled = Mistakes::default();
     let root = source.read(environment, &mut doubled).map_err(|fault| Report::new(vec![fault]))?;
@@ -58,13 +66,19 @@ pub(super) fn load(file: &FilePath, strict: bool, environment: Environment<'_>) 
             findings.bad.add(&root.at, &"intakes", "none of them can be used");
             return Err(findings.report(&[]));
         }
-        match load_tree(build::tree(&root.at, &intakes, &settings), Mistakes::default(), &source, environment) {
+        match load_tree(
+            build::tree(&root.at, &intakes, &settings),
+            Mistakes::default(),
+            &source,
+            environment,
+            key_files,
+        ) {
             Ok(loaded) => break loaded,
             Err(report) => leave_out(&mut intakes, &report, &mut findings)?,
         }
     };
     host::look(settings.spool.as_ref().map(|(dir, _)| dir.as_path()), &mut findings.notes);
-    loaded.files.extend(files);
+    loaded.read_again.extend(files);
     finish(&mut loaded, findings, strict)?;
     Ok(loaded)
 }

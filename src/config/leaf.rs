@@ -328,6 +328,30 @@ impl Leaf for EveryBatch {
     }
 }
 
+/// The word `off`, where a map could stand as well.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AllOff;
+
+impl Leaf for AllOff {
+    fn expected() -> String {
+        "expected off or a map such as {landlock: false}".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        if text == "off" { Ok(Self) } else { Err(format!("found \"{text}\", {}", Self::expected()).into()) }
+    }
+}
+
+impl Leaf for super::raw::AdminOpening {
+    fn expected() -> String {
+        "expected metrics or probes".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        choice(text, &[("metrics", Self::Metrics), ("probes", Self::Probes)])
+    }
+}
+
 /// `error`, `warn`, `info`, `debug`, or a filter of several parts.
 #[derive(Debug, Clone)]
 pub(crate) struct LogLevel(pub(crate) String);

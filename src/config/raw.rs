@@ -12,8 +12,8 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use super::leaf::{
-    Auto, Contains, Count, EveryBatch, FirstInLine, Idle, Is, LogLevel, Off, Or, Pattern, Region, SecretText, Size,
-    Span, Spoken, Text, Timeout,
+    AllOff, Auto, Contains, Count, EveryBatch, FirstInLine, Idle, Is, LogLevel, Off, Or, Pattern, Region, SecretText,
+    Size, Span, Spoken, Text, Timeout,
 };
 use super::url::{ProxyUrl, To};
 use super::{
@@ -39,6 +39,8 @@ pub(crate) type SyncInterval = Span<{ limits::SPOOL_SYNC_MIN_MS }, { limits::SPO
 pub(crate) type SpillAfter = Span<{ limits::SPILL_AFTER_MIN_MS }, { limits::SPILL_AFTER_MAX_MS }>;
 pub(crate) type ImpstatsInterval = Span<{ limits::IMPSTATS_INTERVAL_MIN_MS }, { limits::IMPSTATS_INTERVAL_MAX_MS }>;
 pub(crate) type AdminListen = Or<Off, super::AdminListen>;
+pub(crate) type AdminOpen = Or<Off, AdminOpening>;
+pub(crate) type Switch = Or<Off, bool>;
 pub(crate) type BacklogShare = Count<1, 100>;
 pub(crate) type RelpWindow = Count<1, { limits::RELP_WINDOW_MAX }>;
 pub(crate) type MaxBody = Size<{ limits::BODY_MIN }, { limits::BODY_MAX }>;
@@ -64,6 +66,26 @@ pub(crate) struct File {
     pub(crate) cores: Option<Is<Cores>>,
     pub(crate) log: Log,
     pub(crate) http: Http,
+    pub(crate) user: Option<Is<Text>>,
+    pub(crate) group: Option<Is<Text>>,
+    pub(crate) hardening: Option<Hardening>,
+}
+
+/// `hardening`: a word, or a map.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Hardening {
+    Off(Is<AllOff>),
+    Each(Protections),
+}
+
+/// `hardening` as a map.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Protections {
+    pub(crate) no_new_privs: Option<Is<Switch>>,
+    pub(crate) seccomp: Option<Is<Switch>>,
+    pub(crate) landlock: Option<Is<Switch>>,
 }
 
 /// `inputs.NAME`
@@ -237,6 +259,18 @@ pub(crate) struct Memory {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Admin {
     pub(crate) listen: Vec<Is<AdminListen>>,
+    pub(crate) token_file: Option<Is<PathBuf>>,
+    pub(crate) tls: Option<InputTls>,
+    pub(crate) open: Vec<Is<AdminOpen>>,
+    pub(crate) taps: Option<Is<Switch>>,
+    pub(crate) hosts: Vec<Is<Text>>,
+}
+
+/// `admin.open[]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AdminOpening {
+    Metrics,
+    Probes,
 }
 
 /// `log`

@@ -11,13 +11,15 @@ use super::places::Places;
 use super::report::{Mistakes, Position, Report};
 use super::tree::{Node, Value};
 use super::{
-    Action, AdminListen, Config, Durability, HttpLimits, Input, Listen, Loaded, Log, LogFormat, Order, Output,
-    Protocol, Route,
+    Action, AdminListen, Config, Durability, HttpLimits, Input, KeyFiles, Listen, Loaded, Log, LogFormat, Order,
+    Output, Protocol, Route,
 };
 use super::{Spool, limits, raw};
 
+mod files;
 mod inputs;
 mod outputs;
+mod protect;
 mod routes;
 mod spool;
 
@@ -29,6 +31,8 @@ pub(crate) struct Folders {
     pub(crate) own: PathBuf,
     /// `$CREDENTIALS_DIRECTORY`: where systemd puts what `LoadCredential=` names, readable by the service alone.
     pub(crate) credentials: Option<PathBuf>,
+    /// Those that hold keys.
+    pub(crate) key_files: KeyFiles,
 }
 
 impl Folders {
@@ -49,12 +53,15 @@ pub(crate) fn resolve(
     folders: &Folders,
     mistakes: Mistakes,
 ) -> Result<Loaded, Report> {
-    let mut resolver = Resolver { tree, refused, folders, mistakes, warnings: Mistakes::default() };
+    let key_files = folders.key_files;
+    let (warnings, files) = (Mistakes::default(), Vec::new());
+    let mut resolver = Resolver { tree, refused, folders, key_files, files, mistakes, warnings };
     let config = resolver.config(raw);
-    let Resolver { mistakes: Mistakes(mistakes, files), warnings: Mistakes(mut warnings, _), .. } = resolver;
+    let files = resolver.all_files();
+    let Resolver { mistakes: Mistakes(mistakes, read_again), warnings: Mistakes(mut warnings, _), .. } = resolver;
     if mistakes.is_empty() {
         warnings.sort();
-        Ok(Loaded { config, warnings, notes: Vec::new(), files, places: Places::default() })
+        Ok(Loaded { config, warnings, notes: Vec::new(), files, read_again, places: Places::default() })
     } else {
         Err(Report::new(mistakes))
     }
@@ -64,6 +71,9 @@ struct Resolver<'a> {
     tree: &'a Node,
     refused: Vec<Path>,
     folders: &'a Folders,
+    key_files: KeyFiles,
+    /// Those that are read, the configuration's own among them.
+    files: Vec<PathBuf>,
     mistakes: Mistakes,
     warnings: Mistakes,
 }
@@ -99,8 +109,12 @@ impl Resolver<'_> {
         self.warn_of_large_messages(&inputs, &outputs);
         self.warn_of_late_answers(&inputs, &outputs);
         self.warn_of_datagrams(&outputs);
-        let admin = self.admin(raw.admin);
+        let admin = self.admin(std::mem::take(&mut raw.admin.listen));
+        let admin_access = self.admin_access(raw.admin);
         self.distinct_addresses(&inputs, &admin);
+        self.warn_of_open_keys(&raw.routes);
+        let user = self.account(raw.user, raw.group);
+        let hardening = self.hardening(raw.hardening);
         let routes = self.routes(raw.routes, &inputs, &outputs, spool.as_ref());
         give_each_route_a_connection(&mut outputs, &routes);
         Config {
@@ -113,6 +127,9 @@ impl Resolver<'_> {
             shutdown_timeout: raw.shutdown_timeout.map_or(limits::SHUTDOWN_TIMEOUT, |timeout| timeout.0.0),
             shutdown_delay: raw.shutdown_delay.map_or(limits::SHUTDOWN_DELAY, |delay| delay.0.0),
             admin,
+            admin_access,
+            user,
+            hardening,
             cores,
             watch: raw.watch.is_some_and(|watch| watch.0),
             log: Log {
@@ -141,42 +158,17 @@ impl Resolver<'_> {
         }
     }
 
-    fn admin(&mut self, raw: raw::Admin) -> Vec<AdminListen> {
+    fn admin(&mut self, raw: Vec<Is<raw::AdminListen>>) -> Vec<AdminListen> {
         let path = Path::root().key("admin").key("listen");
-        if raw.listen.is_empty() && self.node(&path).is_none() {
+        if raw.is_empty() && self.node(&path).is_none() {
             return limits::ADMIN.parse().map(AdminListen::Tcp).into_iter().collect();
         }
-        let given = raw.listen.len();
-        let listen: Vec<AdminListen> = raw.listen.into_iter().filter_map(|Is(listen)| value(listen)).collect();
+        let given = raw.len();
+        let listen: Vec<AdminListen> = raw.into_iter().filter_map(|Is(listen)| value(listen)).collect();
         if !listen.is_empty() && listen.len() < given {
             self.mistake(&path, "found \"off\" beside an address, expected one or the other");
         }
         listen
-    }
-
-    /// A file's path, see [`Folders`]. Reports what is not there.
-    fn file(&mut self, raw: Option<Is<PathBuf>>, path: &Path) -> Option<PathBuf> {
-        let Is(file) = raw?;
-        let file = self.folders.locate(&file);
-        match std::fs::metadata(&file) {
-            // Opened only where that does not wait for a writer.
-            Ok(metadata) if metadata.is_file() => match std::fs::File::open(&file) {
-                Ok(_) => Some(file),
-                Err(error) => self.no_file(path, &file, &format!("cannot be read: {error}")),
-            },
-            Ok(_) => self.no_file(path, &file, "is not a file"),
-            Err(error) => self.no_file(path, &file, &format!("cannot be read: {error}")),
-        }
-    }
-
-    fn no_file(&mut self, path: &Path, file: &FilePath, why: &str) -> Option<PathBuf> {
-        let shown = match self.masked(path) {
-            Some(masked) => masked,
-            None => format!("{}", file.display()),
-        };
-        self.mistake(path, format!("{shown} {why}"));
-        self.refused.push(path.clone());
-        None
     }
 
     /// Names become labels of metrics and parts of paths.

@@ -10,8 +10,8 @@ use jiff::tz::TimeZone;
 use serde_yaml::Value as Yaml;
 
 use super::leaf::{
-    Contains, EveryBatch, FirstInLine, Idle, Leaf, LogLevel, Pattern, Region, SecretText, Spoken, Text, Timeout, Wrong,
-    mask_keys,
+    AllOff, Contains, EveryBatch, FirstInLine, Idle, Leaf, LogLevel, Pattern, Region, SecretText, Spoken, Text,
+    Timeout, Wrong, mask_keys,
 };
 use super::path::Path;
 use super::raw;
@@ -71,12 +71,40 @@ pub(crate) static ROOT: Shape = Shape::Map(&[&[
     Key("memory", Shape::Map(&[&[Key("max", leaf::<raw::MemoryMax>())]])),
     Key("shutdown_timeout", leaf::<raw::ShutdownTimeout>()),
     Key("shutdown_delay", leaf::<raw::ShutdownDelay>()),
-    Key("admin", Shape::Map(&[&[Key("listen", Shape::Many(&leaf::<raw::AdminListen>()))]])),
+    Key("admin", ADMIN),
     Key("cores", leaf::<raw::Cores>()),
     Key("log", Shape::Map(&[&[Key("level", leaf::<LogLevel>()), Key("format", leaf::<LogFormat>())]])),
     Key("watch", leaf::<bool>()),
     Key("rsyslog", Shape::Many(&leaf::<PathBuf>())),
     Key("http", Shape::Map(&[&[Key("requests_per_second", leaf::<raw::RequestsPerSecond>())]])),
+    Key("user", leaf::<Text>()),
+    Key("group", leaf::<Text>()),
+    Key(
+        "hardening",
+        Shape::Either(
+            kind::<AllOff>(),
+            &[
+                Key("no_new_privs", leaf::<raw::Switch>()),
+                Key("seccomp", leaf::<raw::Switch>()),
+                Key("landlock", leaf::<raw::Switch>()),
+            ],
+        ),
+    ),
+]]);
+
+const ADMIN: Shape = Shape::Map(&[&[
+    Key("listen", Shape::Many(&leaf::<raw::AdminListen>())),
+    Key("token_file", leaf::<PathBuf>()),
+    Key("tls", SERVER_TLS),
+    Key("open", Shape::Many(&leaf::<raw::AdminOpen>())),
+    Key("taps", leaf::<raw::Switch>()),
+    Key("hosts", Shape::Many(&leaf::<Text>())),
+]]);
+
+const SERVER_TLS: Shape = Shape::Map(&[&[
+    Key("cert", leaf::<PathBuf>()),
+    Key("key", leaf::<PathBuf>()),
+    Key("client_ca", leaf::<PathBuf>()),
 ]]);
 
 const SPOOL: Shape = Shape::Map(&[&[
@@ -103,14 +131,7 @@ static INPUT: Shape = Shape::Map(&[&[
     Key("max_connections_per_peer", leaf::<raw::Connections>()),
     Key("idle_timeout", leaf::<Idle>()),
     Key("receive_buffer", leaf::<raw::ReceiveBuffer>()),
-    Key(
-        "tls",
-        Shape::Map(&[&[
-            Key("cert", leaf::<PathBuf>()),
-            Key("key", leaf::<PathBuf>()),
-            Key("client_ca", leaf::<PathBuf>()),
-        ]]),
-    ),
+    Key("tls", SERVER_TLS),
     Key("acknowledge", leaf::<Acknowledge>()),
     Key("impstats", Shape::Map(&[&[Key("interval", leaf::<raw::ImpstatsInterval>())]])),
 ]]);

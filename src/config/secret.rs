@@ -56,3 +56,58 @@ impl fmt::Debug for SpoolKey {
         formatter.write_str("SpoolKey(****)")
     }
 }
+
+/// Who has it may ask the admin server for everything. Never printed.
+#[derive(Clone)]
+pub struct AdminToken(Zeroizing<String>);
+
+impl AdminToken {
+    /// What a token is made of, in words.
+    pub const EXPECTED: &str = "16 to 1024 letters, digits and signs without blanks (openssl rand -hex 32)";
+
+    /// Takes it as it is. The error says what is there instead, and shows none of it.
+    pub fn new(token: &str) -> Result<Self, &'static str> {
+        match token.len() {
+            0 => Err("nothing"),
+            1..16 => Err("too short a token"),
+            1_025.. => Err("too long a token"),
+            _ if !token.bytes().all(|octet| octet.is_ascii_graphic()) => Err("a token with blanks or odd characters"),
+            _ => Ok(Self(Zeroizing::new(token.to_owned()))),
+        }
+    }
+
+    /// The token's octets, to ask with.
+    pub fn expose(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    /// Whether `given` is it. Takes as long whatever it is, where the lengths are equal.
+    pub fn is(&self, given: &[u8]) -> bool {
+        use subtle::ConstantTimeEq;
+        self.0.as_bytes().ct_eq(given).into()
+    }
+}
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("AdminToken(****)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_long_plain_and_never_shown() {
+        let token = AdminToken::new("0123456789abcdef-_./+=~").unwrap();
+        assert!(token.is(b"0123456789abcdef-_./+=~"));
+        for other in ["", "0123456789abcdef-_./+=", "0123456789abcdef-_./+=~~", "1123456789abcdef-_./+=~"] {
+            assert!(!token.is(other.as_bytes()), "{other}");
+        }
+        assert_eq!(format!("{token:?}"), "AdminToken(****)");
+        for wrong in ["", "short", "with a blank in it", "nicht-aus-ASCII-ä-ö-ü", &"x".repeat(1_025)] {
+            assert!(AdminToken::new(wrong).is_err(), "{wrong}");
+        }
+    }
+}

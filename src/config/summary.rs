@@ -4,8 +4,9 @@ use std::fmt::{self, Write};
 
 use super::units::{show_duration, show_size};
 use super::{
-    Acknowledge, Action, AdminListen, Compression, Config, Durability, FileOutput, Input, Listen, Mode, Order, Output,
-    OutputFraming, Oversize, Protocol, Proxy, Rotate, Route, Spool, SpoolFull, SpoolSync, host_and_port,
+    Account, Acknowledge, Action, AdminListen, Compression, Config, Durability, FileOutput, Hardening, Input, Listen,
+    Mode, Order, Output, OutputFraming, Oversize, Protocol, Proxy, Rotate, Route, Spool, SpoolFull, SpoolSync,
+    host_and_port,
 };
 use crate::route::{Conditions, TextTest};
 use crate::syslog::{Facility, Framing, Severity};
@@ -59,11 +60,35 @@ impl Config {
                 plural(self.http.requests_per_second as usize, "HTTPS request") + " a second"
             )?;
         }
+        self.write_admin(out)?;
+        if let Some(Account { name, uid, gid, .. }) = &self.user {
+            writeln!(out, "  becomes {name} (uid {uid}, gid {gid}) once it has bound its sockets")?;
+        }
+        let Hardening { no_new_privs, seccomp, landlock } = self.hardening;
+        let all = [("no_new_privs", no_new_privs), ("seccomp", seccomp), ("landlock", landlock)];
+        let on: Vec<&str> = all.iter().filter(|(_, is_on)| *is_on).map(|(name, _)| *name).collect();
+        match on.as_slice() {
+            [] => writeln!(out, "  hardening off"),
+            on => writeln!(out, "  hardened by {}, where the kernel can", on.join(", ")),
+        }
+    }
+
+    fn write_admin(&self, out: &mut String) -> fmt::Result {
         if self.admin.is_empty() {
             return writeln!(out, "  no admin server");
         }
-        let listen: Vec<String> = self.admin.iter().map(ToString::to_string).collect();
-        writeln!(out, "  admin server on {}", listen.join(", "))
+        let access = &self.admin_access;
+        let listen: Vec<String> = self.admin.iter().map(|listen| listen.url(access.tls.is_some())).collect();
+        write!(out, "  admin server on {}", listen.join(", "))?;
+        let takes_certificates = access.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        match (access.token.is_some(), takes_certificates) {
+            (true, true) => out.push_str(", with a token or a certificate"),
+            (true, false) => out.push_str(", with a token"),
+            (false, true) => out.push_str(", with a certificate"),
+            (false, false) => {}
+        }
+        out.push_str(if access.taps { "\n" } else { ", no messages shown\n" });
+        Ok(())
     }
 
     fn write_route(&self, out: &mut String, index: usize, route: &Route) -> fmt::Result {

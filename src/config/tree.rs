@@ -92,6 +92,16 @@ impl Node {
         }
     }
 
+    /// Tells where this value and all below it stand.
+    pub(crate) fn for_each_place(&self, tell: &mut impl FnMut(&Position)) {
+        tell(&self.at);
+        match &self.value {
+            Value::Nothing | Value::Scalar(_) => {}
+            Value::List(items) => items.iter().for_each(|item| item.for_each_place(tell)),
+            Value::Map(entries) => entries.iter().for_each(|entry| entry.node.for_each_place(tell)),
+        }
+    }
+
     /// What a report calls it. Does not show scalars: a key in the wrong place is still a key.
     pub(crate) fn kind(&self) -> &'static str {
         match self.value {

@@ -18,6 +18,7 @@ use crate::time::since_epoch;
 use super::sockets::Listening;
 use super::{Certificates, Relay, certificates, remove_unix_sockets};
 
+mod reach;
 mod report;
 
 /// How long the shards may take to apply it: they do it between two turns.
@@ -30,8 +31,7 @@ impl Relay {
     /// All that is wrong with it, also what only a restart can change.
     pub fn reload(&self, loaded: Loaded) -> Verdict {
         let verdict = self.try_reload(loaded);
-        self.told(&verdict);
-        verdict
+        self.told(verdict)
     }
 
     /// The same where there is no configuration to apply: `report` says why.
@@ -39,38 +39,29 @@ impl Relay {
     /// # Errors
     /// `report`.
     pub fn refuse(&self, report: Vec<String>) -> Verdict {
-        let verdict = Err(report);
-        self.told(&verdict);
-        verdict
+        self.told(Err(report))
     }
 
-    fn told(&self, verdict: &Verdict) {
+    fn told(&self, mut verdict: Verdict) -> Verdict {
         let now = self.running.now();
+        if let Err(report) = &mut verdict {
+            report.extend(now.standing.explanation(report));
+        }
         let meters = &now.common.meters.reloads;
-        match verdict {
+        match &verdict {
             Ok(_) => meters.applied.add(1),
             Err(_) => meters.refused.add(1),
         }
         meters.last_succeeded.set(u64::from(verdict.is_ok()));
-        now.reloads.told(verdict);
+        now.reloads.told(&verdict);
+        verdict
     }
 
     fn try_reload(&self, loaded: Loaded) -> Verdict {
         let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.running.now();
         let before = &now.common;
-        let mistakes = report::unchangeable(&before.config, &loaded);
-        if !mistakes.is_empty() {
-            return Err(mistakes.iter().map(ToString::to_string).collect());
-        }
-        let config = loaded.config.after(&before.config);
-        if let Some(listening) = sockets.iter().find(|socket| socket.inherited && socket.under(&config).is_none()) {
-            return Err(vec![format!(
-                "{}: the service manager has bound this socket, and no input listens there any more: take it out of the \
-                 socket unit, and restart the relay",
-                listening.url
-            )]);
-        }
+        let config = possible(&now, &sockets, loaded)?;
         let expiries = before.meters.expiries_for(&config);
         let certificates = certificates(&config, &expiries)?;
         let stay: Vec<Listening> = sockets.iter().filter_map(|socket| socket.under(&config)).collect();
@@ -123,6 +114,8 @@ impl Relay {
             listening,
             left_out,
             spool: now.spool.clone(),
+            tls: now.tls.clone(),
+            standing: Arc::clone(&now.standing),
             started: now.started,
             reloads: Arc::clone(&now.reloads),
         });
@@ -156,6 +149,26 @@ impl Relay {
                 Err(_) => warn!("a shard is busy: it will run with the new configuration as soon as it turns"),
             }
         }
+    }
+}
+
+/// The configuration, with the numbers that its entries have in this process; or what keeps this process from it.
+fn possible(now: &Admin, sockets: &[Listening], loaded: Loaded) -> Result<Config, Vec<String>> {
+    let before = &now.common.config;
+    let mut mistakes = report::unchangeable(before, &loaded);
+    mistakes.extend(reach::refused(&now.standing, before, &loaded));
+    mistakes.sort();
+    if !mistakes.is_empty() {
+        return Err(mistakes.iter().map(ToString::to_string).collect());
+    }
+    let config = loaded.config.after(before);
+    match sockets.iter().find(|socket| socket.inherited && socket.under(&config).is_none()) {
+        Some(listening) => Err(vec![format!(
+            "{}: the service manager has bound this socket, and no input listens there any more: take it out of the socket \
+             unit, and restart the relay",
+            listening.url
+        )]),
+        None => Ok(config),
     }
 }
 

@@ -45,6 +45,7 @@ mod taken;
 
 pub use self::append::AppendError;
 pub use self::events::Event;
+pub(super) use self::folder::holder;
 pub use self::list::{BlockInfo, Dropped, LaneState, Selection, Usage};
 pub use self::open::OpenError;
 pub use self::read::Unread;

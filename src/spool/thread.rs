@@ -10,7 +10,7 @@ use tracing::warn;
 use crate::config::Config;
 use crate::metrics::Meters;
 
-use super::store::{OpenError, Options};
+use super::store::{OpenError, Options, holder};
 use super::worker::{Opened, Worker};
 use super::{Port, Shared, ports};
 
@@ -20,6 +20,9 @@ const OPEN_WAIT: Duration = Duration::from_millis(500);
 /// How long the start waits for another process that has the spool: a command that looks into it, or a relay that is about
 /// to end.
 const HELD_WAIT: Duration = Duration::from_secs(5);
+
+/// How often it looks meanwhile.
+const HELD_LOOK: Duration = Duration::from_millis(50);
 
 /// A running spool.
 pub struct Spool {
@@ -36,6 +39,24 @@ pub enum StartError {
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+}
+
+/// Waits, up to 5 s, until no other process has the spool. To be asked before sockets are bound, which is before this process
+/// has a thread: what comes to a relay that is going to be refused its spool is lost with it.
+///
+/// # Errors
+/// Another process has it still.
+pub fn wait_until_free(config: &Config) -> Result<(), StartError> {
+    let Some(spool) = &config.spool else { return Ok(()) };
+    let deadline = Instant::now() + HELD_WAIT;
+    while let Some(by) = holder(&spool.dir) {
+        if Instant::now() >= deadline {
+            return Err(StartError::Refused(OpenError::Held { by }));
+        }
+        // Nobody sends.
+        _ = channel::never::<()>().recv_timeout(HELD_LOOK);
+    }
+    Ok(())
 }
 
 /// Starts the thread. Returns a port for each shard, or nothing where no spool is configured.

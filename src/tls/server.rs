@@ -25,15 +25,34 @@ pub struct Server {
     client_ca: Option<PathBuf>,
 }
 
+/// Of whom a certificate is demanded, where `client_ca` is set.
+#[derive(Debug, Clone, Copy)]
+enum Demand {
+    All,
+    None,
+}
+
 impl Server {
     /// For the input `name`, from the files that `tls` names. `expiry` hears when the certificate ends.
     ///
     /// # Errors
     /// When a file cannot be used.
     pub fn new(name: &str, tls: &InputTls, expiry: &Arc<Expiry>) -> Result<Self, TlsError> {
+        Self::of(format!("inputs.{name}.tls"), tls, expiry, Demand::All)
+    }
+
+    /// For the admin server: whoever presents a certificate must present a good one, and nobody has to.
+    ///
+    /// # Errors
+    /// When a file cannot be used.
+    pub fn for_admin(tls: &InputTls) -> Result<Self, TlsError> {
+        Self::of("admin.tls".to_owned(), tls, &Arc::default(), Demand::None)
+    }
+
+    fn of(place: String, tls: &InputTls, expiry: &Arc<Expiry>, demand: Demand) -> Result<Self, TlsError> {
         let files = [&tls.cert, &tls.key].into_iter().chain(&tls.client_ca).cloned().collect();
         let (of_files, expiry) = (tls.clone(), Arc::clone(expiry));
-        let loaded = Reloaded::new(format!("inputs.{name}.tls"), files, move || load(&of_files, &expiry))?;
+        let loaded = Reloaded::new(place, files, move || load(&of_files, &expiry, demand))?;
         Ok(Self { loaded, cert: tls.cert.clone(), client_ca: tls.client_ca.clone() })
     }
 
@@ -76,15 +95,18 @@ impl Server {
     }
 }
 
-fn load(tls: &InputTls, expiry: &Expiry) -> Result<Loaded<ServerConfig>, TlsError> {
+fn load(tls: &InputTls, expiry: &Expiry, demand: Demand) -> Result<Loaded<ServerConfig>, TlsError> {
     let builder = ServerConfig::builder();
     let provider = Arc::clone(builder.crypto_provider());
     let builder = match &tls.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
-            let standard = WebPkiClientVerifier::builder(Arc::new(anchors(path)?))
-                .build()
-                .map_err(|source| TlsError::Anchors { path: path.clone(), source })?;
+            let standard = WebPkiClientVerifier::builder(Arc::new(anchors(path)?));
+            let standard = match demand {
+                Demand::All => standard,
+                Demand::None => standard.allow_unauthenticated(),
+            };
+            let standard = standard.build().map_err(|source| TlsError::Anchors { path: path.clone(), source })?;
             let anchors = format!("those in tls.client_ca ({})", path.display());
             builder.with_client_cert_verifier(Arc::new(Clients { standard, anchors }))
         }

@@ -123,7 +123,7 @@ fn pair(
     let cert = params.signed_by(&key, issuer).unwrap();
     let pair = Pair { cert: directory.join(format!("{name}.pem")), key: directory.join(format!("{name}.key")) };
     std::fs::write(&pair.cert, cert.pem()).unwrap();
-    std::fs::write(&pair.key, key.serialize_pem()).unwrap();
+    write_private(&pair.key, key.serialize_pem());
     pair
 }
 
@@ -134,6 +134,13 @@ fn authority(name: &str) -> (String, Issuer<'static, KeyPair>) {
     params.distinguished_name.push(DnType::CommonName, name);
     let pem = params.self_signed(&key).unwrap().pem();
     (pem, Issuer::new(params, key))
+}
+
+/// Writes what its owner alone may read: a key.
+pub fn write_private(path: &Path, content: impl AsRef<[u8]>) {
+    std::fs::write(path, content).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(path, mode).unwrap();
 }
 
 /// A file's certificates.

@@ -11,7 +11,8 @@ use super::cut::How;
 use super::reading::{Asked, Explained, Explainer, Outcome};
 use super::remarks::{About, Remark};
 use super::summary::Summary;
-use super::{base64, text, times};
+use super::{text, times};
+use crate::base64;
 
 /// Octets: as text where they are, else in base64.
 pub(super) fn octets(octets: &[u8]) -> Value {

@@ -1,5 +1,6 @@
 //! The configuration, read again while the relay runs: when somebody asks, or when a file has changed.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -28,9 +29,8 @@ impl Again {
     const LOOK_EVERY: Duration = Duration::from_secs(1);
 
     /// `loaded` is what the relay starts with.
-    pub(super) fn new(options: &Run, log: log::Level, loaded: &Loaded) -> Self {
-        let level = loaded.config.log.level.clone();
-        Self { options: options.clone(), log, level, watched: Watched::of(loaded.files.clone()) }
+    pub(super) fn new(options: &Run, log: log::Level, files: Vec<PathBuf>, level: String) -> Self {
+        Self { options: options.clone(), log, level, watched: Watched::of(files) }
     }
 
     /// Starts a thread that reloads when somebody sends, when the admin server is asked, and when a file has changed; it ends
@@ -86,7 +86,7 @@ impl Again {
 
     fn apply(&mut self, relay: &Relay, loaded: Loaded) -> Verdict {
         super::tell_of(&loaded);
-        let (files, level) = (loaded.files.clone(), loaded.config.log.level.clone());
+        let (files, level) = (loaded.read_again.clone(), loaded.config.log.level.clone());
         let changes = relay.reload(loaded)?;
         self.watched.be_of(files);
         if level != self.level {

@@ -12,7 +12,8 @@ use crate::syslog::timestamp::{self, Clock};
 use crate::syslog::{self, Fields, Message, Pri, Protocol, Span, Timestamp};
 use crate::template::{self, Template};
 
-use super::{base64, select};
+use super::select;
+use crate::base64;
 
 /// A message in JSON.
 #[derive(Debug, Serialize, Deserialize)]

@@ -33,7 +33,7 @@ pub(super) fn send(options: &Options) -> Result<ExitCode, End> {
     let all = messages(&place)?.0;
     let config = without_inputs(loaded, &place);
     let timeout = config.shutdown_timeout;
-    let _log = log::start(&config.log).map_err(|mistake| anyhow!("{mistake}"))?;
+    let _log = log::start(&config.log).map(log::Started::in_background).map_err(|mistake| anyhow!("{mistake}"))?;
     let signals = signals(false).map_err(|error| anyhow!(error).context("cannot wait for signals"))?;
     let relay = Relay::start(config).map_err(|error| anyhow!("cannot start: {error}"))?;
     let ended_by = wait_until_sent(&relay, &signals, all);

@@ -119,9 +119,9 @@ impl Resolver<'_> {
         }
     }
 
-    fn input_tls(&mut self, raw: raw::InputTls, path: &Path) -> Option<InputTls> {
+    pub(super) fn input_tls(&mut self, raw: raw::InputTls, path: &Path) -> Option<InputTls> {
         let cert = self.file(raw.cert, &path.key("cert"));
-        let key = self.file(raw.key, &path.key("key"));
+        let key = self.key_file(raw.key, &path.key("key"));
         let client_ca = self.file(raw.client_ca, &path.key("client_ca"));
         if cert.is_none() {
             self.missing(&path.key("cert"), "missing, expected the path of a PEM file");

@@ -198,7 +198,7 @@ impl Resolver<'_> {
         let raw = raw.unwrap_or_default();
         let ca = self.file(raw.ca, &path.key("ca"));
         let client_cert = self.file(raw.client_cert, &path.key("client_cert"));
-        let client_key = self.file(raw.client_key, &path.key("client_key"));
+        let client_key = self.key_file(raw.client_key, &path.key("client_key"));
         let client = match (client_cert, client_key) {
             (Some(cert), Some(key)) => Some((cert, key)),
             (Some(_), None) => {

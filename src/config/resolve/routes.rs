@@ -274,7 +274,7 @@ impl Resolver<'_> {
             (Some(Is(key)), None) => (key.0, given),
             (None, Some(file)) => {
                 let path = path.key("intake_key_file");
-                let file = self.file(Some(file), &path)?;
+                let file = self.key_file(Some(file), &path)?;
                 (self.key_of(&file, &path)?, path)
             }
             (None, None) => return None,

@@ -1,7 +1,6 @@
 //! `spool:` and each route's share of it.
 
 use std::io::Read;
-use std::os::linux::fs::MetadataExt;
 
 use zeroize::Zeroizing;
 
@@ -38,7 +37,7 @@ impl Resolver<'_> {
         };
         let encryption_key = raw.encryption_key_file.and_then(|file| {
             let path = path.key("encryption_key_file");
-            let file = self.file(Some(file), &path)?;
+            let file = self.key_file(Some(file), &path)?;
             self.spool_key(&file, &path)
         });
         Some(Spool {
@@ -75,19 +74,13 @@ impl Resolver<'_> {
 
     /// The key in a file. No message shows any of it.
     fn spool_key(&mut self, file: &FilePath, path: &Path) -> Option<SpoolKey> {
-        let (content, mode) = match read_key_file(file) {
-            Ok(read) => read,
+        let content = match read_key_file(file) {
+            Ok(content) => content,
             Err(error) => {
                 self.no_file(path, file, &format!("cannot be read: {error}"));
                 return None;
             }
         };
-        if mode & 0o007 != 0 {
-            self.warning(
-                path,
-                format!("the file is open to others than its owner and group (mode {:03o})", mode & 0o777),
-            );
-        }
         match key_of(&content) {
             Ok(key) => Some(SpoolKey::new(*key)),
             Err(found) => {
@@ -100,7 +93,7 @@ impl Resolver<'_> {
 
 /// Reads the key in a file. The error shows none of it.
 pub(crate) fn read_spool_key(file: &FilePath) -> Result<SpoolKey, String> {
-    let (content, _) = read_key_file(file).map_err(|error| format!("cannot be read: {error}"))?;
+    let content = read_key_file(file).map_err(|error| format!("cannot be read: {error}"))?;
     key_of(&content).map(|key| SpoolKey::new(*key)).map_err(expected_key)
 }
 
@@ -108,14 +101,13 @@ fn expected_key(found: String) -> String {
     format!("the file holds {found}, expected {} octets, or {HEX_DIGITS} hex digits", SpoolKey::OCTETS)
 }
 
-/// The file's first octets and its mode.
-fn read_key_file(file: &FilePath) -> std::io::Result<(Zeroizing<Vec<u8>>, u32)> {
+/// The file's first octets.
+fn read_key_file(file: &FilePath) -> std::io::Result<Zeroizing<Vec<u8>>> {
     let file = std::fs::File::open(file)?;
-    let mode = file.metadata()?.st_mode();
     // Made at once: what grows leaves copies behind.
     let mut content = Zeroizing::new(Vec::with_capacity(2 * KEY_FILE_MAX));
     file.take(KEY_FILE_MAX as u64 + 1).read_to_end(&mut content)?;
-    Ok((content, mode))
+    Ok(content)
 }
 
 /// The key that a file's octets are. The error says what they are, and shows none of them.

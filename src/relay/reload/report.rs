@@ -18,6 +18,9 @@ pub(super) fn unchangeable(before: &Config, loaded: &Loaded) -> Vec<Mistake> {
     };
     unless(before.cores == now.cores, "cores");
     unless(before.admin == now.admin, "admin.listen");
+    unless(before.admin_access.tls == now.admin_access.tls, "admin.tls");
+    unless(before.user == now.user, "user");
+    unless(before.hardening == now.hardening, "hardening");
     unless(before.log.format == now.log.format, "log.format");
     match (&before.spool, &now.spool) {
         (Some(before), Some(now)) => of_spool(before, now).iter().for_each(|(is_same, path)| unless(*is_same, path)),

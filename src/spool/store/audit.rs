@@ -49,6 +49,8 @@ struct Walking {
     number: u64,
     walk: Walk,
     live: SegmentRecord,
+    /// Where those are, rising.
+    offsets: Vec<u32>,
     has_gap: bool,
 }
 
@@ -153,6 +155,7 @@ impl Store {
                 }
             };
             let Some(found) = found else {
+                self.search_for_missing(&mut walking)?;
                 self.end_walk(&walking);
                 return Ok(true);
             };
@@ -178,7 +181,13 @@ impl Store {
         while let Some(number) = audit.todo.pop_first() {
             let walk = segment::open(&dir, number).and_then(|file| Walk::new(file, 0, false));
             if let Ok(walk) = walk {
-                return Some(Walking { number, walk, live: SegmentRecord::default(), has_gap: false });
+                return Some(Walking {
+                    number,
+                    walk,
+                    live: SegmentRecord::default(),
+                    offsets: Vec::new(),
+                    has_gap: false,
+                });
             }
             audit.has_gap = true;
         }
@@ -227,12 +236,17 @@ impl Store {
             Standing::Moved => self.move_place(&header.lane, place),
             Standing::Lost => self.put_back(&header.lane, place),
         }
+        walking.offsets.push(place.offset);
+        self.count(walking, header.lane, &place);
+        Ok(true)
+    }
+
+    fn count(&mut self, walking: &mut Walking, lane: LaneName, place: &Place) {
         walking.live.blocks += 1;
         walking.live.bytes += u64::from(place.bytes);
         if let Some(audit) = &mut self.audit {
-            audit.totals.entry(header.lane).or_default().add(&place);
+            audit.totals.entry(lane).or_default().add(place);
         }
-        Ok(true)
     }
 
     fn standing(&mut self, name: &LaneName, place: &Place) -> io::Result<Standing> {
@@ -258,7 +272,7 @@ impl Store {
         })
     }
 
-    fn is_block_at(&mut self, name: &LaneName, place: &Place) -> bool {
+    pub(super) fn is_block_at(&mut self, name: &LaneName, place: &Place) -> bool {
         let mut block = Vec::new();
         let read = self.file(place.segment).and_then(|file| {
             let bytes = place.bytes as usize;
@@ -304,6 +318,25 @@ impl Store {
         if self.audit.as_ref().is_some_and(|audit| audit.rebuilds) {
             self.tell(Event::Damaged { route: None, records: None, bytes });
         }
+    }
+
+    /// Headers that lead from one to the next up to the end may lead past blocks all the same: where octets are missing
+    /// within a payload. Fewer blocks than there should be are looked for octet by octet.
+    fn search_for_missing(&mut self, walking: &mut Walking) -> io::Result<()> {
+        let Some(segment) = self.segments.get_mut(&walking.number) else { return Ok(()) };
+        if walking.has_gap || walking.live.blocks >= segment.live_blocks || segment.is_searched {
+            return Ok(());
+        }
+        segment.is_searched = true;
+        for (lane, place) in self.search(walking.number)? {
+            if walking.offsets.binary_search(&place.offset).is_err() {
+                self.count(walking, lane, &place);
+                if let Some(segment) = self.segments.get_mut(&walking.number) {
+                    segment.is_damaged = true;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn end_walk(&mut self, walking: &Walking) {

@@ -190,6 +190,15 @@ impl Folder {
     }
 }
 
+/// Who has the folder `dir`, as that says of itself; `None` where nobody has it, or where that cannot be told. Takes nothing.
+pub(in crate::spool) fn holder(dir: &Path) -> Option<String> {
+    let mut file = File::open(dir.join("lock")).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(read_text(&mut file).unwrap_or_default().trim_end().to_owned()),
+        Ok(()) | Err(TryLockError::Error(_)) => None,
+    }
+}
+
 fn lock(path: &Path) -> Result<File, FolderFault> {
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     match file.try_lock() {

@@ -182,8 +182,7 @@ impl Store {
         if let Some(segment) = segment.filter(|segment| !segment.is_searched) {
             segment.is_searched = true;
             segment.is_damaged = true;
-            self.search(place.segment)?;
-            return Ok(());
+            return self.search(place.segment).map(drop);
         }
         self.tell(Event::Damaged {
             route: Some(name.route.clone()),
@@ -194,15 +193,17 @@ impl Store {
         Ok(())
     }
 
-    /// Looks through a damaged segment for blocks that lie elsewhere than the index says.
-    fn search(&mut self, number: u64) -> io::Result<()> {
-        let Ok(file) = self.file(number).and_then(std::fs::File::try_clone) else { return Ok(()) };
+    /// Looks through a damaged segment, octet by octet where that must be: its live blocks, where they are, which may be
+    /// elsewhere than the index has said.
+    pub(super) fn search(&mut self, number: u64) -> io::Result<Vec<(LaneName, Place)>> {
+        let mut live = Vec::new();
+        let Ok(file) = self.file(number).and_then(std::fs::File::try_clone) else { return Ok(live) };
         let mut walk = Walk::new(file, 0, true)?;
         loop {
             let (offset, header) = match walk.next() {
                 Ok(Some(Found::Block { offset, header })) => (offset, header),
                 Ok(Some(_)) => continue,
-                Ok(None) => return Ok(()),
+                Ok(None) => return Ok(live),
                 Err(_) => {
                     walk.skip();
                     continue;
@@ -210,9 +211,16 @@ impl Store {
             };
             let seq = header.meta.seq.0;
             let known = self.live_after(&header.lane, seq.saturating_sub(1))?.filter(|known| known.seq == seq);
-            if let Some(known) = known.filter(|known| known.segment == number && u64::from(known.offset) != offset) {
-                self.move_place(&header.lane, Place { offset: offset as u32, ..known });
+            let Some(known) = known.filter(|known| known.segment == number) else { continue };
+            let place = Place { offset: offset as u32, ..known };
+            if place != known {
+                // Written twice, as the first time went wrong.
+                if self.is_block_at(&header.lane, &known) {
+                    continue;
+                }
+                self.move_place(&header.lane, place);
             }
+            live.push((header.lane, place));
         }
     }
 

@@ -131,3 +131,30 @@ fn whatever_octets_are_damaged_all_other_blocks_come_out_in_order() {
     drop(std::panic::take_hook());
     assert!(hits > rounds / 4, "{hits} rounds hit a block");
 }
+
+/// The headers of such a segment lead from one to the next and exactly to its end.
+#[test]
+fn blocks_that_headers_lead_past_as_octets_are_missing_within_a_dead_one_are_found() {
+    let dir = scratch();
+    let mut store = Store::open(options(dir.path())).unwrap();
+    append(&mut store, &lane("a"), 1, 20_000);
+    append(&mut store, &lane("a"), 2, 20);
+    append(&mut store, &lane("b"), 3, 20);
+    let blocks = store.blocks(&Selection::default(), None, usize::MAX).unwrap();
+    let behind: u64 = blocks[1..].iter().map(|block| block.bytes).sum();
+    for seq in [1, 2] {
+        store.release(&lane("a"), Seq(seq));
+    }
+    store.close().unwrap();
+    let segment = dir.path().join("spool/segments").join(segment::file_name(blocks[0].segment));
+    let content = fs::read(&segment).unwrap();
+    harm(&segment, content, Damage::Remove, 10_000, 10_000 + usize::try_from(behind).unwrap());
+    // Not only by the first who looks.
+    for _ in 0..2 {
+        let mut store = Store::open(options(dir.path())).unwrap();
+        work(&mut store);
+        store.close().unwrap();
+    }
+    let mut store = Store::open(options(dir.path())).unwrap();
+    assert_eq!(drain(&mut store, &lane("b")), [3]);
+}
