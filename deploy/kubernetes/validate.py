@@ -102,7 +102,7 @@ def pod_of(found):
     kind = found["kind"]
     if kind == "Pod":
         return found["spec"]
-    if kind in ("Deployment", "StatefulSet", "DaemonSet"):
+    if kind in ("Deployment", "StatefulSet", "DaemonSet", "Job"):
         return found["spec"]["template"]["spec"]
     return None
 
@@ -120,6 +120,9 @@ def restricted(pod, where, mistakes):
         kinds = set(volume) - {"name"}
         allowed = {"configMap", "secret", "emptyDir", "persistentVolumeClaim", "projected", "downwardAPI", "csi", "ephemeral"}
         mistakes.expect(kinds <= allowed, f"{where}: volume {volume['name']} is {kinds}")
+        # Kubernetes' default is 0644, which forebay refuses.
+        mode = volume.get("secret", {"defaultMode": 0}).get("defaultMode", 0o644)
+        mistakes.expect(mode & 0o137 == 0, f"{where}: others may read the keys of volume {volume['name']} ({mode:o})")
     for container in containers(pod):
         context = {**own, **container.get("securityContext", {})}
         name = f"{where}: container {container['name']}"
@@ -150,6 +153,8 @@ def load(files, keys, forebay, where, mistakes):
             (config / name).write_text(text)
         for name, text in keys.items():
             (credentials / name).write_text(text)
+            # As the manifests mount them.
+            (credentials / name).chmod(0o440)
         check(forebay, ["-c", config], {"CREDENTIALS_DIRECTORY": str(credentials)}, where, mistakes)
 
 
@@ -226,6 +231,23 @@ def known(where, each, mistakes):
             mistakes.expect(False, f"{where} ({version}): {error.path}: {error.message}")
 
 
+def hand_over(forebay, mistakes):
+    """The Job that sends the spool of a replica that is gone."""
+    found = list(objects((HERE / "hand-over.yaml").read_text(), "hand-over.yaml"))
+    for where, each in found:
+        known(where, each, mistakes)
+        pod = pod_of(each)
+        restricted(pod, where, mistakes)
+        (container,) = containers(pod)
+        command, at = [word for word in container["args"] if not word.startswith("/")], container["args"][-1]
+        done = subprocess.run([forebay, *command[:-1], "--help"], capture_output=True, text=True, env={})
+        mistakes.expect(done.returncode == 0 and command[-1] == "-c" and "-c, --config" in done.stdout, f"{where}: {command}")
+        mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        mistakes.expect(set(mounted) == {volume["name"] for volume in pod["volumes"]}, f"{where}: {mounted}")
+        mistakes.expect(at in mounted.values(), f"{where}: nothing is mounted at {at}")
+    return len(found)
+
+
 def damage(found, forebay, mistakes):
     """Each of these must be found: a check that cannot fail is none."""
 
@@ -237,6 +259,7 @@ def damage(found, forebay, mistakes):
         "a root": lambda objects: pod(objects)["securityContext"].update(runAsNonRoot=False),
         "a capability": lambda objects: pod(objects)["containers"][0]["securityContext"]["capabilities"].update(add=["NET_ADMIN"]),
         "a folder of the node": lambda objects: pod(objects)["volumes"].append({"name": "host", "hostPath": {"path": "/"}}),
+        "a key that all may read": lambda objects: [volume["secret"].pop("defaultMode") for volume in pod(objects)["volumes"] if "secret" in volume],
         "a short grace": lambda objects: pod(objects).update(terminationGracePeriodSeconds=30),
         "an unknown route key": lambda objects: [each["data"].update({"z.yaml": "routes: [{nmae: a}]"}) for _, each in objects if each["kind"] == "ConfigMap"],
         "a port that leads nowhere": lambda objects: pod(objects)["containers"][0]["ports"].pop(0),
@@ -254,7 +277,7 @@ def damage(found, forebay, mistakes):
 def main():
     forebay = pathlib.Path(sys.argv[1]).resolve()
     mistakes = Mistakes()
-    count = 0
+    count = hand_over(forebay, mistakes)
     sets = [*rendered(mistakes), *plain(mistakes)]
     damage(dict(sets)["everything.yaml"], forebay, mistakes)
     for name, found in sets:

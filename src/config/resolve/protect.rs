@@ -20,7 +20,8 @@ impl Resolver<'_> {
             return None;
         };
         let found = match name.parse::<u32>() {
-            Ok(uid) => User::from_uid(Uid::from_raw(uid)).map(|user| (uid, user)),
+            // An empty root has no database, and needs none for a number.
+            Ok(uid) => Ok((uid, User::from_uid(Uid::from_raw(uid)).unwrap_or_default())),
             Err(_) => User::from_name(&name).map(|user| (user.as_ref().map_or(0, |user| user.uid.as_raw()), user)),
         };
         let (uid, entry) = match found {
