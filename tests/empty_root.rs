@@ -75,11 +75,15 @@ impl Root {
 
     /// A relay inside. Its configuration is copied there first: `$5` is its path here.
     fn start(&self, configuration: &str) -> Relay {
+        self.start_as(USER, configuration)
+    }
+
+    fn start_as(&self, who: &str, configuration: &str) -> Relay {
         Relay::start_as(configuration, |_| {
             let script = "cp \"$5\" \"$ROOT/forebay.yaml\" && chmod 644 \"$ROOT/forebay.yaml\" && \
                           exec chroot \"$WHO\" \"$ROOT\" /forebay run --log-format json -c /forebay.yaml";
             let mut command = Command::new("bash");
-            command.args(["-c", script, "bash"]).env("ROOT", self.path()).env("WHO", USER);
+            command.args(["-c", script, "bash"]).env("ROOT", self.path()).env("WHO", who);
             command
         })
     }
@@ -148,6 +152,25 @@ fn without_a_resolver_s_files_names_fail_and_nothing_else_does() {
     send_tcp(relay.address("lan", "tcp"), b"<13>Oct 11 22:14:15 host prog: without any file\n");
     assert_eq!(collector.wait_for_messages(1), ["without any file"]);
     assert!(resolutions(&relay, "fallback") > 0 && resolutions(&relay, "dns") == 0);
+    relay.stop_clean();
+}
+
+#[test]
+fn started_as_root_it_becomes_the_number_that_it_is_told_where_nobody_has_a_name() {
+    let Some(root) = Root::new() else { return };
+    let collector = Collector::start_plain();
+    let mut relay = root.start_as(
+        "--userspec=0:0",
+        &format!(
+            "user: 65532\ngroup: 65532\ninputs: {{lan: {{listen: 'tcp://127.0.0.1:0'}}}}\n\
+             outputs: {{sekoia: {{to: 'tcp://{}'}}}}\n{ROUTE_ALL}",
+            collector.address
+        ),
+    );
+    let hardening = relay.status().0["hardening"].clone();
+    assert_eq!((&hardening["user"]["uid"], &hardening["root"]), (&65532.into(), &false.into()));
+    send_tcp(relay.address("lan", "tcp"), b"<13>Oct 11 22:14:15 host prog: from nobody\n");
+    assert_eq!(collector.wait_for_messages(1), ["from nobody"]);
     relay.stop_clean();
 }
 

@@ -4,9 +4,11 @@ use std::io::{IsTerminal, Write};
 use std::sync::{Arc, OnceLock};
 
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, fmt, registry, reload};
 
 use crate::config::{Log, LogFormat};
 
@@ -47,20 +49,18 @@ impl<'a> MakeWriter<'a> for Lines {
 }
 
 /// Changes what is logged.
-pub(super) struct Level {
-    set: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send>,
-}
+pub(super) struct Level(reload::Handle<Targets, Registry>);
 
 impl Level {
     /// Logs as `level` says from now on. `Err` says why it cannot be used.
     pub(super) fn set_level(&self, level: &str) -> Result<(), String> {
-        (self.set)(filter(level)?)
+        self.0.reload(filter(level)?).map_err(|error| error.to_string())
     }
 }
 
 /// What `level` asks for. `Err` says why it cannot be used.
-pub(super) fn filter(level: &str) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(level).map_err(|error| format!("log.level: {error}"))
+pub(super) fn filter(level: &str) -> Result<Targets, String> {
+    level.parse::<Targets>().map_err(|error| format!("log.level: {error}"))
 }
 
 /// Starts logging, at first line by line without a thread: the process must not have one before it has given up what it
@@ -69,27 +69,18 @@ pub(super) fn filter(level: &str) -> Result<EnvFilter, String> {
 /// Control characters in what a peer sent are escaped by the formatter, so that they never reach a
 /// terminal. `Err` says why the level cannot be used.
 pub(super) fn start(log: &Log) -> Result<Started, String> {
-    let filter = filter(&log.level)?;
+    let (filter, level) = reload::Layer::new(filter(&log.level)?);
     let lines = Lines::default();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines.clone());
-    let set: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send> = match log.format {
-        LogFormat::Text => {
-            let builder = builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).with_filter_reloading();
-            let handle = builder.reload_handle();
-            builder.finish().init();
-            Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()))
-        }
-        LogFormat::Json => {
-            let builder = builder.json().flatten_event(true).with_current_span(false).with_filter_reloading();
-            let handle = builder.reload_handle();
-            builder.finish().init();
-            Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()))
-        }
+    let layer = fmt::layer().with_writer(lines.clone());
+    let layer = match log.format {
+        LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).with_target(false).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).boxed(),
     };
+    registry().with(filter).with(layer).init();
     std::panic::set_hook(Box::new(|panic| {
         // The message may hold what a peer sent; the place alone tells us what to mend.
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(%place, "a task panicked: this is a bug in forebay, please report it");
     }));
-    Ok(Started { lines, level: Level { set } })
+    Ok(Started { lines, level: Level(level) })
 }

@@ -367,7 +367,7 @@ impl Leaf for LogLevel {
             let levels = ["error", "warn", "info", "debug"];
             return choice(text, &levels.map(|level| (level, Self(level.to_owned()))));
         }
-        match tracing_subscriber::EnvFilter::try_new(text) {
+        match text.parse::<tracing_subscriber::filter::Targets>() {
             Ok(_) => Ok(Self(text.to_owned())),
             Err(_) => Err(format!("found \"{text}\", {}", Self::expected()).into()),
         }
