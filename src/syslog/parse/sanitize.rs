@@ -9,12 +9,26 @@ const CONTROL_END: u8 = 0x20;
 #[inline]
 pub fn sanitize<'a>(frame: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
     let frame = trimmed(frame);
-    // The smallest octet, not the first control character: without an early exit it compiles to one SIMD pass.
-    if frame.iter().copied().fold(u8::MAX, u8::min) >= CONTROL_END {
+    if !has_control(frame) {
         return frame;
     }
     escape(frame, scratch);
     scratch
+}
+
+/// Whether there is a control character. Eight octets at a time and without an early exit: one SIMD pass where the compiler
+/// optimizes for speed, and an eighth of the steps where it does for size.
+#[inline]
+fn has_control(frame: &[u8]) -> bool {
+    /// That octet eight times.
+    const fn all(octet: u8) -> u64 {
+        u64::from_ne_bytes([octet; 8])
+    }
+    let (words, rest) = frame.as_chunks::<8>();
+    // What is below borrows into its highest bit. The borrow goes on into the next octet: then there was one already.
+    let below = |word: u64| word.wrapping_sub(all(CONTROL_END)) & !word;
+    let found = words.iter().fold(0, |found, word| found | below(u64::from_ne_bytes(*word)));
+    found & all(0x80) != 0 || rest.iter().any(|octet| *octet < CONTROL_END)
 }
 
 /// Where [`sanitize`] finds control characters in `frame` and which; none is where `frame` ends in a NUL or LF that is dropped.
@@ -47,6 +61,21 @@ fn escape(frame: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_control_character_is_seen_wherever_it_stands_and_nothing_else_is_taken_for_one() {
+        for len in 0..=40 {
+            for other in [CONTROL_END, b'a', 0x7f, 0x80, 0x9f, u8::MAX] {
+                let mut frame = vec![other; len];
+                assert!(!has_control(&frame), "{len} of {other:#x}");
+                for (at, control) in (0..len).zip([0, 0x1f, b'\n'].into_iter().cycle()) {
+                    frame[at] = control;
+                    assert!(has_control(&frame), "{control:#x} at {at} of {len} of {other:#x}");
+                    frame[at] = other;
+                }
+            }
+        }
+    }
 
     #[test]
     fn reception_drops_one_nul_and_one_lf_and_escapes_the_rest_in_octal() {
