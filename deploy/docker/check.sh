@@ -15,7 +15,7 @@ relay=
 clean_up() {
     [ -z "$relay" ] || kill "$relay" 2>/dev/null || true
     # Never a folder that something is still mounted in.
-    for at in src/target root/.cargo usr/local/rust proc dev; do
+    for at in src/target root/.cargo root/.rustup proc dev; do
         mountpoint -q "$root/$at" && umount "$root/$at"
     done
     if ! grep -q " $root/" /proc/mounts; then rm -rf --one-file-system "$root"; fi
@@ -36,7 +36,7 @@ debootstrap --variant=minbase --include=gcc,libc6-dev,binutils bookworm "$root" 
 rm "$root.log"
 mount_here /proc proc
 mount_here /dev dev
-mount_here "$(rustc --print sysroot)" usr/local/rust
+mount_here "${RUSTUP_HOME:-$HOME/.rustup}" root/.rustup
 mount_here "${CARGO_HOME:-$HOME/.cargo}" root/.cargo
 
 echo "== COPY . .: what git knows, as .dockerignore leaves out the rest"
@@ -46,7 +46,7 @@ git archive HEAD | tar -x -C "$root/src"
 
 sed -n '/AS build/,/^FROM scratch/s/^RUN //p' "$dockerfile" | while read -r line; do
     echo "== RUN $line"
-    chroot "$root" env -i HOME=/root CARGO_HOME=/root/.cargo PATH=/usr/local/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    chroot "$root" env -i HOME=/root CARGO_HOME=/root/.cargo PATH=/root/.cargo/bin:/usr/sbin:/usr/bin:/sbin:/bin \
         sh -ec "cd /src; $line" </dev/null
 done
 
