@@ -176,7 +176,10 @@ impl Store {
         let pending: usize = self.lanes.values().map(|lane| lane.pending.len()).sum();
         let index = INDEX_SLACK + PENDING_COST * pending as u64;
         let over = (self.room.total() + need + index).saturating_sub(self.options.max_size);
-        over.max(self.options.min_free.saturating_add(need).saturating_sub(self.room.disk_free))
+        // Without a reserve nothing else would keep the disk's last octets for the index, and nothing leaves without that.
+        let reserve = if self.room.has_reserve { 0 } else { self.options.reserve_bytes };
+        let left = self.options.min_free.max(reserve).saturating_add(need + index);
+        over.max(left.saturating_sub(self.room.disk_free))
     }
 
     /// Room for a second index of what is in the first.
