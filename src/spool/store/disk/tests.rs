@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::batch::Seq;
+use crate::spool::index::SLED_SEGMENT;
 use crate::spool::store::fault::tests::{arm, disarm};
 use crate::spool::store::folder::disk_use;
 use crate::spool::store::tests::{append, drain, lane, meta, open, options, plain, scratch, work};
@@ -319,4 +320,24 @@ fn a_full_disk_is_left_to_others() {
     let refused = store.append(&lane("a"), meta(1), &plain(1, 10));
     assert!(matches!(refused, Err(AppendError::Full)), "{refused:?}");
     assert!(disk_use(&dir.path().join("spool")) < 1024 * 1024);
+}
+
+/// Nothing leaves a spool whose index has no room.
+#[test]
+fn the_last_octets_of_a_disk_are_the_index_s_and_a_spent_reserve_is_kept_free_as_well() {
+    let dir = scratch();
+    let mut store = open(&dir);
+    work(&mut store);
+    let wanted = |store: &mut Store| {
+        let frees = (0..1024 * 1024).step_by(4096);
+        let mut enough = frees.filter(|free| {
+            store.room.disk_free = *free;
+            store.has_room(4096)
+        });
+        enough.next().unwrap()
+    };
+    let with_reserve = wanted(&mut store);
+    assert!(with_reserve >= 3 * SLED_SEGMENT as u64, "{with_reserve}");
+    assert!(store.give_up_reserve());
+    assert_eq!(wanted(&mut store) - with_reserve, store.options.reserve_bytes);
 }
