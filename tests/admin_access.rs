@@ -34,12 +34,7 @@ fn relay(listen: &str, keys: &str) -> Relay {
          outputs: {{sekoia: {{to: 'tcp://127.0.0.1:9'}}}}\n{ROUTE_ALL}"
     );
     std::fs::write(&file, configuration).unwrap();
-    // The last `-c` is the one of [`Relay::start_as`], which would name another file.
-    let relay = Relay::start_as("", |program| {
-        let mut command = Command::new("sh");
-        command.args(["-c", "exec \"$0\" run --log-format json -c \"$FILE\"", program]).env("FILE", &file);
-        command
-    });
+    let relay = Relay::start_of(&file);
     drop(directory);
     relay
 }

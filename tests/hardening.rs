@@ -263,11 +263,7 @@ fn what_a_running_relay_has_given_up_a_reload_names_and_does_not_try() {
         chown(&file, Some(4242), Some(4243)).unwrap();
     };
     publish(&format!("{head}{INPUT}{tail}{ROUTE_ALL}"));
-    let relay = Relay::start_as("", |program| {
-        let mut command = Command::new("sh");
-        command.args(["-c", "exec \"$0\" run --log-format json -c \"$FILE\"", program]).env("FILE", &file);
-        command
-    });
+    let relay = Relay::start_of(&file);
     let fenced = has_fences(&relay);
     let refused = |text: &str| {
         publish(text);

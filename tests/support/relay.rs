@@ -47,6 +47,15 @@ impl Relay {
         Self::spawn(command, directory)
     }
 
+    /// Of this file as it is, and nothing before it: the configuration of [`Self::start_as`] is left aside.
+    pub fn start_of(file: &Path) -> Self {
+        Self::start_as("", |program| {
+            let mut command = Command::new("sh");
+            command.args(["-c", "exec \"$0\" run --log-format json -c \"$FILE\"", program]).env("FILE", file);
+            command
+        })
+    }
+
     /// Starts without a file, with these variables.
     pub fn start_with_environment(variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));

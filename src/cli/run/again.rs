@@ -28,7 +28,7 @@ impl Again {
     /// How often files are looked at.
     const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-    /// `loaded` is what the relay starts with.
+    /// `files` and `level` are those that the relay starts with.
     pub(super) fn new(options: &Run, log: log::Level, files: Vec<PathBuf>, level: String) -> Self {
         Self { options: options.clone(), log, level, watched: Watched::of(files) }
     }
